@@ -11,7 +11,13 @@
 
 pub use generated::{proto as workflow, tinkerbell::agent};
 
-#[expect(clippy::all, missing_docs, reason = "generated code")]
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "generated code"
+)]
 mod generated {
     pub mod proto {
         tonic::include_proto!("proto");
