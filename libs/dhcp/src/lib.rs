@@ -1,1 +1,29 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! DHCPv4 messages: bytes to [`Message`] and back, and the PXE and iPXE vocabulary inside them.
+//!
+//! Owns the wire format of RFC 2131 and RFC 2132 and nothing else: no sockets, no clock, no policy. The boot
+//! daemon decides what to answer; the lab and the tests build client messages with the same type.
+//!
+//! The codec is our own because receiving must be lenient in a way that typed codecs are not: options are kept
+//! as raw bytes, so one that is malformed costs only itself and never hides those behind it (a client whose
+//! host name is not UTF-8 still shows that it is a PXE client). Every accessor checks the length it needs.
+//!
+//! This crate must never panic on any input, whatever its length or content.
+
+mod ipxe;
+mod message;
+mod options;
+mod pxe;
+
+pub use ipxe::IpxeFeatures;
+pub use message::{EncodeError, Encoded, MIN_SIZE, Message, MessageType, Op, ParseError, TextTooLong};
+pub use options::{Options, Route, code};
+pub use pxe::{
+    Arch, ClientKind, NetbootClient, NotNetboot, RASPBERRY_PI_OUIS, UserClass, VendorOptions,
+    is_raspberry_pi, netboot_client,
+};
+
+/// UDP port of servers and relays (RFC 2131 section 4.1).
+pub const SERVER_PORT: u16 = 67;
+/// UDP port of clients (RFC 2131 section 4.1).
+pub const CLIENT_PORT: u16 = 68;
