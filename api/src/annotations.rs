@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keys of annotations and labels, and well-known names of objects.
+//!
+//! Owns the spelling; what each key does is said where it is acted on.
+
+/// Hardware, Workflow: JSON of the inventory that the agent reported.
+pub const AGENT_ATTRIBUTES: &str = "tinkerbell.org/agent-attributes";
+/// Machine: `"true"` asks for the inventory to be collected; the key is removed afterwards.
+pub const REFRESH_INVENTORY: &str = "tinkerbell.org/refresh-inventory";
+/// Hardware: `"true"` keeps its BMC's inventory from being collected.
+pub const DISABLE_OUT_OF_BAND_INVENTORY: &str = "tinkerbell.org/disable-outofband-inventory";
+/// Hardware: the machine is never written, whoever asks; only the value `"false"` lifts that. Ours.
+pub const PROTECTED: &str = "tinkerbell.org/protected";
+/// Event: the boot number of the machine that the Event belongs to. Ours.
+pub const BOOT: &str = "tinkerbell.org/boot";
+/// The last content that `apply` sent, as kubectl keeps it, so that both can work on the same objects.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Label on Hardware: made by discovery.
+pub const LABEL_AUTO_DISCOVERED: &str = "tinkerbell.org/auto-discovered";
+/// Label on Workflows: made by enrollment.
+pub const LABEL_AUTO_ENROLLMENT: &str = "tinkerbell.org/auto-enrollment";
+/// Label and annotation on BMC Jobs: made by the workflow controller.
+pub const LABEL_JOB_AUTO_CREATED: &str = "tink-controller-auto-created";
+/// Label on BMC Tasks: the Job that made it.
+pub const LABEL_TASK_OWNER: &str = "owner-name";
+
+/// The namespace that objects are in unless somebody says otherwise.
+pub const DEFAULT_NAMESPACE: &str = "tinkerbell";
