@@ -55,6 +55,7 @@ fn movable(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 
 /// Turns the schema of the Rust types into the published one.
 fn publish(crd: &mut CustomResourceDefinition) {
+    crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));
     let versions = crd.spec.versions.iter_mut();
     for root in versions.filter_map(|v| v.schema.as_mut()?.open_api_v3_schema.as_mut()) {
         align(root);

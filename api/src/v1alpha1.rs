@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The kinds of `tinkerbell.org/v1alpha1`.
+//!
+//! A missing `metadata` or `spec` reads as an empty one: the published schema allows it, and one such object must not make
+//! a list unreadable. The derive takes `serde(default)` for the whole object only in the shape of a `cfg_attr`.
 
 mod hardware;
 mod inventory;

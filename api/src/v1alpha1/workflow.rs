@@ -243,7 +243,7 @@ pub struct WorkflowCondition {
     /// When it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
-    /// What happened; see [`condition`].
+    /// What happened, for example `TemplateRenderedSuccess`.
     #[serde(rename = "type")]
     pub type_: String,
 }

@@ -34,7 +34,7 @@ pub struct Action {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BootDeviceConfig {
-    /// Name of the device; see [`BootDevice`].
+    /// Name of the device: `pxe`, `disk`, `bios`, `cdrom` or `safe`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Whether the machine boots by UEFI.

@@ -59,7 +59,7 @@ pub struct MachineCondition {
     pub message: Option<String>,
     /// `True` or `False`.
     pub status: String,
-    /// What it is about: [`CONTACTABLE`].
+    /// What it is about: `Contactable`.
     #[serde(rename = "type")]
     pub type_: String,
 }
