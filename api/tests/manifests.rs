@@ -2,6 +2,8 @@
 
 //! Manifests as users write them: they parse, and come out as they went in.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{fs, path::Path};
 
 use api::{bmc, v1alpha1};

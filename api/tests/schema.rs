@@ -3,6 +3,8 @@
 //! Our definitions against the published ones: `data/v1alpha1.txt` lists every field of every kind with its constraints,
 //! and our schemas, written in the same notation, have to give the same listing.
 
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
