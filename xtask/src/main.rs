@@ -1,2 +1,85 @@
-//! Placeholder.
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! The one helper program behind `./x`: installs tools, builds artefacts, calls `tink` and the tests.
+//!
+//! It knows nothing of provisioning. What it builds goes into the user's cache under a hash of its inputs
+//! ([`artefacts`]); the host gets only tools without a service, boot hook or kernel ([`host`]).
+
+mod artefacts;
+mod cargo;
+mod check;
+mod debian;
+mod host;
+mod process;
+mod suite;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, tests and demonstrates this project.
+#[derive(Debug, Parser)]
+#[command(name = "./x", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Takes simulated machines from powered off to their installed operating system.
+    Demo {
+        /// Passed on to `tink demo`, for example `--report FILE`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs all tests.
+    Test {
+        /// Adds the long rows.
+        #[arg(long)]
+        full: bool,
+        /// Runs only tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// Runs formatter, linter and the checks for generated files; collects every failure.
+    Check,
+    /// Prints a benchmark's table.
+    Bench {
+        /// Which one; all of them without a name.
+        name: Option<String>,
+        /// Also writes the rows as JSON.
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
+    /// Builds HookOS, the boot programs and the operating-system image, and prints where they are.
+    Build,
+    /// Writes the generated files (CRDs) anew.
+    Generate,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("x: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    process::add_system_paths();
+    match command {
+        Command::Demo { arguments } => suite::demo(&arguments),
+        Command::Test { full, filter } => suite::test(full, filter.as_deref()),
+        Command::Check => check::check(),
+        Command::Bench { name, report } => suite::bench(name.as_deref(), report.as_deref()),
+        Command::Build => {
+            host::install(host::Need::Build)?;
+            artefacts::Artefacts::build()?.print();
+            Ok(())
+        }
+        Command::Generate => check::generate(),
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Big things that are built once: boot programs, HookOS, the operating-system image, unpacked test peers.
+//!
+//! Each lies in the user's cache in a folder whose name ends in a hash of its inputs, made complete before it gets that
+//! name. `<cache>/current/<name>` points at the newest; that is where `tink demo` and the tests look.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::cargo;
+use crate::debian::Suite;
+use crate::process::{command, run};
+
+/// Debian's release of the boot programs and the HookOS kernel.
+const BOOT_SUITE: &str = "trixie";
+/// Debian's release of tools and test peers: that of the machines this runs on.
+const TOOL_SUITE: &str = "bookworm";
+const TOOLS: &[&str] = &["squashfs-tools", "kmod", "busybox-static"];
+/// Servers and clients that tests talk to; some bring services, so none is installed.
+const PEERS: &[&str] = &["openipmi", "ipmitool", "tftp-hpa", "tftpd-hpa", "atftp"];
+const PYTHON_PEERS: &[&str] = &["sushy-tools==2.2.0"];
+/// Contract's name and the file in Debian's package.
+const BOOT_PROGRAMS: &[(&str, &str)] = &[
+    ("undionly.kpxe", "undionly.kpxe"),
+    ("ipxe.efi", "ipxe-amd64.efi"),
+    ("snp-x86_64.efi", "snponly.efi"),
+    ("snp-arm64.efi", "ipxe-arm64.efi"),
+];
+
+/// Where the artefacts of this build are.
+#[derive(Debug)]
+pub struct Artefacts {
+    /// `<cache>/current`.
+    pub current: PathBuf,
+}
+
+impl Artefacts {
+    /// Builds what a machine needs to be provisioned, if it is not in the cache.
+    pub fn build() -> Result<Self> {
+        let cache = cache_folder()?;
+        let boot = Suite::open(BOOT_SUITE, &cache)?;
+        let tool = Suite::open(TOOL_SUITE, &cache)?;
+        boot_programs(&cache, &boot)?;
+        hook(&cache, &boot, &tool)?;
+        artefact(&cache, "images", &images::recipe(), |out| {
+            let built = images::build(out)?;
+            println!("  {} MiB on disk, {} MiB to download", mib(built.raw_bytes), mib(built.compressed_bytes));
+            Ok(())
+        })?;
+        Ok(Self { current: cache.join("current") })
+    }
+
+    /// What tests need besides: peers from Debian and PyPI.
+    pub fn build_peers() -> Result<()> {
+        let cache = cache_folder()?;
+        let tool = Suite::open(TOOL_SUITE, &cache)?;
+        let packages = tool.with_missing_dependencies(PEERS)?;
+        artefact(&cache, "peers", &packages.join(" "), |out| tool.unpack(&packages, out))?;
+        artefact(&cache, "sushy", &PYTHON_PEERS.join(" "), |out| {
+            // A virtual environment knows its own path, so it is made where it stays.
+            let home = out.with_extension("venv");
+            run(command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
+            run(command(&home.join("bin/pip").display().to_string()).args(["-q", "install", "--disable-pip-version-check"]).args(PYTHON_PEERS))?;
+            std::os::unix::fs::symlink(&home, out.join("venv"))?;
+            Ok(())
+        })
+    }
+
+    /// Says where things are.
+    pub fn print(&self) {
+        for name in ["boot-programs", "hook", "images"] {
+            println!("{name:15} {}", self.current.join(name).display());
+        }
+    }
+}
+
+fn boot_programs(cache: &Path, suite: &Suite) -> Result<()> {
+    let version = suite.version("ipxe")?;
+    artefact(cache, "boot-programs", &format!("{version} {BOOT_PROGRAMS:?}"), |out| {
+        let tree = out.join("scratch");
+        suite.unpack(&["ipxe".to_owned()], &tree)?;
+        for (name, file) in BOOT_PROGRAMS {
+            fs::copy(tree.join("usr/lib/ipxe").join(file), out.join(name)).with_context(|| format!("ipxe {version} has no {file}"))?;
+        }
+        Ok(fs::remove_dir_all(tree)?)
+    })
+}
+
+fn hook(cache: &Path, boot: &Suite, tool: &Suite) -> Result<()> {
+    let kernel = boot.first_dependency("linux-image-amd64")?;
+    let kernel_key = format!("{kernel} {}", boot.version(&kernel)?);
+    let kernel_tree = |out: &Path| boot.unpack(std::slice::from_ref(&kernel), out);
+    artefact(cache, "kernel", &kernel_key, kernel_tree)?;
+    let tools = tool.with_missing_dependencies(TOOLS)?;
+    artefact(cache, "tools", &tools.join(" "), |out| tool.unpack(&tools, out))?;
+
+    let binaries = cargo::static_binaries(&["hook-os"])?;
+    let current = cache.join("current");
+    let inputs = hook_os::Inputs {
+        kernel: current.join("kernel"),
+        busybox: current.join("tools/bin/busybox"),
+        init: binaries.join("hook-init"),
+        agent: binaries.join("tink-worker"),
+        tools: current.join("tools"),
+        arch: "x86_64".to_owned(),
+    };
+    let mut key = format!("{kernel_key} {} {:?} {:?}", hook_os::build::RECIPE, hook_os::modules::SELECTION, hook_os::modules::EXCLUDED);
+    for file in [&inputs.busybox, &inputs.init, &inputs.agent] {
+        key.push_str(&hash(&fs::read(file).with_context(|| format!("read {}", file.display()))?));
+    }
+    artefact(cache, "hook", &key, |out| {
+        let built = hook_os::build(&inputs, out)?;
+        println!(
+            "  Linux {}, {} modules: kernel {:.1} MB, initramfs {:.1} MB",
+            built.version,
+            built.modules,
+            megabytes(built.kernel_bytes),
+            megabytes(built.initramfs_bytes)
+        );
+        Ok(())
+    })
+}
+
+/// `<cache>/current/<name>`, built by `make` into an empty folder unless one with the same key is there.
+fn artefact(cache: &Path, name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let digest = hash(key.as_bytes());
+    let folder = cache.join(format!("{name}-{}", digest.get(..16).unwrap_or(&digest)));
+    if !folder.is_dir() {
+        println!("building {name} ...");
+        let started = Instant::now();
+        let partial = cache.join(format!("{name}.partial.{}", std::process::id()));
+        fs::create_dir_all(&partial)?;
+        if let Err(error) = make(&partial) {
+            // What is left of a failed build would only take space.
+            drop(fs::remove_dir_all(&partial));
+            return Err(error).with_context(|| format!("build {name}"));
+        }
+        fs::rename(&partial, &folder)?;
+        println!("  {name} built in {} s", started.elapsed().as_secs());
+    }
+    let current = cache.join("current");
+    fs::create_dir_all(&current)?;
+    let link = current.join(format!("{name}.new.{}", std::process::id()));
+    std::os::unix::fs::symlink(&folder, &link)?;
+    Ok(fs::rename(link, current.join(name))?)
+}
+
+/// `$TINK_CACHE_DIR`, else `tink` in the user's cache folder.
+pub fn cache_folder() -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = variable("TINK_CACHE_DIR")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|base| base.join("tink")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/tink")))
+        .context("neither TINK_CACHE_DIR nor HOME is set")?;
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes / (1024 * 1024)
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    // Good to a byte far beyond any initramfs; printed with one decimal.
+    f64::from(u32::try_from(bytes / 1000).unwrap_or(u32::MAX)) / 1000.0
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Starting other programs: one way to run, one way to capture, errors that name the command.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// Makes `/usr/sbin` and `/sbin` part of `PATH`: Debian leaves them out for users, and partition tools live there.
+pub fn add_system_paths() {
+    // Read by every command that this module starts; changing our own environment would need `unsafe`.
+    let path = std::env::var("PATH").unwrap_or_default();
+    SEARCH_PATH.get_or_init(|| format!("{path}:/usr/sbin:/sbin"));
+}
+
+static SEARCH_PATH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+/// A command that finds system tools.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    if let Some(path) = SEARCH_PATH.get() {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// Runs with our output.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("start {}", describe(command)))?;
+    ensure!(status.success(), "{} ended with {status}", describe(command));
+    Ok(())
+}
+
+/// Runs and gives what was printed; its errors become ours.
+pub fn capture(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", describe(command)))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{} ended with {}: {}", describe(command), output.status, errors.trim());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn describe(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The demo, the tests and the benchmarks: sees to what they need, then calls them.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::artefacts::{self, Artefacts};
+use crate::cargo::{cargo, target_folder};
+use crate::host::{self, Need, Snapshot};
+use crate::process::run;
+
+/// `./x demo`
+pub fn demo(arguments: &[String]) -> Result<()> {
+    prepare()?;
+    run(cargo().args(["build", "--release", "-p", "tink"]))?;
+    run(with_places(&mut Command::new(target_folder().join("release/tink")))?.arg("demo").args(arguments))
+}
+
+/// `./x test`
+pub fn test(full: bool, filter: Option<&str>) -> Result<()> {
+    let before = Snapshot::take()?;
+    prepare()?;
+    Artefacts::build_peers()?;
+    // What end-to-end tests start as separate programs.
+    run(cargo().args(["build", "--workspace", "--bins", "--exclude", "xtask"]))?;
+    let mut command = cargo();
+    with_places(&mut command)?.args(["test", "--workspace", "--no-fail-fast"]);
+    command.env("TINK_BIN_DIR", target_folder().join("debug"));
+    command.args(filter).arg("--");
+    if full {
+        command.arg("--include-ignored");
+    }
+    let mut tally = run_counted(&mut command)?;
+    let changes = before.changes_since()?;
+    if changes.is_empty() {
+        tally.passed += 1;
+        println!("test host: units, /boot and /etc are as they were ... ok");
+    } else {
+        tally.failed += 1;
+        println!("test host: units, /boot and /etc are as they were ... FAILED\n  {}", changes.join("\n  "));
+    }
+    println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    ensure!(tally.succeeded && changes.is_empty(), "tests failed");
+    Ok(())
+}
+
+/// `./x bench`
+pub fn bench(name: Option<&str>, report: Option<&Path>) -> Result<()> {
+    prepare()?;
+    Artefacts::build_peers()?;
+    let mut command = cargo();
+    with_places(&mut command)?.args(["run", "-q", "--release", "-p", "tests", "--bin", "bench", "--"]).args(name);
+    if let Some(report) = report {
+        // cargo runs in the workspace's folder, the user may be elsewhere.
+        command.arg("--report").arg(std::path::absolute(report)?);
+    }
+    run(&mut command)
+}
+
+fn prepare() -> Result<()> {
+    host::install(Need::Machines)?;
+    Artefacts::build()?;
+    Ok(())
+}
+
+/// Tells programs where artefacts and peers are.
+fn with_places(command: &mut Command) -> Result<&mut Command> {
+    let current = artefacts::cache_folder()?.join("current");
+    Ok(command
+        .env("TINK_ARTEFACTS", &current)
+        .env("TINK_PEERS", current.join("peers"))
+        .env("OPENIPMI_DIR", current.join("peers"))
+        .env("SUSHY_VENV", current.join("sushy/venv")))
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+    succeeded: bool,
+}
+
+/// Shows what the test runner prints and adds its closing lines up.
+fn run_counted(command: &mut Command) -> Result<Tally> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("start cargo test")?;
+    let output = child.stdout.take().context("cargo test's output")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            tally.passed += count(counts, " passed");
+            tally.failed += count(counts, " failed");
+            tally.skipped += count(counts, " ignored");
+        }
+        println!("{line}");
+    }
+    tally.succeeded = child.wait()?.success();
+    if tally.passed == 0 && tally.failed == 0 {
+        bail!("no test ran");
+    }
+    Ok(tally)
+}
+
+/// The number that stands before `label` in "ok. 5 passed; 0 failed; ...".
+fn count(line: &str, label: &str) -> u64 {
+    let before = line.split(';').find_map(|part| part.strip_suffix(label));
+    before.and_then(|text| text.rsplit(' ').next()).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_counted() {
+        let line = "FAILED. 12 passed; 3 failed; 4 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        assert_eq!((count(line, " passed"), count(line, " failed"), count(line, " ignored")), (12, 3, 4));
+    }
+}
