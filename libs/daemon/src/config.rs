@@ -157,6 +157,7 @@ impl Layers {
     pub fn settings(&self, daemon: &str) -> Settings {
         let mut settings = Settings { daemon: daemon.to_owned(), ..Settings::default() };
         let Some(table) = self.tables.iter().find(|table| table.daemon == daemon) else { return settings };
+        settings.own = table.settings;
         for setting in table.iter() {
             let raw = self.lookup(table.daemon, setting, &mut settings.mistakes);
             settings.values.insert(setting.key, (setting, raw));
@@ -327,12 +328,13 @@ pub struct Settings {
     values: BTreeMap<&'static str, (&'static Setting, Option<Raw>)>,
     mistakes: Vec<Mistake>,
     read: BTreeSet<&'static str>,
+    own: &'static [Setting],
 }
 
 impl Settings {
-    /// The settings of one daemon alone; `finish` on the result reports every mistake.
+    /// The settings of one daemon alone, those of the skeleton included; `finish` on the result reports every mistake.
     pub fn load(daemon: &'static str, table: &'static [Setting], inputs: Inputs) -> Self {
-        let layers = Layers::read(&[Table::new(daemon, table)], inputs, false);
+        let layers = Layers::read(&[Table { daemon, settings: table, common: crate::COMMON }], inputs, false);
         let mut settings = layers.settings(daemon);
         settings.mistakes.extend(layers.mistakes);
         settings
@@ -434,9 +436,9 @@ impl Settings {
         self.mistakes.push(mistake);
     }
 
-    /// Settings that nobody has read: a daemon's own test asserts that there are none.
+    /// Settings of the daemon's own table that nobody has read: its test asserts that there are none.
     pub fn unread(&self) -> Vec<&'static str> {
-        self.values.keys().copied().filter(|key| !self.read.contains(key)).collect()
+        self.own.iter().map(|setting| setting.key).filter(|key| !self.read.contains(key)).collect()
     }
 
     fn parse<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {

@@ -28,6 +28,9 @@ const BATCH: usize = 256;
 /// Longest message of an Event, in bytes (the API server refuses more than 1024).
 const MAX_MESSAGE_BYTES: usize = 1024;
 
+/// Longest name of an object (RFC 1123 subdomain, as Kubernetes has it).
+const MAX_NAME_BYTES: usize = 253;
+
 /// Longest time that one write may take before the note is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -77,7 +80,7 @@ impl Recorder {
     }
 
     /// Notes that `reason` happened to `hardware` in `phase`; `boot` is its boot number where known. The Event is called
-    /// `<hardware>.<phase>.<boot>`, so that a repeat raises the count of the one that is there.
+    /// `<hardware>.<phase>.<boot>` (boot 0 where it is not known), so that a repeat raises the count of the one that is there.
     ///
     /// `hardware` needs name and namespace; without them there is no object to hang it on, and it is dropped.
     #[expect(
@@ -243,15 +246,18 @@ fn merged(notes: impl Iterator<Item = Note>) -> Vec<Note> {
     order
 }
 
-/// `<hardware>.<phase>[.<boot>]`, within what an object name may be.
+/// `<hardware>.<phase>.<boot>`, boot 0 where it is not known: always a valid object name. What a name may not hold becomes `-`,
+/// and of a very long one the hardware's part is cut.
 fn event_name(hardware: &str, phase: &str, boot: Option<u64>) -> String {
-    let phase: String =
-        phase.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-    let phase = phase.trim_matches('-');
-    match boot {
-        Some(boot) => format!("{hardware}.{phase}.{boot}"),
-        None => format!("{hardware}.{phase}"),
-    }
+    let tail = clean(&format!(".{phase}.{}", boot.unwrap_or_default()));
+    let room = MAX_NAME_BYTES.saturating_sub(tail.len());
+    let head: String = clean(hardware).chars().take(room).collect();
+    format!("{}{tail}", head.trim_end_matches(['.', '-']))
+}
+
+fn clean(text: &str) -> String {
+    let lower = text.chars().map(|c| c.to_ascii_lowercase());
+    lower.map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' }).collect()
 }
 
 fn truncated(mut message: String) -> String {

@@ -25,6 +25,7 @@ pub mod config;
 mod connect;
 pub mod events;
 mod health;
+pub mod http;
 pub mod metrics;
 mod run;
 mod secret;

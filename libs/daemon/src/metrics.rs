@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The metrics of one daemon: registered once at start, read as OpenMetrics text under `/metrics`.
 //!
-//! Metric values are atomics: counting takes no lock.
+//! Metric values are atomics: counting takes no lock. Label sets are arrays: `Family<[(&'static str, &'static str); 1], Counter>`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::{Metric, Registry};
 
-pub use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;

@@ -192,7 +192,7 @@ fn a_key_that_is_not_declared_is_reported() {
     assert!(settings.finish().is_err());
     let mut settings = Settings::load("hegel", HEGEL, inputs("", &[], &[]));
     settings.text("token-file");
-    assert_eq!(settings.unread(), ["http-port", "public-ipv4", "trusted-proxies"]);
+    assert_eq!(settings.unread(), ["http-port", "trusted-proxies", "public-ipv4"]);
 }
 
 #[test]

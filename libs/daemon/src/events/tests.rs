@@ -123,7 +123,7 @@ async fn a_flood_is_merged_and_what_does_not_fit_is_counted() {
     shutdown.cancel();
     task.await.unwrap();
     let store = store.lock().unwrap();
-    assert_eq!(store.events["m1.dhcp"]["count"], QUEUE);
+    assert_eq!(store.events["m1.dhcp.0"]["count"], QUEUE);
     assert!(store.calls <= 3 * u32::try_from(QUEUE / BATCH).unwrap() + 3, "{} calls", store.calls);
     assert!(metrics.encode().contains("events_dropped_total 10\n"));
 }
@@ -131,7 +131,8 @@ async fn a_flood_is_merged_and_what_does_not_fit_is_counted() {
 #[test]
 fn names_and_messages_fit_what_the_api_accepts() {
     assert_eq!(event_name("m1", "Boot Program", Some(1)), "m1.boot-program.1");
-    assert_eq!(event_name("m1", "metadata", None), "m1.metadata");
+    assert_eq!(event_name("m1", "action-started.01JC_X", None), "m1.action-started.01jc-x.0");
+    assert!(event_name(&"a.".repeat(200), "dhcp", Some(1)).len() <= MAX_NAME_BYTES);
     let message = truncated("é".repeat(2000));
     assert!(message.len() <= MAX_MESSAGE_BYTES && message.ends_with('…'));
 }
