@@ -18,8 +18,25 @@ pub const RECIPE: u32 = 1;
 
 const INITTAB: &str = include_str!("../files/inittab");
 const UDHCPC_SCRIPT: &str = include_str!("../files/udhcpc.script");
-const DIRECTORIES: &[&str] =
-    &["bin", "dev", "etc", "lib", "lib/early", "lib/modules", "mnt", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/sbin", "var"];
+const DIRECTORIES: &[&str] = &[
+    "bin",
+    "dev",
+    "etc",
+    "lib",
+    "lib/early",
+    "lib/modules",
+    "mnt",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "sys",
+    "tmp",
+    "usr",
+    "usr/bin",
+    "usr/sbin",
+    "var",
+];
 /// zstd's level for the first archive: the highest that needs no larger decoder window.
 const ZSTD_LEVEL: i32 = 19;
 
@@ -67,7 +84,8 @@ pub fn build(inputs: &Inputs, out: &Path) -> Result<Output> {
     let early = early_modules(&tree, &version)?;
 
     let initramfs_path = out.join(format!("initramfs-{}", inputs.arch));
-    let mut file = fs::File::create(&initramfs_path).with_context(|| format!("create {}", initramfs_path.display()))?;
+    let mut file =
+        fs::File::create(&initramfs_path).with_context(|| format!("create {}", initramfs_path.display()))?;
     let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
     encoder.include_checksum(false)?;
     let compressed = user_land(inputs, &early, Archive::new(encoder))?.finish()?;
@@ -80,7 +98,8 @@ pub fn build(inputs: &Inputs, out: &Path) -> Result<Output> {
     file.sync_all()?;
 
     let kernel_path = out.join(format!("vmlinuz-{}", inputs.arch));
-    fs::copy(inputs.kernel.join("boot").join(format!("vmlinuz-{version}")), &kernel_path).context("copy the kernel")?;
+    fs::copy(inputs.kernel.join("boot").join(format!("vmlinuz-{version}")), &kernel_path)
+        .context("copy the kernel")?;
     fs::remove_dir_all(&scratch)?;
     Ok(Output {
         version,
@@ -127,10 +146,22 @@ fn stage_modules(inputs: &Inputs, version: &str, tree: &Path) -> Result<BTreeSet
     remove_others(&to, &to.join("kernel"), &taken)?;
     // Again, so that aliases name only what is on board.
     depmod(inputs, version, tree)?;
-    for index in ["modules.dep.bin", "modules.alias.bin", "modules.symbols", "modules.symbols.bin", "modules.builtin.bin", "modules.builtin.alias.bin", "modules.builtin.modinfo", "modules.order", "modules.devname"] {
+    for index in [
+        "modules.dep.bin",
+        "modules.alias.bin",
+        "modules.symbols",
+        "modules.symbols.bin",
+        "modules.builtin.bin",
+        "modules.builtin.alias.bin",
+        "modules.builtin.modinfo",
+        "modules.order",
+        "modules.devname",
+    ] {
         // busybox and hook-init read the text files; a kmod that lacks one of these did not write it.
         match fs::remove_file(to.join(index)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(|| index.to_owned()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| index.to_owned());
+            }
             _ => {}
         }
     }
@@ -147,7 +178,9 @@ fn unpack_modules(root: &Path, folder: &Path, to: &Path) -> Result<()> {
         let Some(name) = path.to_str() else { bail!("{}: not UTF-8", path.display()) };
         let mut bytes = Vec::new();
         let plain = if let Some(stem) = name.strip_suffix(".ko.xz") {
-            liblzma::read::XzDecoder::new(fs::File::open(&path)?).read_to_end(&mut bytes).with_context(|| name.to_owned())?;
+            liblzma::read::XzDecoder::new(fs::File::open(&path)?)
+                .read_to_end(&mut bytes)
+                .with_context(|| name.to_owned())?;
             format!("{stem}.ko")
         } else if name.ends_with(".ko") {
             bytes = fs::read(&path)?;
@@ -187,22 +220,37 @@ fn make_squashfs(inputs: &Inputs, tree: &Path, scratch: &Path) -> Result<PathBuf
     run(tool(inputs, "mksquashfs")
         .arg(tree.join("lib/modules"))
         .arg(&image)
-        .args(["-comp", "zstd", "-Xcompression-level", "22", "-b", "1M", "-noappend", "-all-root", "-no-xattrs"])
+        .args([
+            "-comp",
+            "zstd",
+            "-Xcompression-level",
+            "22",
+            "-b",
+            "1M",
+            "-noappend",
+            "-all-root",
+            "-no-xattrs",
+        ])
         .args(["-mkfs-time", "0", "-all-time", "0", "-no-exports", "-quiet", "-no-progress"]))?;
     Ok(image)
 }
 
 /// A tool from the unpacked packages (or from `PATH`), with the libraries that came with it.
 fn tool(inputs: &Inputs, name: &str) -> Command {
-    let found = ["usr/bin", "usr/sbin", "bin", "sbin"].iter().map(|folder| inputs.tools.join(folder).join(name)).find(|path| path.exists());
+    let found = ["usr/bin", "usr/sbin", "bin", "sbin"]
+        .iter()
+        .map(|folder| inputs.tools.join(folder).join(name))
+        .find(|path| path.exists());
     let mut command = Command::new(found.unwrap_or_else(|| PathBuf::from(name)));
-    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|folder| inputs.tools.join(folder).display().to_string());
+    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]
+        .map(|folder| inputs.tools.join(folder).display().to_string());
     command.env("LD_LIBRARY_PATH", libraries.join(":"));
     command
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("start {}", command.get_program().to_string_lossy()))?;
+    let output =
+        command.output().with_context(|| format!("start {}", command.get_program().to_string_lossy()))?;
     ensure!(
         output.status.success(),
         "{} failed ({}): {}",
@@ -219,7 +267,9 @@ fn early_modules(tree: &Path, version: &str) -> Result<Vec<(String, Vec<u8>)>> {
     let dependencies = Dependencies::parse(&fs::read_to_string(root.join("modules.dep"))?);
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     for name in EARLY {
-        let order = dependencies.load_order(name).with_context(|| format!("the kernel package has no module {name}"))?;
+        let order = dependencies
+            .load_order(name)
+            .with_context(|| format!("the kernel package has no module {name}"))?;
         for path in order {
             let file = path.rsplit('/').next().unwrap_or(&path).to_owned();
             if !files.iter().any(|(known, _)| known == &file) {
@@ -263,7 +313,12 @@ fn user_land<W: Write>(inputs: &Inputs, early: &[(String, Vec<u8>)], mut archive
 }
 
 fn applets(busybox: &Path) -> Result<Vec<String>> {
-    let output = Command::new(busybox).arg("--list").output().with_context(|| format!("run {}", busybox.display()))?;
+    let output =
+        Command::new(busybox).arg("--list").output().with_context(|| format!("run {}", busybox.display()))?;
     ensure!(output.status.success(), "{} --list failed", busybox.display());
-    Ok(String::from_utf8(output.stdout)?.lines().filter(|name| *name != "busybox").map(str::to_owned).collect())
+    Ok(String::from_utf8(output.stdout)?
+        .lines()
+        .filter(|name| *name != "busybox")
+        .map(str::to_owned)
+        .collect())
 }

@@ -71,7 +71,8 @@ impl<W: Write> Archive<W> {
     }
 
     fn entry(&mut self, path: &str, mode: u32, data: &[u8], device: (u32, u32)) -> io::Result<()> {
-        let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("{path}: too long for a newc archive"));
+        let too_long =
+            |_| io::Error::new(io::ErrorKind::InvalidInput, format!("{path}: too long for a newc archive"));
         let size = u32::try_from(data.len()).map_err(too_long)?;
         let name_size = u32::try_from(path.len() + 1).map_err(too_long)?;
         let inode = if path == TRAILER { 0 } else { self.next_inode };

@@ -82,7 +82,8 @@ pub const SELECTION: &[&str] = &[
 ];
 
 /// Folders inside the selection that are left out: megabytes for hardware that no server boots from.
-pub const EXCLUDED: &[&str] = &["drivers/net/ethernet/mellanox/mlxsw", "drivers/net/ethernet/mscc", "drivers/net/ethernet/microchip"];
+pub const EXCLUDED: &[&str] =
+    &["drivers/net/ethernet/mellanox/mlxsw", "drivers/net/ethernet/mscc", "drivers/net/ethernet/microchip"];
 
 /// The modules that must be readable before `modules.squashfs` can be mounted.
 pub const EARLY: &[&str] = &["loop", "squashfs"];
@@ -118,9 +119,10 @@ impl Dependencies {
     /// The path of the module called `name` (with `-` and `_` alike) and of all that it needs, needs first.
     pub fn load_order(&self, name: &str) -> Option<Vec<String>> {
         let wanted = name.replace('-', "_");
-        self.0.iter().find(|(path, _)| module_name(path) == wanted).map(|(path, needs)| {
-            needs.iter().rev().cloned().chain([path.clone()]).collect()
-        })
+        self.0
+            .iter()
+            .find(|(path, _)| module_name(path) == wanted)
+            .map(|(path, needs)| needs.iter().rev().cloned().chain([path.clone()]).collect())
     }
 }
 
@@ -128,7 +130,8 @@ impl Dependencies {
 pub fn is_selected(path: &str) -> bool {
     let Some(inside) = path.strip_prefix("kernel/") else { return false };
     let stem = inside.split_once(".ko").map_or(inside, |(stem, _)| stem);
-    let covers = |row: &&&str| stem == **row || stem.strip_prefix(**row).is_some_and(|rest| rest.starts_with('/'));
+    let covers =
+        |row: &&&str| stem == **row || stem.strip_prefix(**row).is_some_and(|rest| rest.starts_with('/'));
     SELECTION.iter().any(|row| covers(&row)) && !EXCLUDED.iter().any(|row| covers(&row))
 }
 
@@ -163,7 +166,11 @@ mod tests {
         assert!(!taken.contains("kernel/sound/soundcore.ko"));
         assert_eq!(
             dep.load_order("virtio-net").unwrap(),
-            ["kernel/net/core/failover.ko", "kernel/drivers/net/net_failover.ko", "kernel/drivers/net/virtio_net.ko"]
+            [
+                "kernel/net/core/failover.ko",
+                "kernel/drivers/net/net_failover.ko",
+                "kernel/drivers/net/virtio_net.ko"
+            ]
         );
     }
 }

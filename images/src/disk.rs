@@ -55,9 +55,30 @@ fn partition(disk: &Path, esp_bytes: u64, root_start: u64, root_bytes: u64) -> R
     };
     let script = [
         format!("label: gpt\nlabel-id: {DISK_GUID}\nunit: sectors\n"),
-        row(2, root_start, root_bytes, "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "5C2E6D8A-0B59-4B0D-8C5B-0E3C1D6F7A02", "root"),
-        row(14, BIOS_BOOT.0, BIOS_BOOT.1, "21686148-6449-6E6F-744E-656564454649", "5C2E6D8A-0B59-4B0D-8C5B-0E3C1D6F7A14", "bios"),
-        row(15, ESP_START, esp_bytes, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "5C2E6D8A-0B59-4B0D-8C5B-0E3C1D6F7A15", "esp"),
+        row(
+            2,
+            root_start,
+            root_bytes,
+            "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
+            "5C2E6D8A-0B59-4B0D-8C5B-0E3C1D6F7A02",
+            "root",
+        ),
+        row(
+            14,
+            BIOS_BOOT.0,
+            BIOS_BOOT.1,
+            "21686148-6449-6E6F-744E-656564454649",
+            "5C2E6D8A-0B59-4B0D-8C5B-0E3C1D6F7A14",
+            "bios",
+        ),
+        row(
+            15,
+            ESP_START,
+            esp_bytes,
+            "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
+            "5C2E6D8A-0B59-4B0D-8C5B-0E3C1D6F7A15",
+            "esp",
+        ),
     ]
     .concat();
     let mut child = Command::new("sfdisk")

@@ -28,10 +28,29 @@ const ESP_UUID: &str = "7B2DE0C5";
 /// Free space that the root file system has before cloud-init grows it to the disk.
 const ROOT_SLACK_MIB: u32 = 192;
 const PACKAGES: &[&str] = &[
-    "systemd-sysv", "systemd-resolved", "dbus", "udev", "kmod", "login", "sudo", "iproute2", "ca-certificates",
-    "cloud-init", "cloud-guest-utils", "isc-dhcp-client", "fdisk", "e2fsprogs", "openssh-server", "netplan.io",
-    "linux-image-cloud-amd64", "initramfs-tools", "zstd",
-    "grub-pc-bin", "grub-efi-amd64-bin", "grub-efi-amd64-signed", "shim-signed",
+    "systemd-sysv",
+    "systemd-resolved",
+    "dbus",
+    "udev",
+    "kmod",
+    "login",
+    "sudo",
+    "iproute2",
+    "ca-certificates",
+    "cloud-init",
+    "cloud-guest-utils",
+    "isc-dhcp-client",
+    "fdisk",
+    "e2fsprogs",
+    "openssh-server",
+    "netplan.io",
+    "linux-image-cloud-amd64",
+    "initramfs-tools",
+    "zstd",
+    "grub-pc-bin",
+    "grub-efi-amd64-bin",
+    "grub-efi-amd64-signed",
+    "shim-signed",
 ];
 const DPKG_OPTIONS: &[&str] = &[
     "path-exclude=/usr/share/man/*",
@@ -51,7 +70,11 @@ pub struct Output {
 
 /// What the image is made from: changes exactly when the recipe does. Used as cache key.
 pub fn recipe() -> String {
-    format!("{SUITE}\n{PACKAGES:?}\n{DPKG_OPTIONS:?}\n{CUSTOMIZE}\n{}\n{}\n{ROOT_SLACK_MIB}", disk::LAYOUT_VERSION, grub::LAYOUT_VERSION)
+    format!(
+        "{SUITE}\n{PACKAGES:?}\n{DPKG_OPTIONS:?}\n{CUSTOMIZE}\n{}\n{}\n{ROOT_SLACK_MIB}",
+        disk::LAYOUT_VERSION,
+        grub::LAYOUT_VERSION
+    )
 }
 
 /// Builds `out/debian-<SUITE>.raw.zst` in the existing folder `out`. Takes some minutes, most of them dpkg's.

@@ -48,7 +48,11 @@ impl Artefacts {
         hook(&cache, &boot, &tool)?;
         artefact(&cache, "images", &images::recipe(), |out| {
             let built = images::build(out)?;
-            println!("  {} MiB on disk, {} MiB to download", mib(built.raw_bytes), mib(built.compressed_bytes));
+            println!(
+                "  {} MiB on disk, {} MiB to download",
+                mib(built.raw_bytes),
+                mib(built.compressed_bytes)
+            );
             Ok(())
         })?;
         Ok(Self { current: cache.join("current") })
@@ -64,7 +68,9 @@ impl Artefacts {
             // A virtual environment knows its own path, so it is made where it stays.
             let home = out.with_extension("venv");
             run(command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
-            run(command(&home.join("bin/pip").display().to_string()).args(["-q", "install", "--disable-pip-version-check"]).args(PYTHON_PEERS))?;
+            run(command(&home.join("bin/pip").display().to_string())
+                .args(["-q", "install", "--disable-pip-version-check"])
+                .args(PYTHON_PEERS))?;
             std::os::unix::fs::symlink(&home, out.join("venv"))?;
             Ok(())
         })
@@ -84,7 +90,8 @@ fn boot_programs(cache: &Path, suite: &Suite) -> Result<()> {
         let tree = out.join("scratch");
         suite.unpack(&["ipxe".to_owned()], &tree)?;
         for (name, file) in BOOT_PROGRAMS {
-            fs::copy(tree.join("usr/lib/ipxe").join(file), out.join(name)).with_context(|| format!("ipxe {version} has no {file}"))?;
+            fs::copy(tree.join("usr/lib/ipxe").join(file), out.join(name))
+                .with_context(|| format!("ipxe {version} has no {file}"))?;
         }
         Ok(fs::remove_dir_all(tree)?)
     })
@@ -98,7 +105,7 @@ fn hook(cache: &Path, boot: &Suite, tool: &Suite) -> Result<()> {
     let tools = tool.with_missing_dependencies(TOOLS)?;
     artefact(cache, "tools", &tools.join(" "), |out| tool.unpack(&tools, out))?;
 
-    let binaries = cargo::static_binaries(&["hook-os"])?;
+    let binaries = cargo::static_binaries(&["tink-worker", "hook-os"])?;
     let current = cache.join("current");
     let inputs = hook_os::Inputs {
         kernel: current.join("kernel"),
@@ -108,7 +115,12 @@ fn hook(cache: &Path, boot: &Suite, tool: &Suite) -> Result<()> {
         tools: current.join("tools"),
         arch: "x86_64".to_owned(),
     };
-    let mut key = format!("{kernel_key} {} {:?} {:?}", hook_os::build::RECIPE, hook_os::modules::SELECTION, hook_os::modules::EXCLUDED);
+    let mut key = format!(
+        "{kernel_key} {} {:?} {:?}",
+        hook_os::build::RECIPE,
+        hook_os::modules::SELECTION,
+        hook_os::modules::EXCLUDED
+    );
     for file in [&inputs.busybox, &inputs.init, &inputs.agent] {
         key.push_str(&hash(&fs::read(file).with_context(|| format!("read {}", file.display()))?));
     }

@@ -15,8 +15,14 @@ const LICENCE_LINE: &str = "// SPDX-License-Identifier: Apache-2.0";
 fn gates() -> Vec<(&'static str, Result<()>)> {
     vec![
         ("format", run(cargo().args(["fmt", "--all", "--check"]))),
-        ("lints", run(cargo().args(["clippy", "-q", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
-        ("docs", run(cargo().args(["doc", "-q", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))),
+        (
+            "lints",
+            run(cargo().args(["clippy", "-q", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        ),
+        (
+            "docs",
+            run(cargo().args(["doc", "-q", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
+        ),
         ("generated files", generated()),
         ("licence lines", licence_lines()),
     ]
@@ -39,7 +45,7 @@ pub fn check() -> Result<()> {
 
 /// Writes the generated files.
 pub fn generate() -> Result<()> {
-    for (path, text) in generated_files() {
+    for (path, text) in generated_files()? {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -49,13 +55,13 @@ pub fn generate() -> Result<()> {
     Ok(())
 }
 
-fn generated_files() -> Vec<(PathBuf, String)> {
+fn generated_files() -> Result<Vec<(PathBuf, String)>> {
     let folder = root().join("deploy/crds");
-    Vec::<(String, String)>::new().into_iter().map(|(name, text)| (folder.join(name), text)).collect()
+    Ok(api::crd_files()?.into_iter().map(|(name, text)| (folder.join(name), text)).collect())
 }
 
 fn generated() -> Result<()> {
-    let stale: Vec<String> = generated_files()
+    let stale: Vec<String> = generated_files()?
         .into_iter()
         .filter(|(path, text)| fs::read_to_string(path).ok().as_ref() != Some(text))
         .map(|(path, _)| path.display().to_string())
@@ -66,7 +72,11 @@ fn generated() -> Result<()> {
 fn licence_lines() -> Result<()> {
     let listing = capture(command("git").args(["ls-files", "*.rs"]).current_dir(root()))?;
     let missing: Vec<&str> = listing.lines().filter(|file| !has_licence_line(&root().join(file))).collect();
-    if missing.is_empty() { Ok(()) } else { bail!("first line is not `{LICENCE_LINE}`: {}", missing.join(", ")) }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        bail!("first line is not `{LICENCE_LINE}`: {}", missing.join(", "))
+    }
 }
 
 fn has_licence_line(file: &Path) -> bool {

@@ -34,7 +34,9 @@ impl Suite {
             fs::create_dir_all(suite.folder.join(sub))?;
         }
         let (mirror, keyring) = mirror()?;
-        let text = format!("Types: deb\nURIs: {mirror}\nSuites: {name} {name}-updates\nComponents: main\nSigned-By: {keyring}\n");
+        let text = format!(
+            "Types: deb\nURIs: {mirror}\nSuites: {name} {name}-updates\nComponents: main\nSigned-By: {keyring}\n"
+        );
         fs::write(suite.folder.join("etc/debian.sources"), text)?;
         fs::write(suite.folder.join("etc/status"), "")?;
         suite.update()?;
@@ -43,14 +45,19 @@ impl Suite {
 
     fn update(&self) -> Result<()> {
         let stamp = self.folder.join("updated");
-        let age = fs::metadata(&stamp).and_then(|data| data.modified()).ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let age = fs::metadata(&stamp)
+            .and_then(|data| data.modified())
+            .ok()
+            .and_then(|at| SystemTime::now().duration_since(at).ok());
         if age.is_some_and(|age| age < LISTS_AGE) {
             return Ok(());
         }
         match capture(self.apt("apt-get").args(["-q", "update"])) {
             Ok(_) => Ok(fs::write(stamp, "")?),
             Err(error) if age.is_some() => {
-                eprintln!("x: Debian's package lists could not be renewed, going on with those of before: {error:#}");
+                eprintln!(
+                    "x: Debian's package lists could not be renewed, going on with those of before: {error:#}"
+                );
                 Ok(())
             }
             Err(error) => Err(error).context("Debian's package lists could not be fetched"),
@@ -98,7 +105,12 @@ impl Suite {
     /// Downloads packages and unpacks them all into one new folder `into`. apt checks signatures and digests.
     pub fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
         let downloads = self.folder.join("packages");
-        run(self.apt("apt-get").args(["-q", "download"]).args(packages).current_dir(&downloads).stdout(std::process::Stdio::null()))?;
+        run(self
+            .apt("apt-get")
+            .args(["-q", "download"])
+            .args(packages)
+            .current_dir(&downloads)
+            .stdout(std::process::Stdio::null()))?;
         fs::create_dir_all(into)?;
         for package in packages {
             let prefix = format!("{package}_");
@@ -118,9 +130,19 @@ impl Suite {
 
     /// `packages` and all they depend on that this machine has not installed.
     pub fn with_missing_dependencies(&self, packages: &[&str]) -> Result<Vec<String>> {
-        let options = ["depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"];
+        let options = [
+            "depends",
+            "--recurse",
+            "--no-recommends",
+            "--no-suggests",
+            "--no-conflicts",
+            "--no-breaks",
+            "--no-replaces",
+            "--no-enhances",
+        ];
         let listing = capture(self.apt("apt-cache").args(options).args(packages))?;
-        let installed = capture(command("dpkg-query").args(["-W", "-f", "${Package} ${db:Status-Status}\n"]))?;
+        let installed =
+            capture(command("dpkg-query").args(["-W", "-f", "${Package} ${db:Status-Status}\n"]))?;
         let is_installed = |name: &str| installed.lines().any(|line| line == format!("{name} installed"));
         let mut wanted: Vec<String> = packages.iter().map(|name| (*name).to_owned()).collect();
         // Packages stand at the margin, what they need is indented; virtual ones stand in angle brackets.
@@ -138,10 +160,13 @@ impl Suite {
 
 /// The mirror and keyring of the machine's own Debian source.
 fn mirror() -> Result<(String, String)> {
-    let folder = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
+    let folder =
+        fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
     for path in folder.filter(|path| path.extension().is_some_and(|kind| kind == "sources")) {
         for stanza in fs::read_to_string(&path).unwrap_or_default().split("\n\n") {
-            let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+            let field = |name: &str| {
+                stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+            };
             if let Some(uri) = field("URIs").and_then(debian_uri) {
                 return Ok((uri, field("Signed-By").unwrap_or(FALLBACK_KEYRING).to_owned()));
             }
@@ -154,7 +179,9 @@ fn mirror() -> Result<(String, String)> {
             return Ok((uri, FALLBACK_KEYRING.to_owned()));
         }
     }
-    bail!("no Debian mirror in /etc/apt/sources.list or /etc/apt/sources.list.d: this needs a Debian machine");
+    bail!(
+        "no Debian mirror in /etc/apt/sources.list or /etc/apt/sources.list.d: this needs a Debian machine"
+    );
 }
 
 /// The archive itself: not its security branch, not another vendor's.

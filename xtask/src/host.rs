@@ -79,7 +79,10 @@ pub fn install(need: Need) -> Result<()> {
     }
     let environment = [("DEBIAN_FRONTEND", "noninteractive")];
     run(command("apt-get").args(["-q", "update"]).envs(environment))?;
-    run(command("apt-get").args(["-q", "-y", "install", "--no-install-recommends"]).args(&names).envs(environment))
+    run(command("apt-get")
+        .args(["-q", "-y", "install", "--no-install-recommends"])
+        .args(&names)
+        .envs(environment))
 }
 
 fn is_installed(package: &str) -> bool {
@@ -92,7 +95,8 @@ fn is_installed(package: &str) -> bool {
 pub struct Snapshot(BTreeMap<PathBuf, String>);
 
 /// Folders that a snapshot covers.
-const WATCHED: &[&str] = &["/boot", "/etc", "/lib/systemd/system", "/usr/lib/systemd/system", "/usr/local/lib/systemd"];
+const WATCHED: &[&str] =
+    &["/boot", "/etc", "/lib/systemd/system", "/usr/lib/systemd/system", "/usr/local/lib/systemd"];
 /// What dpkg itself keeps there for any package, tools included.
 const PACKAGE_MANAGER: &[&str] = &["/etc/ld.so.cache", "/etc/alternatives/"];
 
@@ -119,7 +123,12 @@ impl Snapshot {
                 None => changes.push(format!("new: {}", path.display())),
             }
         }
-        changes.extend(self.0.keys().filter(|path| !now.0.contains_key(*path)).map(|path| format!("gone: {}", path.display())));
+        changes.extend(
+            self.0
+                .keys()
+                .filter(|path| !now.0.contains_key(*path))
+                .map(|path| format!("gone: {}", path.display())),
+        );
         Ok(changes)
     }
 }
@@ -132,7 +141,8 @@ fn is_package_managers(path: &Path) -> bool {
 /// A new file below `/etc` that belongs to an installed package and is neither a unit nor an init script or hook.
 fn is_plain_configuration(path: &Path) -> bool {
     let text = path.to_string_lossy();
-    let starts_something = ["/systemd/", "/init.d/", "/rc", "/cron", "/kernel/", "/initramfs-tools/", "/grub.d/", "/udev/"];
+    let starts_something =
+        ["/systemd/", "/init.d/", "/rc", "/cron", "/kernel/", "/initramfs-tools/", "/grub.d/", "/udev/"];
     text.starts_with("/etc/")
         && !starts_something.iter().any(|part| text.contains(part))
         && capture(command("dpkg-query").arg("-S").arg(path)).is_ok()

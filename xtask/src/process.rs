@@ -32,7 +32,8 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs and gives what was printed; its errors become ours.
 pub fn capture(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", describe(command)))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("start {}", describe(command)))?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} ended with {}: {}", describe(command), output.status, errors.trim());
     Ok(String::from_utf8(output.stdout)?)

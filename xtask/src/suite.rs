@@ -52,7 +52,9 @@ pub fn bench(name: Option<&str>, report: Option<&Path>) -> Result<()> {
     prepare()?;
     Artefacts::build_peers()?;
     let mut command = cargo();
-    with_places(&mut command)?.args(["run", "-q", "--release", "-p", "tests", "--bin", "bench", "--"]).args(name);
+    with_places(&mut command)?
+        .args(["run", "-q", "--release", "-p", "tests", "--bin", "bench", "--"])
+        .args(name);
     if let Some(report) = report {
         // cargo runs in the workspace's folder, the user may be elsewhere.
         command.arg("--report").arg(std::path::absolute(report)?);

@@ -45,7 +45,10 @@ fn boot() {
     mount_all();
     say("kernel handed over", uptime());
     step("early modules", early_modules());
-    step("mount modules", command("mount", &["-t", "squashfs", "-o", "loop,ro", "/modules.squashfs", "/lib/modules"]));
+    step(
+        "mount modules",
+        command("mount", &["-t", "squashfs", "-o", "loop,ro", "/modules.squashfs", "/lib/modules"]),
+    );
     match Modules::read() {
         Ok(modules) => {
             let loaded = coldplug(&modules);
@@ -127,7 +130,9 @@ impl Modules {
         let (bus, device) = modalias.split_once(':').unwrap_or((modalias, ""));
         let device = device.to_owned();
         let rows = self.aliases.get(bus).map_or(&[][..], Vec::as_slice);
-        rows.iter().filter(move |(pattern, _)| glob(pattern.as_bytes(), device.as_bytes())).map(|(_, module)| module.as_str())
+        rows.iter()
+            .filter(move |(pattern, _)| glob(pattern.as_bytes(), device.as_bytes()))
+            .map(|(_, module)| module.as_str())
     }
 
     /// Loads a module after what it needs, unless `done` has it.
@@ -156,7 +161,8 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),
         Some((b'*', rest)) => {
-            rest.is_empty() || (0..=text.len()).any(|skip| text.get(skip..).is_some_and(|tail| glob(rest, tail)))
+            rest.is_empty()
+                || (0..=text.len()).any(|skip| text.get(skip..).is_some_and(|tail| glob(rest, tail)))
         }
         Some((b'?', rest)) => text.split_first().is_some_and(|(_, tail)| glob(rest, tail)),
         Some((b'[', rest)) => {
@@ -164,7 +170,9 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
             let (Some(class), Some(after)) = (rest.get(..end), rest.get(end + 1..)) else { return false };
             text.split_first().is_some_and(|(byte, tail)| in_class(class, *byte) && glob(after, tail))
         }
-        Some((byte, rest)) => text.split_first().is_some_and(|(first, tail)| first == byte && glob(rest, tail)),
+        Some((byte, rest)) => {
+            text.split_first().is_some_and(|(first, tail)| first == byte && glob(rest, tail))
+        }
     }
 }
 
@@ -181,7 +189,8 @@ fn coldplug(modules: &Modules) -> usize {
     let mut seen = BTreeSet::new();
     let mut loaded = BTreeSet::new();
     for _ in 0..COLDPLUG_ROUNDS {
-        let fresh: Vec<String> = modaliases().into_iter().filter(|alias| seen.insert(alias.clone())).collect();
+        let fresh: Vec<String> =
+            modaliases().into_iter().filter(|alias| seen.insert(alias.clone())).collect();
         if fresh.is_empty() {
             break;
         }
@@ -216,13 +225,17 @@ fn entries(folder: &str) -> Vec<String> {
 /// The kernel command line as key and value; keys without `=` have an empty value.
 fn command_line() -> Vec<(String, String)> {
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    line.split_whitespace().map(|word| word.split_once('=').unwrap_or((word, ""))).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    line.split_whitespace()
+        .map(|word| word.split_once('=').unwrap_or((word, "")))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
 }
 
 fn network() {
     step("loopback", command("ip", &["link", "set", "lo", "up"]));
     let arguments = command_line();
-    let argument = |key: &str| arguments.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str());
+    let argument =
+        |key: &str| arguments.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str());
     let wanted = argument("hw_addr").map(str::to_ascii_lowercase);
     let Some(interface) = wait_for_interface(wanted.as_deref()) else {
         say("network", "no Ethernet interface appeared: is its driver on board?");
@@ -232,14 +245,23 @@ fn network() {
     let interface = match argument("vlan_id") {
         Some(id) => {
             let name = format!("{interface}.{id}");
-            step(&name, command("ip", &["link", "add", "link", &interface, "name", &name, "type", "vlan", "id", id]));
+            step(
+                &name,
+                command("ip", &["link", "add", "link", &interface, "name", &name, "type", "vlan", "id", id]),
+            );
             step(&name, command("ip", &["link", "set", &name, "up"]));
             name
         }
         None => interface,
     };
     // In the foreground until there is a lease, then in the background for as long as it must be renewed.
-    step("dhcp", command("udhcpc", &["-i", &interface, "-s", "/etc/udhcpc.script", "-t", "10", "-T", "1", "-A", "2", "-S", "-b"]));
+    step(
+        "dhcp",
+        command(
+            "udhcpc",
+            &["-i", &interface, "-s", "/etc/udhcpc.script", "-t", "10", "-T", "1", "-A", "2", "-S", "-b"],
+        ),
+    );
 }
 
 /// The Ethernet interface with the wanted MAC; without one, the first with a link, else the first.
@@ -277,8 +299,13 @@ fn ethernet() -> Vec<(String, String)> {
 /// Loads modules for devices that appear after `boot`: slow disks behind a controller, USB.
 fn hotplug() {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, netlink, recv, socket_with};
-    let opened = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(netlink::KOBJECT_UEVENT))
-        .and_then(|socket| bind(&socket, &netlink::SocketAddrNetlink::new(0, 1)).map(|()| socket));
+    let opened = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        Some(netlink::KOBJECT_UEVENT),
+    )
+    .and_then(|socket| bind(&socket, &netlink::SocketAddrNetlink::new(0, 1)).map(|()| socket));
     let (socket, modules) = match (opened, Modules::read()) {
         (Ok(socket), Ok(modules)) => (socket, modules),
         (opened, modules) => {
