@@ -4,4 +4,5 @@
 //! Demo, tests and `tink lab` call it. It knows nothing of provisioning: to the daemons its machines are servers on a wire, its
 //! BMCs are BMCs. It must never touch the host's own network, and leaves no process, namespace or interface behind.
 
+pub mod bmc;
 pub mod chassis;
