@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What happens to an object between the request and the store: decoding, pruning, defaults, the system's metadata fields, validation.
+//!
+//! Pure but for the clock, the random suffix and the UID of a creation, which come in through [`Stamp`]. Called by the write handlers, once per attempt.
+
+mod builtin;
+mod metadata;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use crate::object;
+use crate::registry::{Builtin, Served};
+use crate::request::FieldValidation;
+use crate::schema;
+use crate::status::{ApiError, Cause};
+
+pub(crate) use builtin::CRD_FINALIZER;
+pub(crate) use metadata::generated_name;
+
+/// Facts of the moment that a write records.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamp {
+    pub now: String,
+    pub uid: String,
+}
+
+impl Stamp {
+    pub fn new() -> Self {
+        Self { now: object::timestamp(), uid: uuid::Uuid::new_v4().to_string() }
+    }
+}
+
+/// Which part of an object a request may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but `status`, where the resource has the status subresource.
+    Main,
+    /// `status` only.
+    Status,
+    /// `spec.finalizers` of a Namespace.
+    Finalize,
+}
+
+/// A decoded body with the warnings that its fields earned.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub object: Value,
+    pub warnings: Vec<String>,
+}
+
+/// Checks `apiVersion` and `kind`, drops unknown fields and says which.
+///
+/// # Errors
+/// 400 for a wrong kind, a value of the wrong JSON type in a typed field, or unknown fields under `Strict`.
+pub(crate) fn decode(served: &Served, body: Value, validation: FieldValidation) -> Result<Decoded, ApiError> {
+    let resource = &served.resource;
+    let Value::Object(map) = &body else {
+        return Err(cannot_handle(served, "the body is not a JSON object"));
+    };
+    let text = |field: &str| map.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    // Built-in kinds may leave both out, as typed clients do; custom resources may not.
+    let may_omit = resource.builtin().is_some();
+    for (field, found, wanted) in
+        [("apiVersion", api_version, served.api_version()), ("kind", kind, resource.kind.clone())]
+    {
+        if found != wanted && !(may_omit && found.is_empty()) {
+            let message =
+                format!("the {field} in the data ({found}) does not match the expected {field} ({wanted})");
+            return Err(ApiError::bad_request(message));
+        }
+    }
+    let (mut object, unknown) = match resource.builtin() {
+        Some(builtin) => decode_builtin(served, builtin, body)?,
+        None => decode_custom(served, body)?,
+    };
+    let map = object::object_mut(&mut object);
+    map.insert("apiVersion".into(), served.api_version().into());
+    map.insert("kind".into(), resource.kind.as_str().into());
+    let unknown: Vec<String> = unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    match validation {
+        FieldValidation::Strict if !unknown.is_empty() => {
+            Err(cannot_handle(served, &format!("strict decoding error: {}", unknown.join(", "))))
+        }
+        FieldValidation::Warn => Ok(Decoded { object, warnings: unknown }),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
+    }
+}
+
+fn cannot_handle(served: &Served, why: &str) -> ApiError {
+    let (kind, version) = (&served.resource.kind, &served.version().name);
+    ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+}
+
+fn decode_builtin(served: &Served, builtin: Builtin, body: Value) -> Result<(Value, Vec<String>), ApiError> {
+    let object = builtin.normalise(body.clone()).map_err(|why| cannot_handle(served, &why))?;
+    let mut unknown = Vec::new();
+    lost_fields(&body, &object, "", &mut unknown);
+    Ok((object, unknown))
+}
+
+fn decode_custom(served: &Served, mut body: Value) -> Result<(Value, Vec<String>), ApiError> {
+    let mut unknown = Vec::new();
+    let given = object::object_mut(&mut body).remove("metadata").unwrap_or_default();
+    if !given.is_null() && !given.is_object() {
+        return Err(cannot_handle(served, "metadata is not an object"));
+    }
+    let typed: ObjectMeta = if given.is_null() {
+        ObjectMeta::default()
+    } else {
+        serde_json::from_value(given.clone()).map_err(|e| cannot_handle(served, &format!("metadata: {e}")))?
+    };
+    let metadata = serde_json::to_value(typed).map_err(ApiError::internal)?;
+    lost_fields(&given, &metadata, "metadata", &mut unknown);
+    if let Some(schema) = &served.version().schema {
+        unknown.extend(schema::prune(schema, &mut body));
+    }
+    object::object_mut(&mut body).insert("metadata".into(), metadata);
+    Ok((body, unknown))
+}
+
+/// Paths of what `before` has and `after` has not; nulls are no loss.
+fn lost_fields(before: &Value, after: &Value, path: &str, lost: &mut Vec<String>) {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            for (key, value) in before {
+                let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match after.get(key) {
+                    Some(kept) => lost_fields(value, kept, &at, lost),
+                    None if value.is_null() => {}
+                    None => lost.push(at),
+                }
+            }
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            for (index, (value, kept)) in before.iter().zip(after).enumerate() {
+                lost_fields(value, kept, &format!("{path}[{index}]"), lost);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Makes a decoded object ready to be stored for the first time. The name must be set (see [`generated_name`]).
+///
+/// # Errors
+/// 400 for a wrong namespace or a given resourceVersion, 422 with every invalid field.
+pub(crate) fn create(
+    served: &Served,
+    mut object: Value,
+    namespace: &str,
+    stamp: &Stamp,
+) -> Result<Value, ApiError> {
+    metadata::prepare_create(&mut object, namespace, stamp)?;
+    let resource = &served.resource;
+    if resource.builtin().is_none_or(Builtin::has_generation) {
+        object::metadata_mut(&mut object).insert("generation".into(), 1.into());
+    }
+    if served.version().status && resource.builtin().is_none() {
+        object::object_mut(&mut object).remove("status");
+    }
+    finish(served, &mut object, None, Part::Main, stamp)?;
+    Ok(object)
+}
+
+/// Makes `new` the successor of `old`: what the request may not change is taken from `old`. The caller has compared resource versions.
+///
+/// # Errors
+/// 400 for another name or namespace, 409 for another UID, 422 with every invalid field.
+pub(crate) fn update(
+    served: &Served,
+    old: &Value,
+    mut new: Value,
+    part: Part,
+    stamp: &Stamp,
+) -> Result<Value, ApiError> {
+    let resource = &served.resource;
+    metadata::check_identity(resource, old, &new)?;
+    match part {
+        Part::Status => new = with_field(old, &new, "status"),
+        Part::Finalize => new = with_field(old, &new, "spec"),
+        Part::Main if served.version().status => keep_status(old, &mut new),
+        Part::Main => {}
+    }
+    metadata::prepare_update(old, &mut new);
+    if resource.builtin().is_none_or(Builtin::has_generation) {
+        let spec_changed = !same_but(
+            old,
+            &new,
+            if served.version().status { &["metadata", "status"] } else { &["metadata"] },
+        );
+        metadata::set_generation(old, &mut new, spec_changed);
+    }
+    finish(served, &mut new, Some(old), part, stamp)?;
+    Ok(new)
+}
+
+/// `old` with one top-level field and the managed fields of `new`.
+fn with_field(old: &Value, new: &Value, field: &str) -> Value {
+    let mut result = old.clone();
+    let map = object::object_mut(&mut result);
+    match new.get(field) {
+        Some(value) => map.insert(field.into(), value.clone()),
+        None => map.remove(field),
+    };
+    if let Some(managed) = object::at(new, &["metadata", "managedFields"]) {
+        object::metadata_mut(&mut result).insert("managedFields".into(), managed.clone());
+    }
+    result
+}
+
+fn keep_status(old: &Value, new: &mut Value) {
+    let map = object::object_mut(new);
+    match old.get("status") {
+        Some(status) => map.insert("status".into(), status.clone()),
+        None => map.remove("status"),
+    };
+}
+
+/// Equality but for some top-level fields.
+fn same_but(old: &Value, new: &Value, but: &[&str]) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return false };
+    let relevant = |key: &&String| !but.contains(&key.as_str());
+    old.keys().filter(relevant).all(|key| old.get(key) == new.get(key))
+        && new.keys().filter(relevant).all(|key| old.contains_key(key))
+}
+
+/// Defaults, the rules of the kind, and validation.
+fn finish(
+    served: &Served,
+    object: &mut Value,
+    old: Option<&Value>,
+    part: Part,
+    stamp: &Stamp,
+) -> Result<(), ApiError> {
+    let resource = &served.resource;
+    let mut causes: Vec<Cause> = Vec::new();
+    match (resource.builtin(), &served.version().schema) {
+        (Some(builtin), _) => builtin::finish(builtin, object, old, part, stamp, &mut causes),
+        (None, Some(schema)) => {
+            schema::default(schema, object);
+            causes.extend(schema::validate(schema, object, old));
+        }
+        (None, None) => {}
+    }
+    metadata::validate(resource, object, old, &mut causes);
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let name = match object::name(object) {
+        "" => object::meta_str(object, "generateName"),
+        name => name,
+    };
+    Err(ApiError::invalid(&resource.subject(name), &causes))
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What is served, told to clients: `/api`, `/apis`, their groups and versions, and the aggregated form (`apidiscovery.k8s.io`). Pure.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::body::{self, Answer};
+use crate::object;
+use crate::registry::{Builtin, Catalogue, Resource, Served};
+use crate::request::{Accept, Form};
+use crate::status::ApiError;
+
+/// The Kubernetes version whose API behaviour this server follows.
+pub(crate) const VERSION: &str = "v1.34.0";
+
+const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const SUBRESOURCE_VERBS: &[&str] = &["get", "patch", "update"];
+
+/// `/version`.
+pub(crate) fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": "34",
+        "gitVersion": format!("{VERSION}+embedded"),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    })
+}
+
+/// `/`.
+pub(crate) fn root(catalogue: &Catalogue) -> Answer {
+    let mut paths: Vec<String> = ["/api", "/api/v1", "/apis"].map(str::to_owned).to_vec();
+    for group in catalogue.groups().into_iter().filter(|g| !g.is_empty()) {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(catalogue.versions(group).iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    body::json_answer(StatusCode::OK, &json!({"paths": paths}))
+}
+
+/// `/api` and `/apis`.
+pub(crate) fn groups(catalogue: &Catalogue, core: bool, accept: Accept) -> Result<Answer, ApiError> {
+    if let Form::Discovery(version) = accept.form {
+        return Ok(aggregated(catalogue, core, version));
+    }
+    if core {
+        let value = json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []});
+        return Ok(body::json_answer(StatusCode::OK, &value));
+    }
+    let groups: Vec<Value> =
+        catalogue.groups().into_iter().filter(|g| !g.is_empty()).map(|g| group_value(catalogue, g)).collect();
+    Ok(body::json_answer(
+        StatusCode::OK,
+        &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}),
+    ))
+}
+
+fn group_value(catalogue: &Catalogue, group: &str) -> Value {
+    let versions: Vec<Value> = catalogue
+        .versions(group)
+        .into_iter()
+        .map(|version| json!({"groupVersion": object::api_version(group, version), "version": version}))
+        .collect();
+    json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
+}
+
+/// `/apis/<group>`.
+pub(crate) fn group(catalogue: &Catalogue, group: &str) -> Result<Answer, ApiError> {
+    if group.is_empty() || !catalogue.groups().contains(&group) {
+        return Err(ApiError::no_such_path());
+    }
+    let mut value = group_value(catalogue, group);
+    let map = object::object_mut(&mut value);
+    map.insert("kind".into(), "APIGroup".into());
+    map.insert("apiVersion".into(), "v1".into());
+    Ok(body::json_answer(StatusCode::OK, &value))
+}
+
+fn subresources(served: &Served) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    if served.version().status {
+        names.push("status");
+    }
+    if served.resource.builtin() == Some(Builtin::Namespace) {
+        names.push("finalize");
+    }
+    names
+}
+
+fn resource_value(resource: &Resource) -> Value {
+    let mut value = json!({
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": VERBS,
+    });
+    let map = object::object_mut(&mut value);
+    for (key, list) in [("shortNames", &resource.short_names), ("categories", &resource.categories)] {
+        if !list.is_empty() {
+            map.insert(key.into(), json!(list));
+        }
+    }
+    value
+}
+
+/// `/api/v1` and `/apis/<group>/<version>`.
+pub(crate) fn group_version(catalogue: &Catalogue, group: &str, version: &str) -> Result<Answer, ApiError> {
+    let all = catalogue.in_version(group, version);
+    if all.is_empty() {
+        return Err(ApiError::no_such_path());
+    }
+    let mut resources = Vec::new();
+    for served in &all {
+        let resource = &served.resource;
+        resources.push(resource_value(resource));
+        for name in subresources(served) {
+            resources.push(json!({
+                "name": format!("{}/{name}", resource.plural),
+                "singularName": "",
+                "namespaced": resource.namespaced,
+                "kind": resource.kind,
+                "verbs": SUBRESOURCE_VERBS,
+            }));
+        }
+    }
+    let value = json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": object::api_version(group, version),
+        "resources": resources,
+    });
+    Ok(body::json_answer(StatusCode::OK, &value))
+}
+
+fn aggregated(catalogue: &Catalogue, core: bool, version: &'static str) -> Answer {
+    let wanted = catalogue.groups().into_iter().filter(|group| group.is_empty() == core);
+    let items: Vec<Value> = wanted.map(|group| aggregated_group(catalogue, group)).collect();
+    let value = json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {},
+        "items": items,
+    });
+    let media_type = match version {
+        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    };
+    body::answer(StatusCode::OK, media_type, value.to_string())
+}
+
+fn aggregated_group(catalogue: &Catalogue, group: &str) -> Value {
+    let versions: Vec<Value> = catalogue
+        .versions(group)
+        .into_iter()
+        .map(|version| {
+            let all = catalogue.in_version(group, version);
+            let resources: Vec<Value> =
+                all.iter().map(|served| aggregated_resource(served, group, version)).collect();
+            json!({"version": version, "resources": resources, "freshness": "Current"})
+        })
+        .collect();
+    json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+}
+
+fn aggregated_resource(served: &Served, group: &str, version: &str) -> Value {
+    let resource = &served.resource;
+    let kind = json!({"group": group, "version": version, "kind": resource.kind});
+    let subresources: Vec<Value> = subresources(served)
+        .into_iter()
+        .map(|name| json!({"subresource": name, "responseKind": kind, "verbs": SUBRESOURCE_VERBS}))
+        .collect();
+    let mut value = json!({
+        "resource": resource.plural,
+        "responseKind": kind,
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": resource.singular,
+        "verbs": VERBS,
+    });
+    let map = object::object_mut(&mut value);
+    for (key, list) in [("shortNames", &resource.short_names), ("categories", &resource.categories)] {
+        if !list.is_empty() {
+            map.insert(key.into(), json!(list));
+        }
+    }
+    if !subresources.is_empty() {
+        map.insert("subresources".into(), subresources.into());
+    }
+    value
+}

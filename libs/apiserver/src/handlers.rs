@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! From a typed request to an answer: dispatch, and what all verbs share.
+//!
+//! `read` has get, list and watch; `write` create, update and patch; `delete` the removals. Handlers hold no state: everything is in [`Inner`].
+
+mod delete;
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use http_body::Body;
+use serde_json::{Value, json};
+
+use crate::body::{self, Answer, BoxError};
+use crate::inner::Inner;
+use crate::registry::{Builtin, Catalogue, Served};
+use crate::request::{Accept, Address, Query, Target, Verb};
+use crate::status::{ApiError, Subject};
+use crate::table::IncludeObject;
+use crate::view::View;
+use crate::{discovery, openapi};
+
+pub(crate) use delete::{FOREGROUND, ORPHAN, Preconditions, Propagation, remove};
+pub(crate) use write::{Successor, modify};
+
+/// Answers one request; errors become `Status` bodies.
+pub(crate) async fn handle<B>(inner: Arc<Inner>, parts: Parts, body: B) -> Answer
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    match dispatch(&inner, &parts, body).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            if error.code().is_server_error() {
+                tracing::warn!(path = parts.uri.path(), reason = error.reason(), body = %error.body(), "request failed");
+            }
+            body::error(&error)
+        }
+    }
+}
+
+async fn dispatch<B>(inner: &Arc<Inner>, parts: &Parts, body: B) -> Result<Answer, ApiError>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    if matches!(parts.uri.path(), "/" | "") {
+        return Ok(discovery::root(&inner.registry.catalogue()));
+    }
+    let target = Target::parse(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
+    let address = match target {
+        Target::Resource(address) => address,
+        other => {
+            if parts.method != http::Method::GET && parts.method != http::Method::HEAD {
+                return Err(ApiError::method_not_allowed());
+            }
+            return meta(inner, other, &parts.headers);
+        }
+    };
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    let catalogue = inner.registry.catalogue();
+    let call = Call::new(&catalogue, parts, &address, query)?;
+    let verb =
+        Verb::of(&parts.method, &address, call.query.watch).ok_or_else(ApiError::method_not_allowed)?;
+    call.check_subresource(verb)?;
+    let mut answer = match verb {
+        Verb::Get => read::get(inner, &call)?,
+        Verb::List => read::list(inner, &call).await?,
+        Verb::Watch => read::watch(inner, &call)?,
+        Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
+            let bytes = body::read(body, inner.options.max_object_bytes.saturating_mul(2)).await?;
+            let media_type = body::media_type(&parts.headers);
+            match verb {
+                Verb::Create => write::create(inner, &call, media_type, &bytes).await?,
+                Verb::Update => write::update(inner, &call, media_type, &bytes).await?,
+                Verb::Patch => write::patch(inner, &call, media_type, &bytes).await?,
+                Verb::Delete => delete::delete(inner, &call, media_type, &bytes).await?,
+                _ => delete::delete_collection(inner, &call, media_type, &bytes).await?,
+            }
+        }
+    };
+    if let Some(warning) = &call.served.version().deprecation {
+        body::warn(&mut answer, std::slice::from_ref(warning));
+    }
+    Ok(answer)
+}
+
+/// What is not about objects.
+fn meta(inner: &Inner, target: Target, headers: &HeaderMap) -> Result<Answer, ApiError> {
+    let catalogue = inner.registry.catalogue();
+    match target {
+        Target::Health => Ok(body::answer(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
+        Target::Version => Ok(body::json_answer(StatusCode::OK, &discovery::version())),
+        Target::Groups { core } => discovery::groups(&catalogue, core, Accept::parse(headers)?),
+        Target::Group { group } => discovery::group(&catalogue, &group),
+        Target::GroupVersion { group, version } => discovery::group_version(&catalogue, &group, &version),
+        Target::OpenApi { path } => openapi::document(&catalogue, &path),
+        Target::Resource(_) => Err(ApiError::no_such_path()),
+    }
+}
+
+/// A request about objects, with everything looked up.
+pub(crate) struct Call<'a> {
+    pub served: Served,
+    pub address: &'a Address,
+    pub query: Query,
+    pub view: View,
+    /// For `managedFields` when the request names no manager.
+    pub user_agent: &'a str,
+}
+
+impl<'a> Call<'a> {
+    fn new(
+        catalogue: &Catalogue,
+        parts: &'a Parts,
+        address: &'a Address,
+        query: Query,
+    ) -> Result<Self, ApiError> {
+        let served = catalogue
+            .find(&address.group, &address.version, &address.plural)
+            .ok_or_else(ApiError::no_such_path)?;
+        let namespaced = served.resource.namespaced;
+        if address.namespace.is_some() && !namespaced {
+            return Err(ApiError::no_such_path());
+        }
+        // Without a namespace only whole collections of namespaced resources can be read.
+        if namespaced && address.namespace.is_none() {
+            if address.name.is_some() {
+                return Err(ApiError::no_such_path());
+            }
+            if parts.method != http::Method::GET && parts.method != http::Method::HEAD {
+                return Err(ApiError::method_not_allowed());
+            }
+        }
+        let include = match query.include_object.as_deref() {
+            Some("None") => IncludeObject::None,
+            Some("Object") => IncludeObject::Object,
+            _ => IncludeObject::Metadata,
+        };
+        let view = View { served: served.clone(), accept: Accept::parse(&parts.headers)?, include };
+        let user_agent = parts.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok());
+        Ok(Self { served, address, query, view, user_agent: user_agent.unwrap_or_default() })
+    }
+
+    /// A call of the server itself.
+    pub fn internal(served: Served, address: &'a Address) -> Self {
+        let view = View { served: served.clone(), accept: Accept::default(), include: IncludeObject::None };
+        Self { served, address, query: Query::default(), view, user_agent: "garbage-collector" }
+    }
+
+    fn check_subresource(&self, verb: Verb) -> Result<(), ApiError> {
+        let Some(subresource) = self.address.subresource.as_deref() else { return Ok(()) };
+        let exists = match subresource {
+            "status" => self.served.version().status,
+            "finalize" => self.served.resource.builtin() == Some(Builtin::Namespace),
+            _ => false,
+        };
+        if !exists {
+            return Err(ApiError::no_such_path());
+        }
+        match verb {
+            Verb::Get | Verb::Update | Verb::Patch => Ok(()),
+            _ => Err(ApiError::method_not_allowed()),
+        }
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.address.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub fn name(&self) -> &str {
+        self.address.name.as_deref().unwrap_or_default()
+    }
+
+    pub fn subject(&self) -> Subject<'_> {
+        self.served.resource.subject(self.name())
+    }
+
+    /// The manager that `managedFields` records: the given one, else the client program's name.
+    pub fn manager(&self) -> &str {
+        if !self.query.field_manager.is_empty() {
+            return &self.query.field_manager;
+        }
+        let program = self.user_agent.split(['/', ' ']).next().unwrap_or_default();
+        if program.is_empty() { "unknown" } else { program }
+    }
+
+    /// One object in the form asked for.
+    pub fn show(&self, status: StatusCode, bytes: Bytes) -> Result<Answer, ApiError> {
+        let shown = self.view.object(bytes)?;
+        if self.view.accept.yaml {
+            let value: Value = serde_json::from_slice(&shown).map_err(ApiError::internal)?;
+            let text = serde_saphyr::to_string(&value).map_err(ApiError::internal)?;
+            return Ok(body::answer(status, "application/yaml", text));
+        }
+        Ok(body::answer(status, "application/json", shown))
+    }
+}
+
+/// `DeleteOptions` and other bodies may be empty.
+fn optional_object(media_type: &str, bytes: &Bytes) -> Result<Value, ApiError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        Ok(json!({}))
+    } else {
+        body::parse_object(media_type, bytes)
+    }
+}

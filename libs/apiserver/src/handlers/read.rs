@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! get, list and watch.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Call;
+use crate::body::{self, Answer};
+use crate::inner::Inner;
+use crate::request::VersionMatch;
+use crate::selector::Selector;
+use crate::status::ApiError;
+use crate::store::{Key, Prefix, ReadError, Snapshot, Stored};
+use crate::view::ListMeta;
+use crate::watch::{self, Plan, Start};
+
+/// Shortest and longest life of a watch that names no timeout, in seconds (kube-apiserver's `--min-request-timeout` and twice it).
+const WATCH_SECONDS: std::ops::Range<u64> = 1800..3600;
+
+pub(super) fn get(inner: &Inner, call: &Call<'_>) -> Result<Answer, ApiError> {
+    let snapshot = inner.store.snapshot()?;
+    check_reached(call.query.version, snapshot.version())?;
+    let key = call.served.resource.key(call.namespace(), call.name());
+    let stored = snapshot.get(&key)?.ok_or_else(|| ApiError::not_found(&call.subject()))?;
+    call.show(StatusCode::OK, stored.bytes)
+}
+
+fn check_reached(wanted: Option<u64>, current: u64) -> Result<(), ApiError> {
+    match wanted {
+        Some(wanted) if wanted > current => Err(ApiError::version_too_large(wanted, current)),
+        _ => Ok(()),
+    }
+}
+
+/// Where a chunked list goes on. Opaque to clients.
+#[derive(Debug, Serialize, Deserialize)]
+struct Continue {
+    /// Version of the first chunk; 0 when the list goes on at the newest version.
+    #[serde(rename = "rv")]
+    version: u64,
+    namespace: String,
+    name: String,
+}
+
+impl Continue {
+    fn encode(&self) -> Result<String, ApiError> {
+        let json = serde_json::to_vec(self).map_err(ApiError::internal)?;
+        Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json))
+    }
+
+    fn decode(token: &str) -> Result<Self, ApiError> {
+        let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).ok();
+        json.and_then(|json| serde_json::from_slice(&json).ok())
+            .ok_or_else(|| ApiError::bad_request("continue key is not valid"))
+    }
+}
+
+/// A chunk of a list.
+struct Page {
+    items: Vec<Stored>,
+    /// More objects follow in the collection.
+    more: bool,
+    remaining: Option<usize>,
+}
+
+pub(super) async fn list(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, ApiError> {
+    let query = &call.query;
+    let selector = selector(call)?;
+    let (snapshot, after) = if query.continue_token.is_empty() {
+        let snapshot = Arc::new(inner.store.snapshot()?);
+        check_reached(query.version, snapshot.version())?;
+        let exact = query.version_match == Some(VersionMatch::Exact);
+        if let Some(wanted) = query.version.filter(|wanted| exact && *wanted != snapshot.version()) {
+            let held = inner.snapshots.at(wanted).ok_or_else(|| {
+                ApiError::expired("The resourceVersion for the provided list is too old.", None)
+            })?;
+            (held, None)
+        } else {
+            (snapshot, None)
+        }
+    } else {
+        continued(inner, call)?
+    };
+    let version = snapshot.version();
+    let prefix = call.served.resource.prefix(call.address.namespace.as_deref());
+    let limit = query.limit.unwrap_or(usize::MAX);
+    let from_stored = call.served.clone();
+    let wanted = selector.clone();
+    let (snapshot, page) = tokio::task::spawn_blocking(move || {
+        let page = collect(&snapshot, &prefix, after.as_ref(), limit, |bytes| {
+            if wanted.is_everything() {
+                return true;
+            }
+            let value = serde_json::from_slice(bytes);
+            value.is_ok_and(|value| wanted.matches(&from_stored.from_stored(value)))
+        });
+        (snapshot, page)
+    })
+    .await
+    .map_err(ApiError::internal)?;
+    let page = page?;
+    let mut meta = ListMeta { version, ..ListMeta::default() };
+    if let (true, Some(last)) = (page.more, page.items.last()) {
+        let token =
+            Continue { version, namespace: last.key.namespace().into(), name: last.key.name().into() };
+        meta.continue_token = Some(token.encode()?);
+        meta.remaining = page.remaining.filter(|_| selector.is_everything());
+        inner.snapshots.keep(snapshot);
+    }
+    let items: Vec<Bytes> = page.items.into_iter().map(|stored| stored.bytes).collect();
+    Ok(body::answer(StatusCode::OK, "application/json", call.view.list(&items, &meta)?))
+}
+
+/// The snapshot and position of a continue token.
+fn continued(inner: &Inner, call: &Call<'_>) -> Result<(Arc<Snapshot>, Option<Key>), ApiError> {
+    if call.query.version.is_some_and(|version| version != 0) {
+        return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    let token = Continue::decode(&call.query.continue_token)?;
+    let after = call.served.resource.key(&token.namespace, &token.name);
+    if token.version == 0 {
+        return Ok((Arc::new(inner.store.snapshot()?), Some(after)));
+    }
+    match inner.snapshots.at(token.version) {
+        Some(snapshot) => Ok((snapshot, Some(after))),
+        None => {
+            let newest = Continue { version: 0, ..token };
+            let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+            Err(ApiError::expired(message, Some(newest.encode()?)))
+        }
+    }
+}
+
+fn collect(
+    snapshot: &Snapshot,
+    prefix: &Prefix,
+    after: Option<&Key>,
+    limit: usize,
+    mut wanted: impl FnMut(&Bytes) -> bool,
+) -> Result<Page, ReadError> {
+    let mut page = Page { items: Vec::new(), more: false, remaining: None };
+    let mut beyond = 0;
+    snapshot.scan(prefix, after, |stored| {
+        if page.items.len() < limit {
+            if wanted(&stored.bytes) {
+                page.items.push(stored);
+            }
+        } else if wanted(&stored.bytes) {
+            beyond += 1;
+            page.more = true;
+        }
+        ControlFlow::Continue(())
+    })?;
+    page.remaining = Some(beyond);
+    Ok(page)
+}
+
+fn selector(call: &Call<'_>) -> Result<Selector, ApiError> {
+    let query = &call.query;
+    Selector::parse(&query.label_selector, &query.field_selector, &call.served.version().selectable)
+}
+
+/// The objects of a collection that a selector of the request picks, for deletecollection.
+pub(super) fn selected(inner: &Inner, call: &Call<'_>) -> Result<Vec<Stored>, ApiError> {
+    let selector = selector(call)?;
+    let prefix = call.served.resource.prefix(call.address.namespace.as_deref());
+    let page = collect(&inner.store.snapshot()?, &prefix, None, usize::MAX, |bytes| {
+        let value = serde_json::from_slice(bytes);
+        value.is_ok_and(|value| selector.matches(&call.served.from_stored(value)))
+    })?;
+    Ok(page.items)
+}
+
+pub(super) fn watch(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, ApiError> {
+    let query = &call.query;
+    let mut selector = selector(call)?;
+    if let Some(name) = &call.address.name {
+        selector = selector.with_name(name);
+    }
+    let start = start(call)?;
+    let seconds = query.timeout_seconds.filter(|seconds| *seconds > 0);
+    let seconds = seconds.unwrap_or_else(|| rand::random_range(WATCH_SECONDS));
+    let plan = Plan {
+        prefix: call.served.resource.prefix(call.address.namespace.as_deref()),
+        selector,
+        view: call.view.clone(),
+        start,
+        bookmarks: query.bookmarks,
+        bookmark_every: inner.options.bookmark_interval,
+        timeout: Duration::from_secs(seconds),
+    };
+    let stream = watch::stream(Arc::clone(&inner.store), plan, inner.shutdown.clone())?;
+    Ok(body::stream("application/json", stream))
+}
+
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-watch> and `#streaming-lists`.
+fn start(call: &Call<'_>) -> Result<Start, ApiError> {
+    let query = &call.query;
+    match query.send_initial_events {
+        Some(sends) => {
+            if query.version_match != Some(VersionMatch::NotOlderThan) {
+                return Err(ApiError::watch_options(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ));
+            }
+            match query.version {
+                Some(version) if !sends && version != 0 => Ok(Start::After(version)),
+                _ if sends => Ok(Start::Initial { mark_end: true }),
+                _ => Ok(Start::Initial { mark_end: false }),
+            }
+        }
+        None if query.version_match.is_some() => Err(ApiError::watch_options(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        )),
+        None => match query.version {
+            None | Some(0) => Ok(Start::Initial { mark_end: false }),
+            Some(version) => Ok(Start::After(version)),
+        },
+    }
+}

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! create, update and patch.
+//!
+//! All changes of existing objects go through [`modify`]: read, let the verb make the successor, admit, write if nobody was faster, else again.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::Call;
+use crate::admission::{self, Part, Stamp};
+use crate::body::{self, Answer};
+use crate::inner::Inner;
+use crate::object;
+use crate::patch::{self, PatchType};
+use crate::registry::{Behaviour, Builtin, Served};
+use crate::status::{ApiError, Cause};
+use crate::store::{Change, Committed, Expect, Key, Write, WriteError};
+use crate::{apply, strategic};
+
+/// Attempts of a change that did not pin a version, before the client gets the conflict. Each lost attempt means that somebody else's write went through.
+const ATTEMPTS: usize = 128;
+/// Attempts to find a free generated name.
+const NAME_ATTEMPTS: usize = 8;
+
+/// What a verb makes of the live object.
+pub(crate) enum Successor {
+    /// The result of an update or patch: what differs from the live object becomes the writer's.
+    Updated(Value),
+    /// The result of a server-side apply, its managed fields already worked out.
+    Applied(Value),
+}
+
+/// Bytes of the object after a change.
+pub(crate) struct Outcome {
+    pub bytes: Bytes,
+}
+
+pub(super) async fn create(
+    inner: &Inner,
+    call: &Call<'_>,
+    media_type: &str,
+    bytes: &Bytes,
+) -> Result<Answer, ApiError> {
+    let body = body::parse_object(media_type, bytes)?;
+    let decoded = admission::decode(&call.served, body, call.query.field_validation)?;
+    let outcome = create_object(inner, call, decoded.object).await?;
+    let mut answer = call.show(StatusCode::CREATED, outcome.bytes)?;
+    body::warn(&mut answer, &decoded.warnings);
+    Ok(answer)
+}
+
+/// Creates a decoded object, under a generated name if it has none.
+async fn create_object(inner: &Inner, call: &Call<'_>, object: Value) -> Result<Outcome, ApiError> {
+    let generates = object::name(&object).is_empty();
+    for attempt in 1.. {
+        let mut object = object.clone();
+        let stamp = Stamp::new();
+        if let Some(name) = admission::generated_name(&object, rand::random) {
+            object::metadata_mut(&mut object).insert("name".into(), name.into());
+        }
+        let mut object = admission::create(&call.served, object, call.namespace(), &stamp)?;
+        apply::record_update(&call.served, None, &mut object, &call.manager_at(&stamp));
+        let name = object::name(&object).to_owned();
+        check_namespace(inner, call, &name)?;
+        match put(inner, call, Expect::Absent, object, false).await {
+            Err(PutError::Exists) if generates && attempt < NAME_ATTEMPTS => {}
+            Err(PutError::Exists) => {
+                return Err(ApiError::already_exists(&call.served.resource.subject(&name)));
+            }
+            Err(PutError::Lost) => return Err(ApiError::modified(&call.served.resource.subject(&name))),
+            Err(PutError::Other(error)) => return Err(error),
+            Ok(outcome) => return Ok(outcome),
+        }
+    }
+    Err(ApiError::internal("no attempts left"))
+}
+
+/// Objects are only made in namespaces that exist and stay.
+fn check_namespace(inner: &Inner, call: &Call<'_>, name: &str) -> Result<(), ApiError> {
+    if !call.served.resource.namespaced {
+        return Ok(());
+    }
+    let namespace = call.namespace();
+    let Some(stored) = inner.store.snapshot()?.get(&namespace_key(namespace))? else {
+        return Err(namespace_missing(namespace));
+    };
+    let stored: Value = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
+    if object::is_deleting(&stored) {
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let cause = Cause {
+            reason: "NamespaceTerminating",
+            field: "metadata.namespace".into(),
+            message: format!("namespace {namespace} is being terminated"),
+        };
+        return Err(ApiError::forbidden(&call.served.resource.subject(name), &why, Some(cause)));
+    }
+    Ok(())
+}
+
+fn namespace_key(name: &str) -> Key {
+    Key::new("/namespaces", "", name)
+}
+
+fn namespace_missing(name: &str) -> ApiError {
+    let subject = crate::status::Subject { plural: "namespaces", kind: "Namespace", name, group: "" };
+    ApiError::not_found(&subject)
+}
+
+pub(super) async fn update(
+    inner: &Inner,
+    call: &Call<'_>,
+    media_type: &str,
+    bytes: &Bytes,
+) -> Result<Answer, ApiError> {
+    let body = body::parse_object(media_type, bytes)?;
+    let decoded = admission::decode(&call.served, body, call.query.field_validation)?;
+    let resource = &call.served.resource;
+    let builtin = resource.builtin();
+    let unpinned = object::meta_str(&decoded.object, "resourceVersion").is_empty();
+    if unpinned && !builtin.is_some_and(Builtin::allows_unconditional_update) {
+        let cause = Cause::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
+        return Err(ApiError::invalid(&call.subject(), &[cause]));
+    }
+    let new = decoded.object;
+    let result = modify(inner, call, |_| Ok(Successor::Updated(new.clone()))).await;
+    let (status, outcome) = match result {
+        Err(error)
+            if missing(&error) && builtin.is_some_and(Builtin::allows_create_on_update) && unpinned =>
+        {
+            (StatusCode::CREATED, create_object(inner, call, new).await?)
+        }
+        other => (StatusCode::OK, other?),
+    };
+    let mut answer = call.show(status, outcome.bytes)?;
+    body::warn(&mut answer, &decoded.warnings);
+    Ok(answer)
+}
+
+fn missing(error: &ApiError) -> bool {
+    error.code() == StatusCode::NOT_FOUND
+}
+
+pub(super) async fn patch(
+    inner: &Inner,
+    call: &Call<'_>,
+    media_type: &str,
+    bytes: &Bytes,
+) -> Result<Answer, ApiError> {
+    let custom = call.served.resource.behaviour == Behaviour::Custom;
+    let kind = PatchType::of(media_type)
+        .filter(|kind| !(custom && *kind == PatchType::Strategic))
+        .ok_or_else(|| ApiError::unsupported_media_type(PatchType::accepted(custom)))?;
+    if kind == PatchType::Apply {
+        return apply_patch(inner, call, bytes).await;
+    }
+    if call.query.force {
+        return Err(ApiError::bad_request("force: Forbidden: may not be specified for non-apply patch"));
+    }
+    let document = body::json(bytes)?;
+    let warnings = std::sync::Mutex::new(Vec::new());
+    let outcome = modify(inner, call, |live| {
+        let patched = match kind {
+            PatchType::Merge => patch::merge(live, &document),
+            PatchType::Json => patch::json(live, &document, &call.subject())?,
+            PatchType::Strategic => strategic::merge(live, &document)?,
+            PatchType::Apply => return Err(ApiError::internal("apply is not a patch of this kind")),
+        };
+        let decoded = admission::decode(&call.served, patched, call.query.field_validation)?;
+        if let Ok(mut warnings) = warnings.lock() {
+            *warnings = decoded.warnings;
+        }
+        Ok(Successor::Updated(decoded.object))
+    })
+    .await?;
+    let mut answer = call.show(StatusCode::OK, outcome.bytes)?;
+    body::warn(&mut answer, &warnings.into_inner().unwrap_or_default());
+    Ok(answer)
+}
+
+/// Server-side apply: creates what is not there, else changes what the manager owns.
+async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<Answer, ApiError> {
+    if call.query.field_manager.is_empty() {
+        return Err(ApiError::bad_request(
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+        ));
+    }
+    let configuration = apply::configuration(&call.served, body::yaml(bytes)?, call.name())?;
+    let decoded = admission::decode(&call.served, configuration, call.query.field_validation)?;
+    let (applied, force) = (decoded.object, call.query.force);
+    for _ in 0..ATTEMPTS {
+        let stamp = Stamp::new();
+        let manager = call.manager_at(&stamp);
+        let changed = modify(inner, call, |live| {
+            apply::apply(&call.served, Some(live), &applied, &manager, force).map(Successor::Applied)
+        })
+        .await;
+        let (status, outcome) = match changed {
+            Err(error) if missing(&error) && call.address.subresource.is_none() => {
+                let object = apply::apply(&call.served, None, &applied, &manager, force)?;
+                let object = admission::create(&call.served, object, call.namespace(), &stamp)?;
+                check_namespace(inner, call, call.name())?;
+                match put(inner, call, Expect::Absent, object, false).await {
+                    // Somebody else created it in between: apply to that.
+                    Err(PutError::Exists | PutError::Lost) => continue,
+                    Err(PutError::Other(error)) => return Err(error),
+                    Ok(outcome) => (StatusCode::CREATED, outcome),
+                }
+            }
+            other => (StatusCode::OK, other?),
+        };
+        let mut answer = call.show(status, outcome.bytes)?;
+        body::warn(&mut answer, &decoded.warnings);
+        return Ok(answer);
+    }
+    Err(ApiError::modified(&call.subject()))
+}
+
+impl Call<'_> {
+    /// Who changes what part, and when, for `managedFields`.
+    pub(super) fn manager_at(&self, stamp: &Stamp) -> apply::Manager {
+        apply::Manager {
+            name: self.manager().to_owned(),
+            subresource: self.address.subresource.clone().unwrap_or_default(),
+            time: stamp.now.clone(),
+        }
+    }
+
+    fn part(&self) -> Part {
+        match self.address.subresource.as_deref() {
+            Some("status") => Part::Status,
+            Some("finalize") => Part::Finalize,
+            _ => Part::Main,
+        }
+    }
+}
+
+/// Changes the object a request addresses. `change` makes the successor of the live object (in the request's version) and runs again when somebody else was
+/// faster, unless the successor names the resource version it was made for.
+pub(crate) async fn modify(
+    inner: &Inner,
+    call: &Call<'_>,
+    change: impl Fn(&Value) -> Result<Successor, ApiError> + Sync,
+) -> Result<Outcome, ApiError> {
+    let resource = &call.served.resource;
+    let key = resource.key(call.namespace(), call.name());
+    for _ in 0..ATTEMPTS {
+        let found = inner.store.snapshot()?.get(&key)?;
+        let stored = found.ok_or_else(|| ApiError::not_found(&call.subject()))?;
+        let live: Value = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
+        let live = call.served.from_stored(live);
+        let successor = change(&live)?;
+        let updates = matches!(successor, Successor::Updated(_));
+        let (Successor::Updated(new) | Successor::Applied(new)) = successor;
+        let wanted = object::meta_str(&new, "resourceVersion");
+        let current = object::meta_str(&live, "resourceVersion");
+        if !wanted.is_empty() && wanted != current {
+            return Err(ApiError::modified(&call.subject()));
+        }
+        let stamp = Stamp::new();
+        let mut new = admission::update(&call.served, &live, new, call.part(), &stamp)?;
+        if updates {
+            apply::record_update(&call.served, Some(&live), &mut new, &call.manager_at(&stamp));
+        }
+        if new == live {
+            return Ok(Outcome { bytes: stored.bytes });
+        }
+        let gone = object::is_deleting(&new) && may_go(resource.builtin(), &new);
+        match put(inner, call, Expect::Version(stored.version), new, gone).await {
+            Err(PutError::Lost | PutError::Exists) => tokio::task::yield_now().await,
+            Err(PutError::Other(error)) => return Err(error),
+            Ok(outcome) => return Ok(outcome),
+        }
+    }
+    Err(ApiError::modified(&call.subject()))
+}
+
+/// True when nothing holds a deleted object any more.
+pub(super) fn may_go(builtin: Option<Builtin>, object: &Value) -> bool {
+    let held_by_namespace = builtin == Some(Builtin::Namespace)
+        && object::at(object, &["spec", "finalizers"])
+            .and_then(Value::as_array)
+            .is_some_and(|f| !f.is_empty());
+    object::finalizers(object).is_empty() && !held_by_namespace
+}
+
+pub(super) enum PutError {
+    Exists,
+    Lost,
+    Other(ApiError),
+}
+
+/// Writes (or, with `gone`, removes) an admitted object given in the request's version.
+pub(super) async fn put(
+    inner: &Inner,
+    call: &Call<'_>,
+    expect: Expect,
+    object: Value,
+    gone: bool,
+) -> Result<Outcome, PutError> {
+    let resource = &call.served.resource;
+    let name = object::name(&object).to_owned();
+    let keep_previous = expect != Expect::Absent && !gone && selectors_care(inner, call, &object);
+    let stored = call.served.to_stored(object);
+    let size = stored.to_string().len();
+    if size > inner.options.max_object_bytes {
+        return Err(PutError::Other(ApiError::too_large(inner.options.max_object_bytes)));
+    }
+    if call.query.dry_run {
+        return Ok(Outcome { bytes: stored.to_string().into() });
+    }
+    let write = Write {
+        key: resource.key(call.namespace(), &name),
+        expect,
+        change: if gone { Change::Delete(stored) } else { Change::Put(stored) },
+        requires: resource.namespaced.then(|| namespace_key(call.namespace())),
+        keep_previous,
+    };
+    let committed = commit(inner, &call.served, write).await.map_err(|error| match error {
+        WriteError::Exists => PutError::Exists,
+        WriteError::Conflict => PutError::Lost,
+        WriteError::RequirementGone => PutError::Other(namespace_missing(call.namespace())),
+        other => PutError::Other(other.into()),
+    })?;
+    Ok(Outcome { bytes: committed.bytes })
+}
+
+/// One write, and what follows from it at once: an applied CRD is served when its writer is answered.
+pub(super) async fn commit(inner: &Inner, served: &Served, write: Write) -> Result<Committed, WriteError> {
+    let committed = inner.store.write(write).await?;
+    if served.resource.builtin() == Some(Builtin::CustomResourceDefinition) {
+        inner.reload_crds();
+    }
+    Ok(committed)
+}
+
+/// True when labels or selectable fields differ from the stored state, so that the log has to keep that state for watches with selectors.
+fn selectors_care(inner: &Inner, call: &Call<'_>, new: &Value) -> bool {
+    let resource = &call.served.resource;
+    let key = resource.key(call.namespace(), object::name(new));
+    let Ok(Some(stored)) = inner.store.snapshot().and_then(|s| s.get(&key)) else { return true };
+    let Ok(old) = serde_json::from_slice::<Value>(&stored.bytes) else { return true };
+    let old = call.served.from_stored(old);
+    if object::labels(&old) != object::labels(new) {
+        return true;
+    }
+    let selectable = resource.versions.iter().flat_map(|version| &version.selectable);
+    selectable.into_iter().any(|field| {
+        let path: Vec<&str> = field.split('.').collect();
+        object::at(&old, &path) != object::at(new, &path)
+    })
+}

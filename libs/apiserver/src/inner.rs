@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What all requests share: store, catalogue, bounds, and the snapshots that chunked lists go on from.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::Options;
+use crate::registry::{self, Registry};
+use crate::store::{Prefix, ReadError, Snapshot, Store};
+
+/// Storage name of CRDs.
+pub(crate) const CRDS: &str = "apiextensions.k8s.io/customresourcedefinitions";
+
+/// Shared by the service, the TLS listener and the garbage collector.
+pub(crate) struct Inner {
+    pub store: Arc<Store>,
+    pub registry: Registry,
+    pub options: Options,
+    pub snapshots: HeldSnapshots,
+    pub shutdown: CancellationToken,
+    /// Held while the catalogue is rebuilt, so that an older state never replaces a newer one.
+    reload: Mutex<()>,
+}
+
+impl Inner {
+    pub fn new(store: Arc<Store>, options: Options) -> Self {
+        Self {
+            store,
+            registry: Registry::new(),
+            options,
+            snapshots: HeldSnapshots::default(),
+            shutdown: CancellationToken::new(),
+            reload: Mutex::new(()),
+        }
+    }
+
+    /// Serves the CRDs that are stored now. A stored CRD that no longer parses is left out with a log record; the others are served.
+    pub fn reload_crds(&self) {
+        let _alone = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.stored_crds() {
+            Ok(custom) => self.registry.replace_custom(custom),
+            Err(error) => tracing::error!(%error, "cannot read the stored CRDs; serving the earlier ones"),
+        }
+    }
+
+    fn stored_crds(&self) -> Result<Vec<registry::Resource>, ReadError> {
+        let mut custom = Vec::new();
+        self.store.snapshot()?.scan(&Prefix::new(CRDS, None), None, |stored| {
+            let parsed = serde_json::from_slice::<Value>(&stored.bytes).map_err(|e| e.to_string());
+            let parsed =
+                parsed.and_then(|crd| registry::parse_crd(&crd).map_err(|problems| format!("{problems:?}")));
+            match parsed {
+                Ok(resource) => custom.push(resource),
+                Err(error) => tracing::error!(crd = stored.key.name(), error, "stored CRD cannot be served"),
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(custom)
+    }
+}
+
+/// Snapshots kept for the next chunk of a list. Beyond the count the oldest go, and their lists get `410 Expired` with a token to go on inconsistently.
+#[derive(Default)]
+pub(crate) struct HeldSnapshots {
+    held: Mutex<VecDeque<(Instant, Arc<Snapshot>)>>,
+}
+
+impl HeldSnapshots {
+    const COUNT: usize = 16;
+    const AGE: Duration = Duration::from_secs(300);
+
+    pub fn keep(&self, snapshot: Arc<Snapshot>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|(_, other)| other.version() != snapshot.version());
+        held.push_back((Instant::now(), snapshot));
+        while held.len() > Self::COUNT {
+            held.pop_front();
+        }
+    }
+
+    pub fn at(&self, version: u64) -> Option<Arc<Snapshot>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter()
+            .find(|(_, snapshot)| snapshot.version() == version)
+            .map(|(_, snapshot)| Arc::clone(snapshot))
+    }
+
+    /// Lets go of what is too old; a held snapshot keeps the file from reusing pages.
+    pub fn expire(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|(since, _)| since.elapsed() < Self::AGE);
+    }
+
+    pub fn clear(&self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The kinds that are served without a CRD. Their schema is their `k8s_openapi` type: an object that decodes into it is valid, what the type does not know
+//! is pruned.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::events::v1::Event as EventsV1;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Behaviour, Resource, Version};
+use crate::object;
+use crate::table::Column;
+
+/// A built-in kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    Namespace,
+    Secret,
+    ConfigMap,
+    Event,
+    /// `events.k8s.io/v1`: the same stored objects as [`Builtin::Event`] in their newer form.
+    EventsV1Event,
+    ServiceAccount,
+    Lease,
+    CustomResourceDefinition,
+}
+
+impl Builtin {
+    /// Decodes into the kind's type and back: what the type does not know is gone.
+    ///
+    /// # Errors
+    /// The decoder's message, when the object is not of this kind's form.
+    pub fn normalise(self, object: Value) -> Result<Value, String> {
+        match self {
+            Self::Namespace => round_trip::<Namespace>(object),
+            Self::Secret => round_trip::<Secret>(object),
+            Self::ConfigMap => round_trip::<ConfigMap>(object),
+            Self::Event => round_trip::<Event>(object),
+            Self::EventsV1Event => round_trip::<EventsV1>(object),
+            Self::ServiceAccount => round_trip::<ServiceAccount>(object),
+            Self::Lease => round_trip::<Lease>(object),
+            Self::CustomResourceDefinition => round_trip::<CustomResourceDefinition>(object),
+        }
+    }
+
+    /// PUT without `resourceVersion` overwrites (each kind's `AllowUnconditionalUpdate` in Kubernetes).
+    pub fn allows_unconditional_update(self) -> bool {
+        !matches!(self, Self::Lease | Self::CustomResourceDefinition)
+    }
+
+    /// PUT on a name that does not exist creates (`AllowCreateOnUpdate`).
+    pub fn allows_create_on_update(self) -> bool {
+        matches!(self, Self::Lease | Self::Event | Self::EventsV1Event)
+    }
+
+    /// `metadata.generation` counts changes of the spec.
+    pub fn has_generation(self) -> bool {
+        matches!(self, Self::CustomResourceDefinition)
+    }
+}
+
+fn round_trip<T: DeserializeOwned + Serialize>(object: Value) -> Result<Value, String> {
+    let typed: T = serde_json::from_value(object).map_err(|e| e.to_string())?;
+    serde_json::to_value(typed).map_err(|e| e.to_string())
+}
+
+struct Row {
+    kind: Builtin,
+    group: &'static str,
+    name: &'static str,
+    plural: &'static str,
+    short: &'static [&'static str],
+    namespaced: bool,
+    status: bool,
+    selectable: &'static [&'static str],
+    columns: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const AGE: (&str, &str, &str) = ("Age", "date", ".metadata.creationTimestamp");
+
+const EVENT_COLUMNS: &[(&str, &str, &str)] = &[
+    ("Last Seen", "date", ".lastTimestamp"),
+    ("Type", "string", ".type"),
+    ("Reason", "string", ".reason"),
+    ("Object", "string", ".involvedObject.name"),
+    ("Message", "string", ".message"),
+];
+
+const ROWS: &[Row] = &[
+    Row {
+        kind: Builtin::Namespace,
+        group: "",
+        name: "Namespace",
+        plural: "namespaces",
+        short: &["ns"],
+        namespaced: false,
+        status: true,
+        selectable: &["status.phase"],
+        columns: &[("Status", "string", ".status.phase"), AGE],
+    },
+    Row {
+        kind: Builtin::Secret,
+        group: "",
+        name: "Secret",
+        plural: "secrets",
+        short: &[],
+        namespaced: true,
+        status: false,
+        selectable: &["type"],
+        columns: &[("Type", "string", ".type"), AGE],
+    },
+    Row {
+        kind: Builtin::ConfigMap,
+        group: "",
+        name: "ConfigMap",
+        plural: "configmaps",
+        short: &["cm"],
+        namespaced: true,
+        status: false,
+        selectable: &[],
+        columns: &[AGE],
+    },
+    Row {
+        kind: Builtin::Event,
+        group: "",
+        name: "Event",
+        plural: "events",
+        short: &["ev"],
+        namespaced: true,
+        status: false,
+        selectable: &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        columns: EVENT_COLUMNS,
+    },
+    Row {
+        kind: Builtin::ServiceAccount,
+        group: "",
+        name: "ServiceAccount",
+        plural: "serviceaccounts",
+        short: &["sa"],
+        namespaced: true,
+        status: false,
+        selectable: &[],
+        columns: &[AGE],
+    },
+    Row {
+        kind: Builtin::CustomResourceDefinition,
+        group: "apiextensions.k8s.io",
+        name: "CustomResourceDefinition",
+        plural: "customresourcedefinitions",
+        short: &["crd", "crds"],
+        namespaced: false,
+        status: true,
+        selectable: &[],
+        columns: &[("Created At", "date", ".metadata.creationTimestamp")],
+    },
+    Row {
+        kind: Builtin::Lease,
+        group: "coordination.k8s.io",
+        name: "Lease",
+        plural: "leases",
+        short: &[],
+        namespaced: true,
+        status: false,
+        selectable: &[],
+        columns: &[("Holder", "string", ".spec.holderIdentity"), AGE],
+    },
+    Row {
+        kind: Builtin::EventsV1Event,
+        group: "events.k8s.io",
+        name: "Event",
+        plural: "events",
+        short: &["ev"],
+        namespaced: true,
+        status: false,
+        selectable: &[
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "reason",
+            "reportingController",
+            "type",
+        ],
+        columns: &[
+            ("Last Seen", "date", ".deprecatedLastTimestamp"),
+            ("Type", "string", ".type"),
+            ("Reason", "string", ".reason"),
+            ("Object", "string", ".regarding.name"),
+            ("Message", "string", ".note"),
+        ],
+    },
+];
+
+pub(super) fn resources() -> Vec<Resource> {
+    ROWS.iter().map(resource).collect()
+}
+
+fn resource(row: &Row) -> Resource {
+    let storage = match row.kind {
+        Builtin::EventsV1Event => "/events".into(),
+        _ => format!("{}/{}", row.group, row.plural),
+    };
+    let mut columns = vec![Column::name()];
+    columns.extend(row.columns.iter().filter_map(|(name, kind, path)| Column::new(name, kind, path)));
+    let version = Version {
+        name: "v1".into(),
+        columns,
+        status: row.status,
+        selectable: row.selectable.iter().map(|s| (*s).to_owned()).collect(),
+        ..Version::default()
+    };
+    Resource {
+        group: row.group.into(),
+        kind: row.name.into(),
+        list_kind: format!("{}List", row.name),
+        plural: row.plural.into(),
+        singular: row.name.to_lowercase(),
+        short_names: row.short.iter().map(|s| (*s).to_owned()).collect(),
+        categories: Vec::new(),
+        namespaced: row.namespaced,
+        behaviour: Behaviour::Builtin(row.kind),
+        storage,
+        storage_version: "v1".into(),
+        versions: vec![version],
+    }
+}
+
+/// Field names of an Event: `events.k8s.io/v1`, then core `v1`; all others are the same in both.
+const EVENT_FIELDS: &[(&str, &str)] = &[
+    ("note", "message"),
+    ("regarding", "involvedObject"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+];
+
+pub(super) fn event_to_core(event: &mut Value) {
+    rename(event, EVENT_FIELDS.iter().map(|(new, core)| (*new, *core)));
+}
+
+pub(super) fn event_from_core(event: &mut Value) {
+    rename(event, EVENT_FIELDS.iter().map(|(new, core)| (*core, *new)));
+}
+
+fn rename<'a>(object: &mut Value, names: impl Iterator<Item = (&'a str, &'a str)>) {
+    let map = object::object_mut(object);
+    for (from, to) in names {
+        if let Some(value) = map.remove(from) {
+            map.insert(to.into(), value);
+        }
+    }
+}

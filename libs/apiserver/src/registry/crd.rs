@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! From a CustomResourceDefinition object to the [`Resource`] it defines.
+
+use serde_json::{Value, json};
+
+use super::{Behaviour, Resource, Version};
+use crate::object;
+use crate::schema::Schema;
+use crate::table::Column;
+
+/// What is wrong with a CRD: a field path and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CrdProblem {
+    pub field: String,
+    pub why: String,
+}
+
+fn text<'a>(value: &'a Value, path: &[&str]) -> &'a str {
+    object::at(value, path).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn strings(value: &Value, path: &[&str]) -> Vec<String> {
+    let list = object::at(value, path).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn versions(crd: &Value) -> &[Value] {
+    object::at(crd, &["spec", "versions"]).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The version marked `storage`.
+pub(crate) fn storage_version(crd: &Value) -> Option<&str> {
+    let stored = versions(crd).iter().find(|v| v.get("storage") == Some(&Value::Bool(true)))?;
+    Some(text(stored, &["name"]))
+}
+
+/// `status.acceptedNames`: the names asked for, with those that may be left out filled in.
+pub(crate) fn names_of(crd: &Value) -> Value {
+    let kind = text(crd, &["spec", "names", "kind"]);
+    let mut names = object::at(crd, &["spec", "names"]).cloned().unwrap_or(json!({}));
+    let map = object::object_mut(&mut names);
+    map.entry("singular").or_insert_with(|| kind.to_lowercase().into());
+    map.entry("listKind").or_insert_with(|| format!("{kind}List").into());
+    names
+}
+
+/// Reads a CRD; `Err` has every problem.
+pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<CrdProblem>> {
+    let mut problems = Vec::new();
+    let mut problem = |field: &str, why: String| problems.push(CrdProblem { field: field.into(), why });
+    let group = text(crd, &["spec", "group"]);
+    let plural = text(crd, &["spec", "names", "plural"]);
+    let kind = text(crd, &["spec", "names", "kind"]);
+    for (field, value) in [("spec.group", group), ("spec.names.plural", plural), ("spec.names.kind", kind)] {
+        if value.is_empty() {
+            problem(field, "Required value".into());
+        }
+    }
+    if !group.contains('.') {
+        problem("spec.group", "should be a domain with at least one dot".into());
+    }
+    let wanted = format!("{plural}.{group}");
+    if object::name(crd) != wanted {
+        problem("metadata.name", format!("must be spec.names.plural+\".\"+spec.group: {wanted}"));
+    }
+    let namespaced = match text(crd, &["spec", "scope"]) {
+        "Namespaced" => true,
+        "Cluster" => false,
+        other => {
+            problem(
+                "spec.scope",
+                format!("Unsupported value: {other:?}: supported values: \"Cluster\", \"Namespaced\""),
+            );
+            true
+        }
+    };
+    if versions(crd).iter().filter(|v| v.get("storage") == Some(&Value::Bool(true))).count() != 1 {
+        problem("spec.versions", "must have exactly one version marked as storage version".into());
+    }
+    let mut served = Vec::new();
+    for (index, version) in versions(crd).iter().enumerate() {
+        match parse_version(version, group, kind) {
+            Ok(parsed) if version.get("served") == Some(&Value::Bool(true)) => served.push(parsed),
+            Ok(_) => {}
+            Err(found) => {
+                for (path, why) in found {
+                    let at = format!("spec.versions[{index}].schema.openAPIV3Schema");
+                    problem(&if path.is_empty() { at } else { format!("{at}.{path}") }, why);
+                }
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    served.sort_by(|a, b| version_priority(&b.name).cmp(&version_priority(&a.name)));
+    let names = names_of(crd);
+    Ok(Resource {
+        group: group.into(),
+        kind: kind.into(),
+        list_kind: text(&names, &["listKind"]).into(),
+        plural: plural.into(),
+        singular: text(&names, &["singular"]).into(),
+        short_names: strings(&names, &["shortNames"]),
+        categories: strings(&names, &["categories"]),
+        namespaced,
+        behaviour: Behaviour::Custom,
+        storage: format!("{group}/{plural}"),
+        storage_version: storage_version(crd).unwrap_or_default().into(),
+        versions: served,
+    })
+}
+
+fn parse_version(version: &Value, group: &str, kind: &str) -> Result<Version, Vec<(String, String)>> {
+    let openapi = object::at(version, &["schema", "openAPIV3Schema"]);
+    let schema = match openapi {
+        Some(schema) => Schema::parse(schema)?,
+        None => Schema::anything(),
+    };
+    let name = text(version, &["name"]);
+    let columns = columns(version);
+    let selectable = version.get("selectableFields").and_then(Value::as_array).into_iter().flatten();
+    let selectable = selectable.map(|f| text(f, &["jsonPath"]).trim_start_matches('.').to_owned()).collect();
+    let deprecated = version.get("deprecated") == Some(&Value::Bool(true));
+    let deprecation = deprecated.then(|| match text(version, &["deprecationWarning"]) {
+        "" => format!("{group}/{name} {kind} is deprecated"),
+        warning => warning.to_owned(),
+    });
+    Ok(Version {
+        name: name.into(),
+        schema: Some(schema),
+        openapi: openapi.cloned(),
+        columns,
+        status: object::at(version, &["subresources", "status"]).is_some(),
+        selectable,
+        deprecation,
+    })
+}
+
+fn columns(version: &Value) -> Vec<Column> {
+    let mut columns = vec![Column::name()];
+    let declared = version.get("additionalPrinterColumns").and_then(Value::as_array);
+    for column in declared.into_iter().flatten() {
+        let parsed =
+            Column::new(text(column, &["name"]), text(column, &["type"]), text(column, &["jsonPath"]));
+        let priority = column.get("priority").and_then(Value::as_i64).unwrap_or(0);
+        columns.extend(parsed.map(|mut parsed| {
+            parsed.priority = priority;
+            parsed.format = text(column, &["format"]).into();
+            parsed.description = text(column, &["description"]).into();
+            parsed
+        }));
+    }
+    if declared.is_none_or(Vec::is_empty) {
+        columns.extend(Column::new("Age", "date", ".metadata.creationTimestamp"));
+    }
+    columns
+}
+
+/// Order of versions as Kubernetes prefers them: v2 before v1 before v1beta1 before v1alpha1; other names last.
+pub(super) fn version_priority(version: &str) -> (u8, u64, u64) {
+    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (major, stage) = rest.split_at(digits);
+    let Ok(major) = major.parse() else { return (0, 0, 0) };
+    for (name, rank) in [("alpha", 1), ("beta", 2)] {
+        if let Some(minor) = stage.strip_prefix(name) {
+            return (rank, major, minor.parse().unwrap_or(0));
+        }
+    }
+    if stage.is_empty() { (3, major, 0) } else { (0, 0, 0) }
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Validation of a value against a structural schema, with the messages of kube-apiserver. Called by admission; pure.
+
+use serde_json::{Map, Value};
+
+use super::prune::is_of_type;
+use super::{ListType, Schema, Type, child, format};
+use crate::status::Cause;
+
+/// Most causes reported for one object: a huge wrong list must not make a huge answer.
+const MAX_CAUSES: usize = 100;
+
+/// All that is wrong with `object`; `old` is the state before, for transition rules.
+pub(crate) fn validate(schema: &Schema, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    // The root's metadata is checked by admission, whatever the CRD says of it.
+    node(schema, object, old, "", &mut causes);
+    causes.truncate(MAX_CAUSES);
+    causes
+}
+
+fn node(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+    if causes.len() >= MAX_CAUSES || (value.is_null() && schema.nullable) {
+        return;
+    }
+    if !type_fits(schema, value) {
+        causes.push(wrong_type(schema, value, path));
+        return;
+    }
+    if !schema.values.is_empty() && !schema.values.contains(value) {
+        causes.push(Cause::unsupported(path, value, &schema.values));
+    }
+    match value {
+        Value::String(text) => string(schema, text, value, path, causes),
+        Value::Number(_) => number(schema, value, path, causes),
+        Value::Array(list) => array(schema, list, old, path, causes),
+        Value::Object(map) => object(schema, map, old, path, causes),
+        Value::Bool(_) | Value::Null => {}
+    }
+    junctors(schema, value, path, causes);
+    super::rules::check(&schema.rules, value, old, path, causes);
+}
+
+fn type_fits(schema: &Schema, value: &Value) -> bool {
+    if schema.int_or_string {
+        return value.is_string() || is_of_type(Type::Integer, value);
+    }
+    is_of_type(schema.kind, value)
+}
+
+fn wrong_type(schema: &Schema, value: &Value, path: &str) -> Cause {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let wanted = match schema.kind {
+        Type::Any => "integer,string",
+        Type::Object => "object",
+        Type::Array => "array",
+        Type::String => "string",
+        Type::Integer => "integer",
+        Type::Number => "number",
+        Type::Boolean => "boolean",
+    };
+    Cause::type_invalid(path, found, format!("{path} in body must be of type {wanted}: \"{found}\""))
+}
+
+fn string(schema: &Schema, text: &str, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let length = text.chars().count();
+    if schema.bounds.min_length.is_some_and(|min| (length as u64) < min) {
+        let min = schema.bounds.min_length.unwrap_or_default();
+        causes.push(Cause::invalid(
+            path,
+            value,
+            format!("{path} in body should be at least {min} chars long"),
+        ));
+    }
+    if let Some(max) = schema.bounds.max_length.filter(|max| length as u64 > *max) {
+        causes.push(Cause::too_long(path, max));
+    }
+    if let Some(pattern) = schema.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
+        causes.push(Cause::invalid(
+            path,
+            value,
+            format!("{path} in body should match '{}'", pattern.as_str()),
+        ));
+    }
+    if let Some(name) = schema.format.as_deref().filter(|name| !format::is_valid(name, text)) {
+        causes.push(Cause::invalid(path, value, format!("{path} in body must be of type {name}: {value}")));
+    }
+}
+
+fn number(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let Some(number) = value.as_f64() else { return };
+    let bounds = &schema.bounds;
+    if let Some(min) = bounds.minimum {
+        let (wrong, words) = match bounds.exclusive_minimum {
+            true => (number <= min, "greater than"),
+            false => (number < min, "greater than or equal to"),
+        };
+        if wrong {
+            causes.push(Cause::invalid(path, value, format!("{path} in body should be {words} {min}")));
+        }
+    }
+    if let Some(max) = bounds.maximum {
+        let (wrong, words) = match bounds.exclusive_maximum {
+            true => (number >= max, "less than"),
+            false => (number > max, "less than or equal to"),
+        };
+        if wrong {
+            causes.push(Cause::invalid(path, value, format!("{path} in body should be {words} {max}")));
+        }
+    }
+    if let Some(step) = bounds.multiple_of.filter(|step| *step > 0.0 && (number / step).fract() != 0.0) {
+        causes.push(Cause::invalid(path, value, format!("{path} in body should be a multiple of {step}")));
+    }
+    // The two integer formats are ranges, not syntax.
+    let in_range = match schema.format.as_deref() {
+        Some("int32") => value.as_i64().is_none_or(|n| i32::try_from(n).is_ok()),
+        Some("uint32") => value.as_i64().is_none_or(|n| u32::try_from(n).is_ok()),
+        _ => true,
+    };
+    if !in_range {
+        let format = schema.format.as_deref().unwrap_or_default();
+        causes.push(Cause::invalid(path, value, format!("{path} in body must be of type {format}: {value}")));
+    }
+}
+
+fn array(schema: &Schema, list: &[Value], old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+    let length = list.len();
+    let bounds = &schema.bounds;
+    if let Some(min) = bounds.min_items.filter(|min| (length as u64) < *min) {
+        let why = format!("{path} in body should have at least {min} items");
+        causes.push(Cause::invalid(path, &length.into(), why));
+    }
+    if let Some(max) = bounds.max_items.filter(|max| length as u64 > *max) {
+        causes.push(Cause::too_many(path, length, max));
+    }
+    if bounds.unique_items || schema.list_type == ListType::Set {
+        for (index, item) in list.iter().enumerate() {
+            if list.iter().take(index).any(|earlier| earlier == item) {
+                causes.push(Cause::duplicate(format!("{path}[{index}]"), item));
+            }
+        }
+    }
+    let keys = match &schema.list_type {
+        ListType::Map(keys) => keys.as_slice(),
+        ListType::Set | ListType::Atomic => &[],
+    };
+    for (index, item) in list.iter().enumerate() {
+        let id = map_key(keys, item);
+        if !keys.is_empty() && list.iter().take(index).any(|earlier| map_key(keys, earlier) == id) {
+            causes.push(Cause::duplicate(format!("{path}[{index}]"), &Value::Object(id.clone())));
+        }
+        let Some(items) = &schema.items else { continue };
+        // Items of a list map keep their identity over a change, others have none.
+        let before = old.and_then(Value::as_array).filter(|_| !keys.is_empty());
+        let before = before.and_then(|old| old.iter().find(|item| map_key(keys, item) == id));
+        node(items, item, before, &format!("{path}[{index}]"), causes);
+    }
+}
+
+fn map_key(keys: &[String], item: &Value) -> Map<String, Value> {
+    keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone()))).collect()
+}
+
+fn object(
+    schema: &Schema,
+    map: &Map<String, Value>,
+    old: Option<&Value>,
+    path: &str,
+    causes: &mut Vec<Cause>,
+) {
+    let length = map.len();
+    let bounds = &schema.bounds;
+    if let Some(min) = bounds.min_properties.filter(|min| (length as u64) < *min) {
+        let why = format!("{path} in body should have at least {min} properties");
+        causes.push(Cause::invalid(path, &length.into(), why));
+    }
+    if let Some(max) = bounds.max_properties.filter(|max| length as u64 > *max) {
+        causes.push(Cause::too_many(path, length, max));
+    }
+    for name in &schema.required {
+        if !map.contains_key(name) {
+            causes.push(Cause::required(child(path, name)));
+        }
+    }
+    for (key, value) in map {
+        if path.is_empty() && key == "metadata" {
+            continue;
+        }
+        if let Some(field) = schema.field(key) {
+            let at = if schema.properties.contains_key(key) || path.is_empty() {
+                child(path, key)
+            } else {
+                format!("{path}[{key}]")
+            };
+            node(field, value, old.and_then(|old| old.get(key)), &at, causes);
+        }
+    }
+}
+
+fn junctors(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let fits = |sub: &Schema| {
+        let mut found = Vec::new();
+        node(sub, value, None, path, &mut found);
+        found.is_empty()
+    };
+    for sub in &schema.all_of {
+        node(sub, value, None, path, causes);
+    }
+    if !schema.any_of.is_empty() && !schema.any_of.iter().any(fits) {
+        let why = format!("{path} in body must validate at least one schema (anyOf)");
+        causes.push(Cause::invalid(path, value, why));
+    }
+    if !schema.one_of.is_empty() && schema.one_of.iter().filter(|sub| fits(sub)).count() != 1 {
+        let why = format!("{path} in body must validate one and only one schema (oneOf)");
+        causes.push(Cause::invalid(path, value, why));
+    }
+    if schema.not.as_deref().is_some_and(fits) {
+        let why = format!("{path} in body must not validate the schema (not)");
+        causes.push(Cause::invalid(path, value, why));
+    }
+}

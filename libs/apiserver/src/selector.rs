@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Label and field selectors: parsing and matching. Pure.
+//!
+//! Label grammar: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::object;
+use crate::status::ApiError;
+
+/// One requirement on a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Requirement {
+    In(String, BTreeSet<String>),
+    /// Also matches objects without the label.
+    NotIn(String, BTreeSet<String>),
+    Exists(String),
+    Absent(String),
+    Greater(String, i64),
+    Less(String, i64),
+}
+
+/// One requirement on a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FieldRequirement {
+    path: Vec<String>,
+    value: String,
+    equal: bool,
+}
+
+/// Which objects of a collection are meant; all of its requirements hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Selector {
+    labels: Vec<Requirement>,
+    fields: Vec<FieldRequirement>,
+}
+
+impl Selector {
+    /// Parses both selectors; `selectable` are the field paths of the resource beyond `metadata.name` and `metadata.namespace`.
+    ///
+    /// # Errors
+    /// 400 for a selector that does not parse or names a field that cannot be selected on.
+    pub fn parse(labels: &str, fields: &str, selectable: &[String]) -> Result<Self, ApiError> {
+        Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(fields, selectable)? })
+    }
+
+    /// Adds `metadata.name=name`: a watch on one object.
+    pub fn with_name(mut self, name: &str) -> Self {
+        let path = vec!["metadata".to_owned(), "name".to_owned()];
+        self.fields.push(FieldRequirement { path, value: name.to_owned(), equal: true });
+        self
+    }
+
+    /// True when every object matches, so that objects need not be decoded.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// The one name that can match, where the selector fixes it.
+    pub fn only_name(&self) -> Option<&str> {
+        let name =
+            |r: &&FieldRequirement| r.equal && r.path.iter().map(String::as_str).eq(["metadata", "name"]);
+        self.fields.iter().find(name).map(|r| r.value.as_str())
+    }
+
+    pub fn matches(&self, object: &Value) -> bool {
+        self.labels.iter().all(|requirement| requirement.matches(object))
+            && self.fields.iter().all(|requirement| requirement.matches(object))
+    }
+}
+
+impl Requirement {
+    fn matches(&self, object: &Value) -> bool {
+        let value = |key: &str| {
+            let labels = object.get("metadata").and_then(|m| m.get("labels"));
+            labels.and_then(|l| l.get(key)).and_then(Value::as_str)
+        };
+        match self {
+            Self::In(key, values) => value(key).is_some_and(|v| values.contains(v)),
+            Self::NotIn(key, values) => value(key).is_none_or(|v| !values.contains(v)),
+            Self::Exists(key) => value(key).is_some(),
+            Self::Absent(key) => value(key).is_none(),
+            Self::Greater(key, bound) => {
+                value(key).and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v > *bound)
+            }
+            Self::Less(key, bound) => {
+                value(key).and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v < *bound)
+            }
+        }
+    }
+}
+
+impl FieldRequirement {
+    fn matches(&self, object: &Value) -> bool {
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let found = match object::at(object, &path) {
+            Some(Value::String(text)) => text.clone(),
+            None | Some(Value::Null) => String::new(),
+            Some(other) => other.to_string(),
+        };
+        (found == self.value) == self.equal
+    }
+}
+
+fn unparsable(selector: &str, why: &str) -> ApiError {
+    ApiError::bad_request(format!("unable to parse requirement: {why} in \"{selector}\""))
+}
+
+fn parse_labels(selector: &str) -> Result<Vec<Requirement>, ApiError> {
+    let mut requirements = Vec::new();
+    let mut rest = selector.trim();
+    while !rest.is_empty() {
+        let (requirement, tail) = parse_requirement(rest).map_err(|why| unparsable(selector, &why))?;
+        requirements.push(requirement);
+        rest = match tail.trim_start() {
+            "" => "",
+            tail => {
+                let Some(next) = tail.strip_prefix(',') else {
+                    return Err(unparsable(selector, &format!("found '{tail}', expected: ','")));
+                };
+                let next = next.trim_start();
+                if next.is_empty() {
+                    return Err(unparsable(selector, "found '', expected: identifier after ','"));
+                }
+                next
+            }
+        };
+    }
+    Ok(requirements)
+}
+
+fn token(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| c.is_whitespace() || "=!,()<>".contains(c)).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+fn parse_requirement(text: &str) -> Result<(Requirement, &str), String> {
+    if let Some(rest) = text.strip_prefix('!') {
+        let (key, rest) = parse_key(rest.trim_start())?;
+        return Ok((Requirement::Absent(key), rest));
+    }
+    let (key, rest) = parse_key(text)?;
+    let rest = rest.trim_start();
+    if rest.is_empty() || rest.starts_with(',') {
+        return Ok((Requirement::Exists(key), rest));
+    }
+    if let Some(rest) = rest.strip_prefix("!=") {
+        let (value, rest) = parse_value(rest)?;
+        return Ok((Requirement::NotIn(key, BTreeSet::from([value])), rest));
+    }
+    if let Some(rest) = rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')) {
+        let (value, rest) = parse_value(rest)?;
+        return Ok((Requirement::In(key, BTreeSet::from([value])), rest));
+    }
+    for (sign, greater) in [('>', true), ('<', false)] {
+        if let Some(rest) = rest.strip_prefix(sign) {
+            let (value, rest) = parse_value(rest)?;
+            let bound = value.parse().map_err(|_| format!("'{value}' is not a whole number"))?;
+            let requirement =
+                if greater { Requirement::Greater(key, bound) } else { Requirement::Less(key, bound) };
+            return Ok((requirement, rest));
+        }
+    }
+    let (operator, rest) = token(rest);
+    match operator {
+        "in" => parse_set(rest).map(|(set, rest)| (Requirement::In(key, set), rest)),
+        "notin" => parse_set(rest).map(|(set, rest)| (Requirement::NotIn(key, set), rest)),
+        other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
+    }
+}
+
+fn parse_key(text: &str) -> Result<(String, &str), String> {
+    let (key, rest) = token(text);
+    check_qualified_name(key)?;
+    Ok((key.to_owned(), rest))
+}
+
+fn parse_value(text: &str) -> Result<(String, &str), String> {
+    let (value, rest) = token(text.trim_start());
+    check_label_value(value)?;
+    Ok((value.to_owned(), rest))
+}
+
+fn parse_set(text: &str) -> Result<(BTreeSet<String>, &str), String> {
+    let inner = text.trim_start().strip_prefix('(').ok_or("expected: '('")?;
+    let (list, rest) = inner.split_once(')').ok_or("expected: ')'")?;
+    let mut values = BTreeSet::new();
+    for value in list.split(',').map(str::trim) {
+        check_label_value(value)?;
+        values.insert(value.to_owned());
+    }
+    Ok((values, rest))
+}
+
+/// A label key, finalizer or annotation key: optional DNS prefix, `/`, name of at most 63 characters.
+pub(crate) fn check_qualified_name(key: &str) -> Result<(), String> {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    if let Some(prefix) = prefix {
+        check_dns_subdomain(prefix).map_err(|why| format!("prefix part {why}"))?;
+    }
+    if name.is_empty() {
+        return Err("name part must be non-empty".into());
+    }
+    if name.len() > 63 {
+        return Err("name part must be no more than 63 bytes".into());
+    }
+    if !is_label_text(name) {
+        return Err("name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')".into());
+    }
+    Ok(())
+}
+
+/// A label value: empty, or at most 63 characters of letters, digits, `-`, `_`, `.`.
+pub(crate) fn check_label_value(value: &str) -> Result<(), String> {
+    if value.len() > 63 {
+        return Err("must be no more than 63 bytes".into());
+    }
+    if !value.is_empty() && !is_label_text(value) {
+        return Err("a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')".into());
+    }
+    Ok(())
+}
+
+fn is_label_text(text: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && ends(text.chars().next())
+        && ends(text.chars().next_back())
+}
+
+/// RFC 1123 subdomain, the usual rule for names.
+pub(crate) fn check_dns_subdomain(name: &str) -> Result<(), String> {
+    if name.len() > 253 {
+        return Err("must be no more than 253 bytes".into());
+    }
+    if name.split('.').all(is_dns_label) {
+        return Ok(());
+    }
+    Err("a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".into())
+}
+
+/// RFC 1123 label, the rule for namespaces.
+pub(crate) fn check_dns_label(name: &str) -> Result<(), String> {
+    if name.len() > 63 {
+        return Err("must be no more than 63 bytes".into());
+    }
+    if is_dns_label(name) {
+        return Ok(());
+    }
+    Err("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')".into())
+}
+
+fn is_dns_label(label: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && edge(label.chars().next())
+        && edge(label.chars().next_back())
+}
+
+fn parse_fields(selector: &str, selectable: &[String]) -> Result<Vec<FieldRequirement>, ApiError> {
+    let mut requirements = Vec::new();
+    for term in selector.split(',').map(str::trim).filter(|term| !term.is_empty()) {
+        let (key, value, equal) = if let Some((key, value)) = term.split_once("!=") {
+            (key, value, false)
+        } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
+            (key, value, true)
+        } else {
+            return Err(ApiError::bad_request(format!(
+                "invalid selector: '{term}'; can't understand '{term}'"
+            )));
+        };
+        let known =
+            matches!(key, "metadata.name" | "metadata.namespace") || selectable.iter().any(|s| s == key);
+        if !known {
+            return Err(ApiError::bad_request(format!("field label not supported: {key}")));
+        }
+        let path = key.split('.').map(str::to_owned).collect();
+        requirements.push(FieldRequirement { path, value: value.to_owned(), equal });
+    }
+    Ok(requirements)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn selects(labels: &str, object: &Value) -> bool {
+        Selector::parse(labels, "", &[]).unwrap().matches(object)
+    }
+
+    #[test]
+    fn label_selectors_in_full() {
+        let object = json!({"metadata": {"name": "m1", "labels": {"env": "prod", "tier": "3", "tinkerbell.org/x": ""}}});
+        for (selector, expected) in [
+            ("", true),
+            ("env=prod", true),
+            ("env==prod", true),
+            ("env = prod", true),
+            ("env!=prod", false),
+            ("other!=prod", true),
+            ("env in (dev, prod)", true),
+            ("env in (dev)", false),
+            ("env notin (dev)", true),
+            ("other notin (dev)", true),
+            ("env", true),
+            ("!env", false),
+            ("! other", true),
+            ("tinkerbell.org/x=", true),
+            ("tinkerbell.org/x", true),
+            ("tier>2", true),
+            ("tier<3", false),
+            ("env=prod,tier in (1,3),!gone", true),
+            ("env=prod,gone", false),
+            ("env in (a,)", false),
+        ] {
+            assert_eq!(selects(selector, &object), expected, "{selector:?}");
+        }
+    }
+
+    #[test]
+    fn broken_selectors_are_refused() {
+        for selector in
+            ["=a", "a=b=c", "a in b", "a in (b", "a,", "a b", "-a", "a=-b", "a>x", "a foo (b)", "a/b/c"]
+        {
+            let error = Selector::parse(selector, "", &[]).unwrap_err();
+            assert_eq!(error.code().as_u16(), 400, "{selector:?}");
+        }
+    }
+
+    #[test]
+    fn field_selectors_know_their_fields() {
+        let object = json!({"metadata": {"name": "m1"}, "type": "Warning", "involvedObject": {"name": "m1"}});
+        let selectable = ["involvedObject.name".to_owned(), "type".to_owned()];
+        let selects = |fields: &str| Selector::parse("", fields, &selectable).unwrap().matches(&object);
+        assert!(selects("metadata.name=m1,involvedObject.name==m1,type!=Normal"));
+        assert!(!selects("metadata.name=m2"));
+        assert!(selects("metadata.namespace="));
+        assert!(Selector::parse("", "spec.x=1", &selectable).is_err());
+        assert!(Selector::parse("", "nonsense", &selectable).is_err());
+    }
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The server as its users hold it: opening, the in-process service, installing CRDs, closing.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::body::{BoxError, ResponseBody};
+use crate::gc;
+use crate::handlers;
+use crate::inner::Inner;
+use crate::store::{Bounds, OpenError, Store};
+
+/// Field manager of what the server itself creates.
+const MANAGER: &str = "apiserver";
+
+/// Where the state is, and its bounds.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file that holds everything. Its directory is created when missing.
+    pub path: PathBuf,
+    /// Namespaces that exist from the start, besides `default` and `kube-system`.
+    pub namespaces: Vec<String>,
+    /// Largest object, as JSON. Larger ones are refused with 413; request bodies are read up to twice this.
+    pub max_object_bytes: usize,
+    /// Entries kept in the change log. A watch that starts before the oldest gets `410 Expired`.
+    pub log_entries: u64,
+    /// Age up to which entries are kept in the change log.
+    pub log_age: Duration,
+    /// Memory for cached pages of the file.
+    pub cache_bytes: usize,
+    /// Age at which Event objects are removed.
+    pub event_age: Duration,
+    /// Event objects kept; beyond it the oldest are removed.
+    pub event_count: usize,
+    /// Time between bookmarks on a quiet watch.
+    pub bookmark_interval: Duration,
+}
+
+impl Options {
+    /// The defaults, with the state in `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            namespaces: Vec::new(),
+            max_object_bytes: 3 << 19,
+            log_entries: 32_768,
+            log_age: Duration::from_secs(3600),
+            cache_bytes: 32 << 20,
+            event_age: Duration::from_secs(7 * 24 * 3600),
+            event_count: 10_000,
+            bookmark_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why CRDs could not be installed. Not retried.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot install CRD {name}: {source}")]
+pub struct InstallError {
+    name: String,
+    source: Box<kube::Error>,
+}
+
+/// A running server. [`Self::close`] ends it cleanly; dropping it ends it without waiting.
+pub struct Server {
+    pub(crate) inner: Arc<Inner>,
+    collector: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Server {
+    /// Opens the file, creates the initial namespaces and starts the garbage collector. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the file is left as it was.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let bounds = Bounds {
+            log_entries: options.log_entries,
+            log_age: options.log_age,
+            cache_bytes: options.cache_bytes,
+        };
+        let path = options.path.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(path, bounds))
+            .await
+            .map_err(|e| OpenError::Load(e.to_string()))??;
+        let inner = Arc::new(Inner::new(Arc::new(store), options));
+        inner.reload_crds();
+        let server = Self { inner: Arc::clone(&inner), collector: Mutex::new(None) };
+        server.create_namespaces().await?;
+        let collector = tokio::spawn(gc::run(inner));
+        *server.collector.lock().unwrap_or_else(PoisonError::into_inner) = Some(collector);
+        Ok(server)
+    }
+
+    async fn create_namespaces(&self) -> Result<(), OpenError> {
+        let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client("default"));
+        let builtin = ["default", "kube-system"].map(str::to_owned);
+        for name in builtin.iter().chain(&self.inner.options.namespaces) {
+            let namespace = serde_json::from_value(json!({"metadata": {"name": name}}));
+            let namespace = namespace.map_err(|e| OpenError::Load(e.to_string()))?;
+            let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+            match api.create(&params, &namespace).await {
+                Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+                Err(error) => return Err(OpenError::Load(format!("namespace {name}: {error}"))),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The API as a service, for [`kube::Client::new`] or a listener of one's own. It does not authenticate.
+    pub fn service(&self) -> ApiService {
+        ApiService { inner: Arc::clone(&self.inner) }
+    }
+
+    /// A client in process, with `namespace` as its default.
+    pub fn client(&self, namespace: &str) -> kube::Client {
+        kube::Client::new(self.service(), namespace)
+    }
+
+    /// Applies CRDs; they are served when this returns.
+    ///
+    /// # Errors
+    /// [`InstallError`] for the first one that is refused.
+    pub async fn install_crds(&self, crds: &[CustomResourceDefinition]) -> Result<(), InstallError> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client("default"));
+        for crd in crds {
+            let name = crd.metadata.name.clone().unwrap_or_default();
+            let params = PatchParams::apply(MANAGER).force();
+            let applied = api.patch(&name, &params, &Patch::Apply(crd)).await;
+            applied.map_err(|source| InstallError { name, source: Box::new(source) })?;
+        }
+        Ok(())
+    }
+
+    /// Ends watches, waits for the garbage collector and for accepted writes, and closes the file. Clients get 503 from then on.
+    pub async fn close(&self) {
+        self.inner.shutdown.cancel();
+        let collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(collector) = collector
+            && let Err(error) = collector.await
+        {
+            tracing::error!(%error, "garbage collector ended abnormally");
+        }
+        self.inner.snapshots.clear();
+        self.inner.store.close().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.inner.shutdown.cancel();
+    }
+}
+
+/// The API as a [`tower::Service`]; cheap to clone.
+#[derive(Clone)]
+pub struct ApiService {
+    inner: Arc<Inner>,
+}
+
+impl<B> tower::Service<Request<B>> for ApiService
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            Ok(handlers::handle(inner, parts, body).await)
+        })
+    }
+}

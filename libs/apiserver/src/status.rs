@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Errors as Kubernetes says them: the `Status` body with code, reason, message, details and causes.
+//!
+//! Every handler returns [`ApiError`]; the constructors fix the pairs of code and reason of
+//! <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#response-status-kind>,
+//! because clients (`kubectl`, controller-runtime, kube-rs) branch on them.
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::store::{ReadError, WriteError};
+
+/// One field that is wrong (`details.causes[]`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub reason: &'static str,
+    pub field: String,
+    pub message: String,
+}
+
+impl Cause {
+    pub fn required(field: impl Into<String>) -> Self {
+        Self { reason: "FieldValueRequired", field: field.into(), message: "Required value".into() }
+    }
+
+    pub fn required_because(field: impl Into<String>, why: &str) -> Self {
+        Self { reason: "FieldValueRequired", field: field.into(), message: format!("Required value: {why}") }
+    }
+
+    pub fn invalid(field: impl Into<String>, value: &Value, why: impl AsRef<str>) -> Self {
+        let message = format!("Invalid value: {}: {}", shown(value), why.as_ref());
+        Self { reason: "FieldValueInvalid", field: field.into(), message }
+    }
+
+    pub fn type_invalid(field: impl Into<String>, found: &str, why: impl AsRef<str>) -> Self {
+        let message = format!("Invalid value: \"{found}\": {}", why.as_ref());
+        Self { reason: "FieldValueTypeInvalid", field: field.into(), message }
+    }
+
+    pub fn unsupported(field: impl Into<String>, value: &Value, supported: &[Value]) -> Self {
+        let list: Vec<String> = supported.iter().map(shown).collect();
+        let message = format!("Unsupported value: {}: supported values: {}", shown(value), list.join(", "));
+        Self { reason: "FieldValueNotSupported", field: field.into(), message }
+    }
+
+    pub fn too_long(field: impl Into<String>, max: u64) -> Self {
+        let message = format!("Too long: may not be more than {max} bytes");
+        Self { reason: "FieldValueTooLong", field: field.into(), message }
+    }
+
+    pub fn too_many(field: impl Into<String>, found: usize, max: u64) -> Self {
+        let message = format!("Too many: {found}: must have at most {max} items");
+        Self { reason: "FieldValueTooMany", field: field.into(), message }
+    }
+
+    pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
+        let message = format!("Duplicate value: {}", shown(value));
+        Self { reason: "FieldValueDuplicate", field: field.into(), message }
+    }
+
+    pub fn forbidden(field: impl Into<String>, why: impl AsRef<str>) -> Self {
+        Self {
+            reason: "FieldValueForbidden",
+            field: field.into(),
+            message: format!("Forbidden: {}", why.as_ref()),
+        }
+    }
+}
+
+/// A value inside an error message, cut where it would drown the message.
+fn shown(value: &Value) -> String {
+    const MOST: usize = 1024;
+    let mut text = value.to_string();
+    if text.len() > MOST {
+        let cut = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push_str("...");
+    }
+    text
+}
+
+/// What an error is about: fills `details`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Subject<'a> {
+    pub group: &'a str,
+    pub plural: &'a str,
+    pub kind: &'a str,
+    pub name: &'a str,
+}
+
+impl Subject<'_> {
+    fn qualified_plural(&self) -> String {
+        qualify(self.plural, self.group)
+    }
+
+    fn details(&self, kind: &str) -> Map<String, Value> {
+        let mut details = Map::new();
+        for (key, value) in [("name", self.name), ("group", self.group), ("kind", kind)] {
+            if !value.is_empty() {
+                details.insert(key.into(), value.into());
+            }
+        }
+        details
+    }
+}
+
+fn qualify(name: &str, group: &str) -> String {
+    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+}
+
+/// An answer that is not a success.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    code: StatusCode,
+    reason: &'static str,
+    message: String,
+    details: Map<String, Value>,
+    continue_token: Option<String>,
+}
+
+impl ApiError {
+    fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), details: Map::new(), continue_token: None }
+    }
+
+    fn with_details(mut self, details: Map<String, Value>) -> Self {
+        self.details = details;
+        self
+    }
+
+    /// HTTP code of the answer.
+    pub fn code(&self) -> StatusCode {
+        self.code
+    }
+
+    /// Machine-readable reason.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// Seconds after which a client may try again, where it is worth it.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.details.get("retryAfterSeconds").and_then(Value::as_u64)
+    }
+
+    /// The `Status` object.
+    pub fn body(&self) -> Value {
+        let mut metadata = Map::new();
+        if let Some(token) = &self.continue_token {
+            metadata.insert("continue".into(), token.as_str().into());
+        }
+        let mut status = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": metadata,
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code.as_u16(),
+        });
+        if let (Some(status), false) = (status.as_object_mut(), self.details.is_empty()) {
+            status.insert("details".into(), Value::Object(self.details.clone()));
+        }
+        status
+    }
+
+    /// 404 for a path that names no resource.
+    pub fn no_such_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
+    }
+
+    pub fn not_found(subject: &Subject<'_>) -> Self {
+        let message = format!("{} \"{}\" not found", subject.qualified_plural(), subject.name);
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message).with_details(subject.details(subject.plural))
+    }
+
+    pub fn already_exists(subject: &Subject<'_>) -> Self {
+        let message = format!("{} \"{}\" already exists", subject.qualified_plural(), subject.name);
+        Self::new(StatusCode::CONFLICT, "AlreadyExists", message)
+            .with_details(subject.details(subject.plural))
+    }
+
+    /// 409 after a lost race or a stale resourceVersion.
+    pub fn modified(subject: &Subject<'_>) -> Self {
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(subject, why)
+    }
+
+    pub fn conflict(subject: &Subject<'_>, why: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{}\": {why}",
+            subject.qualified_plural(),
+            subject.name
+        );
+        Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(subject.details(subject.plural))
+    }
+
+    /// 409 of server-side apply: `(manager, field)` pairs.
+    pub fn apply_conflict(conflicts: &[(String, String)]) -> Self {
+        let causes: Vec<Value> = conflicts
+            .iter()
+            .map(|(manager, field)| {
+                json!({"reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": field})
+            })
+            .collect();
+        let plural = if conflicts.len() == 1 { "conflict" } else { "conflicts" };
+        let mut message = format!("Apply failed with {} {plural}: ", conflicts.len());
+        let parts: Vec<String> =
+            conflicts.iter().map(|(manager, field)| format!("conflict with {manager}: {field}")).collect();
+        message.push_str(&parts.join("; "));
+        let mut details = Map::new();
+        details.insert("causes".into(), causes.into());
+        Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(details)
+    }
+
+    /// 422 with one cause per wrong field.
+    pub fn invalid(subject: &Subject<'_>, causes: &[Cause]) -> Self {
+        let mut parts: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+        parts.dedup();
+        let what = match parts.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let message =
+            format!("{} \"{}\" is invalid: {what}", qualify(subject.kind, subject.group), subject.name);
+        let mut details = subject.details(subject.kind);
+        let causes: Vec<Value> = causes
+            .iter()
+            .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+            .collect();
+        details.insert("causes".into(), causes.into());
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with_details(details)
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    pub fn forbidden(subject: &Subject<'_>, why: &str, cause: Option<Cause>) -> Self {
+        let message = format!("{} \"{}\" is forbidden: {why}", subject.qualified_plural(), subject.name);
+        let mut details = subject.details(subject.plural);
+        if let Some(cause) = cause {
+            let cause = json!({"reason": cause.reason, "message": cause.message, "field": cause.field});
+            details.insert("causes".into(), json!([cause]));
+        }
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).with_details(details)
+    }
+
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+    }
+
+    pub fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+    }
+
+    pub fn not_acceptable() -> Self {
+        let message = "only the following media types are accepted: application/json, application/yaml";
+        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
+    }
+
+    pub fn unsupported_media_type(accepted: &[&str]) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            accepted.join(", ")
+        );
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+    }
+
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("Request entity too large: limit is {limit}");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+    }
+
+    /// 410 for a list or continue token whose version is gone; `token` goes on from the same key at the newest version.
+    pub fn expired(message: impl Into<String>, token: Option<String>) -> Self {
+        let mut error = Self::new(StatusCode::GONE, "Expired", message);
+        error.continue_token = token;
+        error
+    }
+
+    /// 504 for a resourceVersion that does not exist yet.
+    pub fn version_too_large(wanted: u64, current: u64) -> Self {
+        let message = format!("Too large resource version: {wanted}, current: {current}");
+        let mut details = Map::new();
+        details.insert(
+            "causes".into(),
+            json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]),
+        );
+        details.insert("retryAfterSeconds".into(), 1.into());
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message).with_details(details)
+    }
+
+    /// 500 without a reason, as kube-apiserver answers a creation that gives a resourceVersion.
+    pub fn version_on_create() -> Self {
+        let message = "resourceVersion should not be set on objects to be created";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
+    }
+
+    /// 422 for watch options that contradict each other.
+    pub fn watch_options(field: &str, why: &str) -> Self {
+        let subject = Subject { group: "meta.k8s.io", kind: "ListOptions", ..Subject::default() };
+        Self::invalid(&subject, &[Cause::forbidden(field, why)])
+    }
+
+    pub fn service_unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+    }
+
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            format!("Internal error occurred: {message}"),
+        )
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Closed => Self::service_unavailable("the server is shutting down"),
+            ReadError::Storage(_) | ReadError::Damaged(_) => Self::internal(error),
+        }
+    }
+}
+
+/// For writes where the specific refusals have been dealt with before.
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Closed => Self::service_unavailable("the server is shutting down"),
+            other => Self::internal(other),
+        }
+    }
+}
+
+/// `Success` status, the answer to a removal.
+pub(crate) fn success(subject: &Subject<'_>, uid: &str) -> Value {
+    let mut details = subject.details(subject.plural);
+    details.insert("uid".into(), uid.into());
+    json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    })
+}

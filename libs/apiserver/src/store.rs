@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The one crash-safe file that holds every object and the log of what changed.
+//!
+//! Owns the redb database, the store-wide resource version, the writer thread (`writer`) and the change log (`log`). The request handlers read through
+//! [`Snapshot`]s (consistent, never blocked by the writer) and write by sending one [`Write`] to the writer thread, which gathers what is queued into
+//! one fsynced transaction and answers after it. Watches read the log by position, so a slow reader costs nothing but its position.
+//!
+//! Object and log entry are written in one transaction: there is no change without its event and no event without its change.
+//! This module knows keys and bytes; it must never look into an object beyond `metadata.resourceVersion`.
+
+mod codec;
+mod log;
+mod open;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub(crate) use codec::{ChangeKind, LogEntry};
+pub use open::OpenError;
+
+/// `resource \0 namespace \0 name` to `resource version (8 bytes, big endian) || JSON`.
+const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
+/// Resource version to encoded [`LogEntry`].
+const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+/// Counters: format, last resource version, last compacted resource version.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+const META_FORMAT: &str = "format";
+const META_VERSION: &str = "resourceVersion";
+const META_COMPACTED: &str = "compacted";
+
+/// Layout of the file. A file with a higher number is refused.
+const FORMAT: u64 = 1;
+
+/// Writes that wait for the writer thread. When the queue is full, further writers wait: that is the back-pressure.
+const WRITE_QUEUE: usize = 1024;
+
+/// Bounds of the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounds {
+    pub log_entries: u64,
+    pub log_age: Duration,
+    pub cache_bytes: usize,
+}
+
+/// Name of one stored object: `group/plural`, namespace (empty when cluster-scoped), name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key(String);
+
+impl Key {
+    pub fn new(resource: &str, namespace: &str, name: &str) -> Self {
+        Self(format!("{resource}\0{namespace}\0{name}"))
+    }
+
+    fn from_stored(encoded: &str) -> Self {
+        Self(encoded.to_owned())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn part(&self, index: usize) -> &str {
+        self.0.split('\0').nth(index).unwrap_or_default()
+    }
+
+    pub fn resource(&self) -> &str {
+        self.part(0)
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.part(1)
+    }
+
+    pub fn name(&self) -> &str {
+        self.part(2)
+    }
+}
+
+/// All objects of a resource, or those in one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Prefix(String);
+
+impl Prefix {
+    pub fn new(resource: &str, namespace: Option<&str>) -> Self {
+        Self(match namespace {
+            Some(namespace) => format!("{resource}\0{namespace}\0"),
+            None => format!("{resource}\0"),
+        })
+    }
+
+    /// Every object of every resource.
+    pub fn everything() -> Self {
+        Self(String::new())
+    }
+
+    pub fn contains(&self, key: &Key) -> bool {
+        key.0.starts_with(&self.0)
+    }
+}
+
+/// What the writer requires of the stored object at the moment of the write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Absent,
+    Version(u64),
+}
+
+/// What to do with the object.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Store this; the writer fills in the resource version.
+    Put(Value),
+    /// Remove it; the value is its last state, which watchers see (with the resource version of the removal).
+    Delete(Value),
+}
+
+/// One write.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub key: Key,
+    pub expect: Expect,
+    pub change: Change,
+    /// A key that must exist in the same transaction: an object's namespace.
+    pub requires: Option<Key>,
+    /// Log the state before as well: set when a selector could tell the two states apart.
+    pub keep_previous: bool,
+}
+
+/// A write that is on disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Committed {
+    pub bytes: Bytes,
+}
+
+/// Why a write was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// `Expect::Absent`, but it is there. Not retried.
+    #[error("object exists")]
+    Exists,
+    /// The object changed or went away since it was read. Retried by the handlers where the client did not pin a version.
+    #[error("object has changed")]
+    Conflict,
+    /// The required key is gone. Not retried.
+    #[error("required object is gone")]
+    RequirementGone,
+    /// The file could not be written (disk full, I/O). Not retried here: the client is told.
+    #[error("storage: {0}")]
+    Storage(Arc<redb::Error>),
+    /// The object could not be serialised. Not retried.
+    #[error("serialise: {0}")]
+    Serialise(Arc<serde_json::Error>),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// I/O or damage. Not retried.
+    #[error("storage: {0}")]
+    Storage(Box<redb::Error>),
+    /// A record that does not decode: damage. Not retried.
+    #[error("damaged record {0:?}")]
+    Damaged(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl<E: Into<redb::Error>> From<E> for ReadError {
+    fn from(error: E) -> Self {
+        Self::Storage(Box::new(error.into()))
+    }
+}
+
+/// A position in the log that is no longer held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Compacted {
+    pub oldest: u64,
+}
+
+/// Result of reading the log.
+pub(crate) type LogRead = Result<Vec<Arc<LogEntry>>, Compacted>;
+
+type Reply = oneshot::Sender<Result<Committed, WriteError>>;
+
+/// Handle on the store; cheap to share behind an `Arc`.
+pub(crate) struct Store {
+    db: RwLock<Option<Arc<Database>>>,
+    queue: mpsc::Sender<(Write, Reply)>,
+    log: Arc<log::Log>,
+    head: watch::Receiver<u64>,
+    writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl Store {
+    /// Opens or creates the file and starts the writer thread.
+    pub fn open(path: PathBuf, bounds: Bounds) -> Result<Self, OpenError> {
+        let opened = open::open(&path, bounds.cache_bytes)?;
+        let db = Arc::new(opened.db);
+        let (head_sender, head) = watch::channel(opened.version);
+        let log = Arc::new(log::Log::new(opened.version, opened.compacted));
+        let (queue, receiver) = mpsc::channel(WRITE_QUEUE);
+        let stop = tokio_util::sync::CancellationToken::new();
+        let writer =
+            writer::Writer::new(Arc::clone(&db), Arc::clone(&log), bounds, head_sender, stop.clone());
+        let thread = std::thread::Builder::new()
+            .name("apiserver-store".into())
+            .spawn(move || writer.run(receiver))
+            .map_err(OpenError::Thread)?;
+        Ok(Self {
+            db: RwLock::new(Some(db)),
+            queue,
+            log,
+            head,
+            writer: std::sync::Mutex::new(Some(thread)),
+            stop,
+        })
+    }
+
+    fn database(&self) -> Option<Arc<Database>> {
+        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A consistent view of everything committed so far.
+    pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        let db = self.database().ok_or(ReadError::Closed)?;
+        let txn = db.begin_read()?;
+        let version = txn.open_table(META)?.get(META_VERSION)?.map_or(0, |v| v.value());
+        Ok(Snapshot { txn, version })
+    }
+
+    /// Makes one write; returns when it is on disk.
+    pub async fn write(&self, write: Write) -> Result<Committed, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send((write, reply)).await.map_err(|_| WriteError::Closed)?;
+        answer.await.map_err(|_| WriteError::Closed)?
+    }
+
+    /// Changes after `version`, oldest first, at most `limit`; blocks on disk when they are no longer in memory.
+    pub fn changes(&self, version: u64, limit: usize) -> Result<LogRead, ReadError> {
+        if let Some(entries) = self.log.after(version, limit) {
+            return Ok(entries);
+        }
+        let db = self.database().ok_or(ReadError::Closed)?;
+        log::read_from_disk(&db, version, limit)
+    }
+
+    /// The newest committed resource version; changes when something is committed.
+    pub fn head(&self) -> watch::Receiver<u64> {
+        self.head.clone()
+    }
+
+    /// Stops the writer after what it has accepted is on disk, and closes the file. Later calls answer `Closed`.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("store writer thread panicked");
+            }
+        }
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// One stored object.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub key: Key,
+    pub version: u64,
+    pub bytes: Bytes,
+}
+
+/// A consistent view of the store at one resource version.
+pub(crate) struct Snapshot {
+    txn: ReadTransaction,
+    version: u64,
+}
+
+impl Snapshot {
+    /// The resource version this view shows.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn get(&self, key: &Key) -> Result<Option<Stored>, ReadError> {
+        let table = self.txn.open_table(OBJECTS)?;
+        let Some(value) = table.get(key.as_str())? else { return Ok(None) };
+        codec::decode_object(key.clone(), value.value()).map(Some)
+    }
+
+    pub fn contains(&self, key: &Key) -> Result<bool, ReadError> {
+        Ok(self.txn.open_table(OBJECTS)?.get(key.as_str())?.is_some())
+    }
+
+    /// Visits the objects under `prefix` in key order, those after `after` only; stops when `visit` says so.
+    pub fn scan(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+        mut visit: impl FnMut(Stored) -> std::ops::ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        use std::ops::Bound;
+        let table = self.txn.open_table(OBJECTS)?;
+        let start = match after {
+            Some(key) => Bound::Excluded(key.as_str()),
+            None => Bound::Included(prefix.0.as_str()),
+        };
+        for entry in table.range::<&str>((start, Bound::Unbounded))? {
+            let (key, value) = entry?;
+            if !key.value().starts_with(&prefix.0) {
+                break;
+            }
+            let stored = codec::decode_object(Key::from_stored(key.value()), value.value())?;
+            if visit(stored).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Stored bytes in the form a client asked for: its version, whole, as table rows or metadata only. Pure.
+//!
+//! The common case, whole objects in the version they are stored in, copies bytes and decodes nothing.
+
+use bytes::{Bytes, BytesMut};
+use serde_json::{Value, json};
+
+use crate::registry::Served;
+use crate::request::{Accept, Form};
+use crate::status::ApiError;
+use crate::table::{self, IncludeObject};
+
+/// How to show objects of one resource.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub served: Served,
+    pub accept: Accept,
+    pub include: IncludeObject,
+}
+
+/// `metadata` of a list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListMeta {
+    pub version: u64,
+    pub continue_token: Option<String>,
+    pub remaining: Option<usize>,
+}
+
+impl ListMeta {
+    fn value(&self) -> Value {
+        let mut meta = json!({"resourceVersion": self.version.to_string()});
+        let map = crate::object::object_mut(&mut meta);
+        if let Some(token) = &self.continue_token {
+            map.insert("continue".into(), token.as_str().into());
+        }
+        if let Some(remaining) = self.remaining {
+            map.insert("remainingItemCount".into(), remaining.into());
+        }
+        meta
+    }
+}
+
+impl View {
+    fn raw(&self) -> bool {
+        self.accept.form == Form::Full && self.served.is_stored_form()
+    }
+
+    fn decode(&self, bytes: &Bytes) -> Result<Value, ApiError> {
+        let stored = serde_json::from_slice(bytes).map_err(ApiError::internal)?;
+        Ok(self.served.from_stored(stored))
+    }
+
+    fn transformed(&self, bytes: &Bytes, headers: bool) -> Result<Value, ApiError> {
+        let object = self.decode(bytes)?;
+        Ok(match self.accept.form {
+            Form::Full | Form::Discovery(_) => object,
+            Form::Partial => table::partial(&object),
+            Form::Table => {
+                let version = object.get("metadata").and_then(|m| m.get("resourceVersion")).cloned();
+                let meta = json!({"resourceVersion": version.unwrap_or_default()});
+                table::table(&self.served.version().columns, &[object], meta, self.include, headers)
+            }
+        })
+    }
+
+    /// One object.
+    pub fn object(&self, bytes: Bytes) -> Result<Bytes, ApiError> {
+        if self.raw() { Ok(bytes) } else { Ok(self.transformed(&bytes, true)?.to_string().into()) }
+    }
+
+    /// A list.
+    pub fn list(&self, items: &[Bytes], meta: &ListMeta) -> Result<Bytes, ApiError> {
+        if self.accept.form == Form::Table {
+            let objects: Vec<Value> = items.iter().map(|item| self.decode(item)).collect::<Result<_, _>>()?;
+            let columns = &self.served.version().columns;
+            return Ok(table::table(columns, &objects, meta.value(), self.include, true).to_string().into());
+        }
+        let (kind, api_version) = match self.accept.form {
+            Form::Partial => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+            _ => (self.served.resource.list_kind.clone(), self.served.api_version()),
+        };
+        let size = items.iter().map(Bytes::len).sum::<usize>();
+        let mut out = BytesMut::with_capacity(size + items.len() + 256);
+        let parts = [
+            format!("{{\"kind\":{},\"apiVersion\":{},", json!(kind), json!(api_version)),
+            format!("\"metadata\":{},\"items\":[", meta.value()),
+        ];
+        parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b",");
+            }
+            if self.raw() {
+                out.extend_from_slice(item);
+            } else {
+                out.extend_from_slice(self.transformed(item, false)?.to_string().as_bytes());
+            }
+        }
+        out.extend_from_slice(b"]}");
+        Ok(out.freeze())
+    }
+
+    /// Appends one watch event; `first` of a stream carries the table's column definitions.
+    pub fn event(&self, out: &mut BytesMut, kind: &str, object: &Bytes, first: bool) -> Result<(), ApiError> {
+        out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
+        if self.raw() {
+            out.extend_from_slice(object);
+        } else {
+            out.extend_from_slice(self.transformed(object, first)?.to_string().as_bytes());
+        }
+        out.extend_from_slice(b"}\n");
+        Ok(())
+    }
+
+    /// A bookmark at `version`; `initial_end` marks the end of the initial events.
+    pub fn bookmark(&self, version: u64, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+        if initial_end {
+            crate::object::object_mut(&mut metadata)
+                .insert("annotations".into(), json!({"k8s.io/initial-events-end": "true"}));
+        }
+        let (kind, api_version) = match self.accept.form {
+            Form::Partial => ("PartialObjectMetadata".to_owned(), "meta.k8s.io/v1".to_owned()),
+            _ => (self.served.resource.kind.clone(), self.served.api_version()),
+        };
+        let object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
+        let object = match self.accept.form {
+            Form::Table => json!({
+                "kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": [],
+                "metadata": {"resourceVersion": version.to_string()},
+                "rows": [{"cells": [], "object": object}],
+            }),
+            _ => object,
+        };
+        format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into()
+    }
+}
