@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The three controllers: objects in, status and Events out. The rim around the pure parts.
+
+mod job;
+mod machine;
+mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::bmc::v1alpha1::{Job, Machine, Task};
+use daemon::Health;
+use daemon::events::Recorder;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::bmc::Connector;
+use crate::config::Config;
+use crate::context::{Context, PassError};
+use crate::hardware::Index;
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+
+/// Pause before a pass that the API interrupted is repeated.
+const API_RETRY: Duration = Duration::from_secs(5);
+/// The same when somebody else changed the object meanwhile.
+const CONFLICT_RETRY: Duration = Duration::from_millis(200);
+
+/// Runs everything until `shutdown`, then waits for what is under way.
+pub(crate) async fn run(
+    config: Config,
+    client: kube::Client,
+    health: Health,
+    shutdown: CancellationToken,
+    connector: Arc<dyn Connector>,
+) -> Result<(), Error> {
+    let events = CancellationToken::new();
+    let (recorder, recording) = Recorder::spawn(client.clone(), "rufio", health.metrics(), events.clone());
+    let pool = Pool::new(connector, config.bmc_connect_timeout, shutdown.clone());
+    let hardware = Index::default();
+    let metrics = Metrics::new(health.metrics());
+    let context =
+        Context::new(client, config, pool.clone(), recorder, hardware.clone(), metrics, shutdown.clone());
+
+    let mut parts: JoinSet<&'static str> = JoinSet::new();
+    let follow = hardware.follow(context.all(), shutdown.clone());
+    parts.spawn(async move {
+        follow.await;
+        "Hardware watch"
+    });
+    machines(&mut parts, &context, &health);
+    jobs(&mut parts, &context, &health);
+    tasks(&mut parts, &context, &health);
+
+    let mut outcome = Ok(());
+    while let Some(part) = parts.join_next().await {
+        if !shutdown.is_cancelled() {
+            // A part that ends before it is asked to takes the others with it; a panic has aborted the process already.
+            outcome = Err(Error::Stopped(part.unwrap_or("controller")));
+            shutdown.cancel();
+        }
+    }
+    pool.drained().await;
+    events.cancel();
+    if let Err(error) = recording.await {
+        tracing::warn!(%error, "events were left unwritten");
+    }
+    outcome
+}
+
+fn machines(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &Health) {
+    let controller = Controller::new(context.all::<Machine>(), watcher::Config::default());
+    let store = controller.store();
+    ready(parts, health, "machine cache", controller.store(), &context.shutdown);
+    // A corrected password is tried at once.
+    let controller = controller.watches(context.all::<Secret>(), watcher::Config::default(), move |secret| {
+        users_of(&store, &secret)
+    });
+    parts.spawn(
+        controller
+            .with_config(concurrency(context))
+            .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
+            .run(machine::reconcile, again, Arc::clone(context))
+            .for_each(|result| async { log(result) })
+            .map_to("Machine controller"),
+    );
+}
+
+fn jobs(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &Health) {
+    let controller = Controller::new(context.all::<Job>(), watcher::Config::default());
+    ready(parts, health, "job cache", controller.store(), &context.shutdown);
+    parts.spawn(
+        controller
+            .owns(context.all::<Task>(), watcher::Config::default())
+            .with_config(concurrency(context))
+            .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
+            .run(job::reconcile, again, Arc::clone(context))
+            .for_each(|result| async { log(result) })
+            .map_to("Job controller"),
+    );
+}
+
+fn tasks(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &Health) {
+    let controller = Controller::new(context.all::<Task>(), watcher::Config::default());
+    ready(parts, health, "task cache", controller.store(), &context.shutdown);
+    parts.spawn(
+        controller
+            .with_config(concurrency(context))
+            .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
+            .run(task::reconcile, again, Arc::clone(context))
+            .for_each(|result| async { log(result) })
+            .map_to("Task controller"),
+    );
+}
+
+/// Gives a future the name of its part as its result.
+trait MapTo: Future<Output = ()> + Sized {
+    fn map_to(self, name: &'static str) -> impl Future<Output = &'static str> {
+        async move {
+            self.await;
+            name
+        }
+    }
+}
+
+impl<F: Future<Output = ()>> MapTo for F {}
+
+fn concurrency(context: &Context) -> ControllerConfig {
+    ControllerConfig::default().concurrency(context.config.max_concurrent_reconciles)
+}
+
+/// Sets a readiness latch once the first list is there.
+fn ready<K>(
+    parts: &mut JoinSet<&'static str>,
+    health: &Health,
+    name: &'static str,
+    store: Store<K>,
+    shutdown: &CancellationToken,
+) where
+    K: kube::Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let latch = health.latch(name, "the first list");
+    let shutdown = shutdown.clone();
+    parts.spawn(async move {
+        tokio::select! {
+            ready = store.wait_until_ready() => {
+                if ready.is_ok() {
+                    latch.set();
+                }
+                shutdown.cancelled().await;
+            }
+            () = shutdown.cancelled() => {}
+        }
+        name
+    });
+}
+
+/// The Machines that take their credentials from this Secret.
+fn users_of(store: &Store<Machine>, secret: &Secret) -> Vec<ObjectRef<Machine>> {
+    let (name, namespace) = (secret.name_any(), secret.namespace().unwrap_or_default());
+    let uses = |machine: &&Arc<Machine>| {
+        machine.spec.connection.auth_secret_ref.as_ref().is_some_and(|reference| {
+            let own = machine.namespace().unwrap_or_default();
+            let given = reference.namespace.as_deref().filter(|text| !text.is_empty()).unwrap_or(&own);
+            reference.name.as_deref() == Some(name.as_str()) && given == namespace
+        })
+    };
+    store.state().iter().filter(uses).map(|machine| ObjectRef::from_obj(machine.as_ref())).collect()
+}
+
+fn again<K: ResourceExt<DynamicType = ()>>(
+    object: Arc<K>,
+    error: &PassError,
+    _context: Arc<Context>,
+) -> Action {
+    if error.is_conflict() {
+        return Action::requeue(CONFLICT_RETRY);
+    }
+    tracing::warn!(kind = %K::kind(&()), name = object.name_any(), error = daemon::chain(error), "pass interrupted");
+    Action::requeue(API_RETRY)
+}
+
+fn log<K: kube::Resource<DynamicType = ()>, E: std::error::Error>(
+    result: Result<(ObjectRef<K>, Action), kube::runtime::controller::Error<PassError, E>>,
+) {
+    match result {
+        // Told by `again` already.
+        Ok(_) | Err(kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
+        // Deleted meanwhile.
+        Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+        Err(error) => tracing::debug!(error = daemon::chain(&error), "watch broke, starting again"),
+    }
+}
+
+fn now() -> Time {
+    Time(Timestamp::now())
+}
+
+/// Time since `start`; zero when clocks were set back.
+fn since(start: &Time) -> Duration {
+    Duration::try_from(Timestamp::now().duration_since(start.0)).unwrap_or_default()
+}
