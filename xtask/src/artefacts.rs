@@ -5,6 +5,7 @@
 //! name. `<cache>/current/<name>` points at the newest; that is where `tink demo` and the tests look.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -23,6 +24,10 @@ const TOOLS: &[&str] = &["squashfs-tools", "kmod", "busybox-static"];
 /// Servers and clients that tests talk to; some bring services, so none is installed.
 const PEERS: &[&str] = &["openipmi", "ipmitool", "tftp-hpa", "tftpd-hpa", "atftp"];
 const PYTHON_PEERS: &[&str] = &["sushy-tools==2.2.0"];
+const WRAPPER: &str = "#!/bin/sh
+tree=$(dirname \"$(readlink -f \"$0\")\")/..
+export LD_LIBRARY_PATH=\"$tree/usr/lib/x86_64-linux-gnu:$tree/lib/x86_64-linux-gnu\"
+";
 /// Contract's name and the file in Debian's package.
 const BOOT_PROGRAMS: &[(&str, &str)] = &[
     ("undionly.kpxe", "undionly.kpxe"),
@@ -63,7 +68,10 @@ impl Artefacts {
         let cache = cache_folder()?;
         let tool = Suite::open(TOOL_SUITE, &cache)?;
         let packages = tool.with_missing_dependencies(PEERS)?;
-        artefact(&cache, "peers", &packages.join(" "), |out| tool.unpack(&packages, out))?;
+        artefact(&cache, "peers", &format!("{} {WRAPPER}", packages.join(" ")), |out| {
+            tool.unpack(&packages, out)?;
+            wrappers(out)
+        })?;
         artefact(&cache, "sushy", &PYTHON_PEERS.join(" "), |out| {
             // A virtual environment knows its own path, so it is made where it stays.
             let home = out.with_extension("venv");
@@ -135,6 +143,24 @@ fn hook(cache: &Path, boot: &Suite, tool: &Suite) -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// `run/<program>` for every program of an unpacked tree: starts it with the libraries that came with it.
+fn wrappers(tree: &Path) -> Result<()> {
+    let folder = tree.join("run");
+    fs::create_dir_all(&folder)?;
+    for place in ["bin", "sbin", "usr/bin", "usr/sbin"] {
+        for entry in fs::read_dir(tree.join(place)).into_iter().flatten() {
+            let name = entry?.file_name();
+            let wrapper = folder.join(&name);
+            fs::write(
+                &wrapper,
+                format!("{WRAPPER}exec \"$tree/{place}/{}\" \"$@\"\n", name.to_string_lossy()),
+            )?;
+            fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(())
 }
 
 /// `<cache>/current/<name>`, built by `make` into an empty folder unless one with the same key is there.
