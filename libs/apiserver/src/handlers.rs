@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::body::{self, Answer, BoxError};
 use crate::inner::Inner;
@@ -28,13 +29,13 @@ use crate::{discovery, openapi};
 pub(crate) use delete::{FOREGROUND, ORPHAN, Preconditions, Propagation, remove};
 pub(crate) use write::{Successor, modify};
 
-/// Answers one request; errors become `Status` bodies.
-pub(crate) async fn handle<B>(inner: Arc<Inner>, parts: Parts, body: B) -> Answer
+/// Answers one request; errors become `Status` bodies. `stop` ends the watches of the listener that the request came through.
+pub(crate) async fn handle<B>(inner: Arc<Inner>, stop: &CancellationToken, parts: Parts, body: B) -> Answer
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
-    match dispatch(&inner, &parts, body).await {
+    match dispatch(&inner, stop, &parts, body).await {
         Ok(answer) => answer,
         Err(error) => {
             if error.code().is_server_error() {
@@ -45,7 +46,12 @@ where
     }
 }
 
-async fn dispatch<B>(inner: &Arc<Inner>, parts: &Parts, body: B) -> Result<Answer, ApiError>
+async fn dispatch<B>(
+    inner: &Arc<Inner>,
+    stop: &CancellationToken,
+    parts: &Parts,
+    body: B,
+) -> Result<Answer, ApiError>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
@@ -72,7 +78,7 @@ where
     let mut answer = match verb {
         Verb::Get => read::get(inner, &call)?,
         Verb::List => read::list(inner, &call).await?,
-        Verb::Watch => read::watch(inner, &call)?,
+        Verb::Watch => read::watch(inner, &call, stop)?,
         Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
             let bytes = body::read(body, inner.options.max_object_bytes.saturating_mul(2)).await?;
             let media_type = body::media_type(&parts.headers);

@@ -189,7 +189,8 @@ where
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            Ok(handlers::handle(inner, parts, body).await)
+            let stop = inner.shutdown.clone();
+            Ok(handlers::handle(inner, &stop, parts, body).await)
         })
     }
 }

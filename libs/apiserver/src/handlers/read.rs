@@ -10,6 +10,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::Call;
 use crate::body::{self, Answer};
@@ -178,7 +179,11 @@ pub(super) fn selected(inner: &Inner, call: &Call<'_>) -> Result<Vec<Stored>, Ap
     Ok(page.items)
 }
 
-pub(super) fn watch(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, ApiError> {
+pub(super) fn watch(
+    inner: &Arc<Inner>,
+    call: &Call<'_>,
+    stop: &CancellationToken,
+) -> Result<Answer, ApiError> {
     let query = &call.query;
     let mut selector = selector(call)?;
     if let Some(name) = &call.address.name {
@@ -196,7 +201,7 @@ pub(super) fn watch(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, ApiEr
         bookmark_every: inner.options.bookmark_interval,
         timeout: Duration::from_secs(seconds),
     };
-    let stream = watch::stream(Arc::clone(&inner.store), plan, inner.shutdown.clone())?;
+    let stream = watch::stream(Arc::clone(&inner.store), plan, stop.clone())?;
     Ok(body::stream("application/json", stream))
 }
 
