@@ -6,6 +6,8 @@
 //! server write the status, everybody reads it. `status.agentToken`, `status.agentFirstCall` and `status.progress` are
 //! additions of this implementation; a reader that does not know them loses nothing.
 
+#![expect(clippy::duplicated_attributes, reason = "the derive takes one printcolumn for each column")]
+
 use std::{borrow::Cow, collections::BTreeMap, convert::Infallible, fmt, str::FromStr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Finding the API server.
+//!
+//! Owns the order in which a kubeconfig is looked for. Every command but `up` calls it; a daemon has its own
+//! (`daemon::connect`), which also knows in-cluster accounts.
+
+use std::path::{Path, PathBuf};
+
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+use thiserror::Error;
+
+/// Where to look, as the command line and the environment say.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// `--kubeconfig`.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Why there is no connection. None is retried: the person has to do something first.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// There is no kubeconfig.
+    #[error(
+        "no kubeconfig: --kubeconfig is not given, $KUBECONFIG is not set, and {} does not exist. Start `tink up`, \
+         which writes that file, or name the kubeconfig of a cluster",
+        path.display()
+    )]
+    Nowhere {
+        /// The file that `tink up` would have written.
+        path: PathBuf,
+    },
+    /// The kubeconfig is not one.
+    #[error("the kubeconfig from {place} cannot be used: {source}")]
+    Kubeconfig {
+        /// Where it is from.
+        place: String,
+        /// What is wrong with it.
+        source: Box<KubeconfigError>,
+    },
+    /// The client cannot be built (certificates, proxy).
+    #[error("the client of the API server cannot be built: {0}")]
+    Client(Box<kube::Error>),
+}
+
+/// Connects through `--kubeconfig`, else `$KUBECONFIG`, else the kubeconfig that `tink up` writes into its state
+/// directory. Nothing is sent yet.
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+pub async fn connect(places: &Places) -> Result<Client, ConnectError> {
+    daemon::install_crypto();
+    let (kubeconfig, place) = read(places)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|source| ConnectError::Kubeconfig { place, source: Box::new(source) })?;
+    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+}
+
+fn read(places: &Places) -> Result<(Kubeconfig, String), ConnectError> {
+    if let Some(path) = &places.kubeconfig {
+        return read_file(path);
+    }
+    let wrong =
+        |source| ConnectError::Kubeconfig { place: "$KUBECONFIG".to_owned(), source: Box::new(source) };
+    if let Some(found) = Kubeconfig::from_env().map_err(wrong)? {
+        return Ok((found, "$KUBECONFIG".to_owned()));
+    }
+    let path = daemon::state_dir(places.state_dir.clone()).join("kubeconfig");
+    if path.exists() { read_file(&path) } else { Err(ConnectError::Nowhere { path }) }
+}
+
+fn read_file(path: &Path) -> Result<(Kubeconfig, String), ConnectError> {
+    let place = path.display().to_string();
+    match Kubeconfig::read_from(path) {
+        Ok(found) => Ok((found, place)),
+        Err(source) => Err(ConnectError::Kubeconfig { place, source: Box::new(source) }),
+    }
+}
