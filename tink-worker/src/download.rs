@@ -379,14 +379,17 @@ fn reason_of(error: reqwest::Error) -> String {
 
 /// A certificate that is wrong now is wrong a minute later.
 fn certificate_problem(error: &reqwest::Error) -> Option<String> {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = cause.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
-        if let Some(rustls::Error::InvalidCertificate(problem)) = tls {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(rustls::Error::InvalidCertificate(problem)) = cause.downcast_ref() {
             return Some(format!("{problem:?}"));
         }
-        source = cause.source();
+        // An I/O error gives as its source not what it wraps but the source of that.
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
     }
     None
 }

@@ -39,8 +39,8 @@ pub enum Error {
         /// Bytes announced.
         of: u64,
     },
-    /// The compressed data is damaged.
-    #[error("image is damaged: {format} data invalid near byte {at}: {source}")]
+    /// The compressed data is damaged, or needs more memory than a decoder may have.
+    #[error("image cannot be decompressed: {format} data near byte {at}: {source}")]
     Damaged {
         /// The compression.
         format: Compression,

@@ -6,4 +6,5 @@
 mod download;
 mod files;
 mod servers;
+mod tls;
 mod workflow;

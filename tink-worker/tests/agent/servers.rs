@@ -97,6 +97,23 @@ impl Tink {
 
     /// Serves on `address` until the token is cancelled.
     pub(crate) async fn serve(&self, address: SocketAddr, services: Services) -> Serving {
+        self.serve_with(address, services, tonic::transport::Server::builder()).await
+    }
+
+    /// The same over TLS with this certificate and key in PEM.
+    pub(crate) async fn serve_tls(&self, certificate: &str, key: &str) -> Serving {
+        let identity = tonic::transport::Identity::from_pem(certificate, key);
+        let tls = tonic::transport::ServerTlsConfig::new().identity(identity);
+        let builder = tonic::transport::Server::builder().tls_config(tls).unwrap();
+        self.serve_with("127.0.0.1:0".parse().unwrap(), Services::Both, builder).await
+    }
+
+    async fn serve_with(
+        &self,
+        address: SocketAddr,
+        services: Services,
+        mut builder: tonic::transport::Server,
+    ) -> Serving {
         // The port of a server that was just stopped is free again within moments.
         let end = Instant::now() + DEADLINE;
         let listener = loop {
@@ -107,8 +124,7 @@ impl Tink {
             }
         };
         let address = listener.local_addr().unwrap();
-        let mut router =
-            tonic::transport::Server::builder().add_service(WorkflowServiceServer::new(self.clone()));
+        let mut router = builder.add_service(WorkflowServiceServer::new(self.clone()));
         if services == Services::Both {
             router = router.add_service(AgentServiceServer::new(self.clone()));
         }
