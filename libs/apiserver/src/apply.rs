@@ -1,12 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Server-side apply: what each manager owns, and what an apply therefore changes.
+//! Server-side apply: what each manager owns (`metadata.managedFields`), and what an apply therefore changes.
+//!
+//! An apply sets the fields that it names, removes those that its manager applied before and names no more (unless another manager owns them too), and is refused
+//! when it would change a field that somebody else owns. Every other write makes its manager the owner of what it changed. Pure; called by the write handlers.
+//!
+//! <https://kubernetes.io/docs/reference/using-api/server-side-apply/>; the field format is that of `sigs.k8s.io/structured-merge-diff` (`fields`).
 
-use serde_json::Value;
+mod fields;
+mod merge;
+mod shape;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
 
 use crate::object;
 use crate::registry::Served;
 use crate::status::ApiError;
+
+use fields::FieldSet;
+use shape::Shape;
+
+/// Managers with updates of their own that are kept apart; beyond it the oldest are merged into one, as kube-apiserver does.
+const MAX_UPDATE_MANAGERS: usize = 10;
+/// Name of the merged old managers.
+const ANCIENT: &str = "ancient-changes";
+
+/// Metadata that nobody owns.
+const SERVER_OWNED: &[&str] = &[
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "generateName",
+    "managedFields",
+];
 
 /// Who writes, through which subresource, and when.
 #[derive(Debug, Clone)]
@@ -16,22 +50,124 @@ pub(crate) struct Manager {
     pub time: String,
 }
 
+/// `operation` of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Operation {
+    Apply,
+    Update,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Apply => "Apply",
+            Self::Update => "Update",
+        }
+    }
+}
+
+/// What tells entries apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    manager: String,
+    operation: Operation,
+    api_version: String,
+    subresource: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Owned {
+    time: String,
+    fields: FieldSet,
+}
+
+/// The managed fields of an object.
+type Managed = BTreeMap<Identity, Owned>;
+
+fn read_managed(object: &Value) -> Managed {
+    let list = object::at(object, &["metadata", "managedFields"]).and_then(Value::as_array);
+    let mut managed = Managed::new();
+    for entry in list.into_iter().flatten() {
+        let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let operation = if text("operation") == "Apply" { Operation::Apply } else { Operation::Update };
+        let identity = Identity {
+            manager: text("manager"),
+            operation,
+            api_version: text("apiVersion"),
+            subresource: text("subresource"),
+        };
+        let fields = entry.get("fieldsV1").map(FieldSet::from_json).unwrap_or_default();
+        managed.insert(identity, Owned { time: text("time"), fields });
+    }
+    managed
+}
+
+fn write_managed(object: &mut Value, managed: &Managed) {
+    let mut entries: Vec<(&Identity, &Owned)> =
+        managed.iter().filter(|(_, owned)| !owned.fields.is_empty()).collect();
+    // Applies first, then by time: the order that kube-apiserver gives.
+    entries.sort_by(|(a, x), (b, y)| {
+        (a.operation, &x.time, &a.manager).cmp(&(b.operation, &y.time, &b.manager))
+    });
+    let list: Vec<Value> =
+        entries.into_iter().map(|(identity, owned)| entry_value(identity, owned)).collect();
+    let metadata = object::metadata_mut(object);
+    if list.is_empty() {
+        metadata.remove("managedFields");
+    } else {
+        metadata.insert("managedFields".into(), list.into());
+    }
+}
+
+fn entry_value(identity: &Identity, owned: &Owned) -> Value {
+    let mut entry = json!({
+        "manager": identity.manager,
+        "operation": identity.operation.name(),
+        "apiVersion": identity.api_version,
+        "time": owned.time,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": owned.fields.to_json(),
+    });
+    if !identity.subresource.is_empty() {
+        object::object_mut(&mut entry).insert("subresource".into(), identity.subresource.as_str().into());
+    }
+    entry
+}
+
+/// The part of an object that can be owned: not its identity, not what only the server writes.
+fn ownable(object: &Value) -> Value {
+    let mut object = object.clone();
+    let map = object::object_mut(&mut object);
+    map.remove("apiVersion");
+    map.remove("kind");
+    if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
+        for server_owned in SERVER_OWNED.iter().copied() {
+            metadata.remove(server_owned);
+        }
+        if metadata.is_empty() {
+            map.remove("metadata");
+        }
+    }
+    object
+}
+
 /// Checks an applied configuration: it names the object it is applied to and carries no managed fields.
 ///
 /// # Errors
 /// 400.
-pub(crate) fn configuration(served: &Served, mut body: Value, name: &str) -> Result<Value, ApiError> {
+pub(crate) fn configuration(mut body: Value, name: &str) -> Result<Value, ApiError> {
     if !body.is_object() {
         return Err(ApiError::bad_request("the applied configuration is not an object"));
     }
-    if object::at(&body, &["metadata", "managedFields"]).is_some_and(|m| !m.is_null()) {
+    if object::at(&body, &["metadata", "managedFields"])
+        .is_some_and(|m| !m.is_null() && m.as_array().is_none_or(|list| !list.is_empty()))
+    {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
-    for field in ["apiVersion", "kind"] {
+    for (field, word) in [("kind", "Kind"), ("apiVersion", "apiVersion")] {
         if body.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
             return Err(ApiError::bad_request(format!(
-                "Object '{}' is missing in the applied configuration",
-                field
+                "Object '{word}' is missing in the applied configuration"
             )));
         }
     }
@@ -40,27 +176,177 @@ pub(crate) fn configuration(served: &Served, mut body: Value, name: &str) -> Res
         let message = format!("the name of the object ({given}) does not match the name on the URL ({name})");
         return Err(ApiError::bad_request(message));
     }
-    object::metadata_mut(&mut body).insert("name".into(), name.into());
-    let _ = served;
+    let metadata = object::metadata_mut(&mut body);
+    metadata.insert("name".into(), name.into());
+    metadata.remove("managedFields");
     Ok(body)
 }
 
-/// Notes in `managedFields` that an update made `new` of `old`.
-pub(crate) fn record_update(_served: &Served, _old: Option<&Value>, _new: &mut Value, _manager: &Manager) {}
+/// Notes in `managedFields` that an update made `new` of `old`. A client that sends an empty list resets the ownership; other lists it sends are ignored.
+pub(crate) fn record_update(served: &Served, old: Option<&Value>, new: &mut Value, manager: &Manager) {
+    let reset = object::at(new, &["metadata", "managedFields"]).is_some_and(is_reset);
+    let mut managed = match old {
+        Some(old) if !reset => read_managed(old),
+        _ => Managed::new(),
+    };
+    let shape = Shape::of(served);
+    let nothing = Value::Object(Map::new());
+    let before = old.map_or(nothing, ownable);
+    let after = ownable(new);
+    let changed = FieldSet::changed(&before, &after, shape);
+    let present = FieldSet::all(&after, shape);
+    // Nobody owns what is not there any more, and only the writer owns what changed.
+    for owned in managed.values_mut() {
+        owned.fields = owned.fields.intersection(&present).difference(&changed);
+    }
+    if !changed.is_empty() {
+        let identity = Identity {
+            manager: manager.name.clone(),
+            operation: Operation::Update,
+            api_version: served.api_version(),
+            subresource: manager.subresource.clone(),
+        };
+        let owned = managed
+            .entry(identity)
+            .or_insert_with(|| Owned { time: manager.time.clone(), fields: FieldSet::default() });
+        owned.fields = owned.fields.union(&changed);
+        owned.time.clone_from(&manager.time);
+    }
+    bound(&mut managed);
+    write_managed(new, &managed);
+}
 
-/// The object after an apply.
+/// `managedFields: []` or `[{}]` from a client.
+fn is_reset(list: &Value) -> bool {
+    match list.as_array().map(Vec::as_slice) {
+        Some([]) => true,
+        Some([one]) => one.as_object().is_none_or(Map::is_empty),
+        _ => false,
+    }
+}
+
+/// Merges the oldest update entries into one when there are too many.
+fn bound(managed: &mut Managed) {
+    let mut updates: Vec<(String, Identity)> = managed
+        .iter()
+        .filter(|(identity, _)| identity.operation == Operation::Update && identity.subresource.is_empty())
+        .map(|(identity, owned)| (owned.time.clone(), identity.clone()))
+        .collect();
+    if updates.len() <= MAX_UPDATE_MANAGERS {
+        return;
+    }
+    updates.sort();
+    let surplus = updates.len() - MAX_UPDATE_MANAGERS + 1;
+    for (_, old) in updates.into_iter().take(surplus) {
+        let Some(owned) = managed.remove(&old) else { continue };
+        let ancient = Identity { manager: ANCIENT.into(), ..old };
+        let merged = managed
+            .entry(ancient)
+            .or_insert_with(|| Owned { time: owned.time.clone(), fields: FieldSet::default() });
+        merged.fields = merged.fields.union(&owned.fields);
+    }
+}
+
+/// The object after an apply, managed fields included.
 ///
 /// # Errors
 /// 409 when another manager owns a field that is to change and `force` is not set.
 pub(crate) fn apply(
-    _served: &Served,
+    served: &Served,
     live: Option<&Value>,
     applied: &Value,
-    _manager: &Manager,
-    _force: bool,
+    manager: &Manager,
+    force: bool,
 ) -> Result<Value, ApiError> {
-    let Some(live) = live else { return Ok(applied.clone()) };
-    let mut merged = live.clone();
-    json_patch::merge(&mut merged, applied);
-    Ok(merged)
+    let shape = Shape::of(served);
+    let identity = Identity {
+        manager: manager.name.clone(),
+        operation: Operation::Apply,
+        api_version: served.api_version(),
+        subresource: manager.subresource.clone(),
+    };
+    let configuration = relevant(served, &ownable(applied), &manager.subresource);
+    let wanted = FieldSet::of(&configuration, shape);
+    let Some(live) = live else {
+        let mut object = applied.clone();
+        let owned = Owned { time: manager.time.clone(), fields: wanted };
+        write_managed(&mut object, &Managed::from([(identity, owned)]));
+        return Ok(object);
+    };
+    let mut managed = read_managed(live);
+    let before = ownable(live);
+    let merged = merge::merge(&before, &configuration, shape);
+    let changed = FieldSet::changed(&before, &merged, shape);
+    let conflicts = conflicts(&managed, &identity, &changed.intersection(&wanted));
+    if !conflicts.is_empty() && !force {
+        return Err(ApiError::apply_conflict(&conflicts));
+    }
+    let given_up = managed.get(&identity).map(|owned| owned.fields.difference(&wanted)).unwrap_or_default();
+    let mut others = FieldSet::default();
+    for (other, owned) in &mut managed {
+        if *other != identity {
+            owned.fields = owned.fields.difference(&changed.intersection(&wanted));
+            others = others.union(&owned.fields);
+        }
+    }
+    let merged = merge::remove(&merged, &given_up, &others, shape);
+    let mut object = merge::with_ownable(live, &merged);
+    // What is no longer there is owned by nobody.
+    let present = FieldSet::all(&merged, shape);
+    for owned in managed.values_mut() {
+        owned.fields = owned.fields.intersection(&present);
+    }
+    let same = managed.get(&identity).is_some_and(|owned| owned.fields == wanted);
+    if !same {
+        managed.insert(identity, Owned { time: manager.time.clone(), fields: wanted });
+    }
+    write_managed(&mut object, &managed);
+    // A resourceVersion in the configuration pins the apply to that version.
+    let pinned = object::meta_str(applied, "resourceVersion");
+    if !pinned.is_empty() {
+        object::metadata_mut(&mut object).insert("resourceVersion".into(), pinned.into());
+    }
+    let uid = object::uid(applied);
+    if !uid.is_empty() {
+        object::metadata_mut(&mut object).insert("uid".into(), uid.into());
+    }
+    Ok(object)
 }
+
+/// What of a configuration an apply to this subresource is about.
+fn relevant(served: &Served, configuration: &Value, subresource: &str) -> Value {
+    let mut configuration = configuration.clone();
+    let map = object::object_mut(&mut configuration);
+    match subresource {
+        "" if served.version().status => {
+            map.remove("status");
+        }
+        "" => {}
+        "finalize" => map.retain(|key, _| key == "spec"),
+        part => map.retain(|key, _| key == part),
+    }
+    configuration
+}
+
+fn conflicts(managed: &Managed, own: &Identity, changed: &FieldSet) -> Vec<(String, String)> {
+    let mut conflicts = Vec::new();
+    for (identity, owned) in managed {
+        if identity == own {
+            continue;
+        }
+        let mut who = format!("\"{}\"", identity.manager);
+        if !identity.subresource.is_empty() {
+            who.push_str(&format!(" with subresource \"{}\"", identity.subresource));
+        }
+        if identity.operation == Operation::Update {
+            who.push_str(&format!(" using {}", identity.api_version));
+        }
+        for path in owned.fields.intersection(changed).paths() {
+            conflicts.push((who.clone(), path));
+        }
+    }
+    conflicts
+}
+
+#[cfg(test)]
+mod tests;

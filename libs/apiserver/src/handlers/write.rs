@@ -187,7 +187,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
             "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
         ));
     }
-    let configuration = apply::configuration(&call.served, body::yaml(bytes)?, call.name())?;
+    let configuration = apply::configuration(body::yaml(bytes)?, call.name())?;
     let decoded = admission::decode(&call.served, configuration, call.query.field_validation)?;
     let (applied, force) = (decoded.object, call.query.force);
     for _ in 0..ATTEMPTS {

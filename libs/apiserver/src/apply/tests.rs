@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use serde_json::{Value, json};
+
+use super::fields::FieldSet;
+use super::shape::Shape;
+use super::{Manager, apply, record_update};
+use crate::registry::{Registry, Served, parse_crd};
+
+fn served() -> Served {
+    let yaml = include_str!("../../tests/common/widget.yaml");
+    let crd: Value = serde_saphyr::from_str(yaml).unwrap();
+    let registry = Registry::new();
+    registry.replace_custom(vec![parse_crd(&crd).unwrap()]);
+    registry.catalogue().find("example.org", "v1", "widgets").unwrap()
+}
+
+fn manager(name: &str) -> Manager {
+    Manager { name: name.into(), subresource: String::new(), time: "2026-01-01T00:00:00Z".into() }
+}
+
+fn widget(spec: Value) -> Value {
+    json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec})
+}
+
+fn fields_of<'a>(object: &'a Value, name: &str) -> &'a Value {
+    let list = object["metadata"]["managedFields"].as_array().unwrap();
+    &list.iter().find(|entry| entry["manager"] == name).unwrap()["fieldsV1"]
+}
+
+#[test]
+fn applied_fields_are_owned_in_the_published_format() {
+    let served = served();
+    let applied =
+        widget(json!({"colour": "red", "parts": [{"id": "a", "count": 2}], "owners": ["x"], "lines": ["l"],
+        "tags": {"t": "1"}, "free": {"deep": {"er": 1}}}));
+    let object = apply(&served, None, &applied, &manager("one"), false).unwrap();
+    let expected = json!({"f:spec": {
+        "f:colour": {}, "f:lines": {}, "f:owners": {"v:\"x\"": {}}, "f:tags": {"f:t": {}},
+        "f:free": {"f:deep": {".": {}, "f:er": {}}},
+        "f:parts": {"k:{\"id\":\"a\"}": {".": {}, "f:id": {}, "f:count": {}}},
+    }});
+    assert_eq!(fields_of(&object, "one"), &expected);
+    assert_eq!(FieldSet::from_json(&expected).to_json(), expected);
+}
+
+#[test]
+fn what_a_manager_stops_applying_goes_unless_others_own_it() {
+    let served = served();
+    let first = widget(
+        json!({"colour": "red", "size": 3, "tags": {"a": "1", "b": "2"}, "parts": [{"id": "p"}, {"id": "q"}]}),
+    );
+    let object = apply(&served, None, &first, &manager("one"), false).unwrap();
+    let shared = widget(json!({"size": 3, "parts": [{"id": "q", "note": "mine"}]}));
+    let object = apply(&served, Some(&object), &shared, &manager("two"), false).unwrap();
+    let less = widget(json!({"tags": {"a": "1"}, "parts": [{"id": "p"}]}));
+    let object = apply(&served, Some(&object), &less, &manager("one"), false).unwrap();
+    assert_eq!(
+        object["spec"],
+        json!({"size": 3, "tags": {"a": "1"}, "parts": [{"id": "p"}, {"id": "q", "note": "mine"}]})
+    );
+    let nothing = apply(&served, Some(&object), &widget(json!({})), &manager("two"), false).unwrap();
+    assert_eq!(nothing["spec"], json!({"tags": {"a": "1"}, "parts": [{"id": "p"}]}));
+}
+
+#[test]
+fn conflicts_name_manager_and_field_and_force_takes_over() {
+    let served = served();
+    let object = apply(
+        &served,
+        None,
+        &widget(json!({"colour": "red", "parts": [{"id": "a", "count": 1}]})),
+        &manager("one"),
+        false,
+    )
+    .unwrap();
+    let other = widget(json!({"colour": "blue", "parts": [{"id": "a", "count": 2}]}));
+    let error = apply(&served, Some(&object), &other, &manager("two"), false).unwrap_err();
+    assert_eq!((error.code().as_u16(), error.reason()), (409, "Conflict"));
+    let body = error.body();
+    let causes = body["details"]["causes"].as_array().unwrap();
+    assert_eq!(causes.len(), 2);
+    assert_eq!(
+        causes[0],
+        json!({"reason": "FieldManagerConflict", "message": "conflict with \"one\"", "field": ".spec.colour"})
+    );
+    assert_eq!(causes[1]["field"], ".spec.parts[id=\"a\"].count");
+    let forced = apply(&served, Some(&object), &other, &manager("two"), true).unwrap();
+    assert_eq!(forced["spec"]["colour"], "blue");
+    assert_eq!(fields_of(&forced, "one").pointer("/f:spec/f:colour"), None);
+    // The same value is no conflict: both own it.
+    let agreed =
+        apply(&served, Some(&object), &widget(json!({"colour": "red"})), &manager("three"), false).unwrap();
+    assert!(fields_of(&agreed, "one")["f:spec"].get("f:colour").is_some());
+    assert!(fields_of(&agreed, "three")["f:spec"].get("f:colour").is_some());
+}
+
+#[test]
+fn updates_take_what_they_change() {
+    let served = served();
+    let object =
+        apply(&served, None, &widget(json!({"colour": "red", "size": 3})), &manager("one"), false).unwrap();
+    let mut updated = object.clone();
+    updated["spec"]["colour"] = json!("blue");
+    updated["spec"]["tags"] = json!({"k": "v"});
+    record_update(&served, Some(&object), &mut updated, &manager("editor"));
+    assert_eq!(fields_of(&updated, "one"), &json!({"f:spec": {"f:size": {}}}));
+    assert_eq!(
+        fields_of(&updated, "editor"),
+        &json!({"f:spec": {"f:colour": {}, "f:tags": {".": {}, "f:k": {}}}})
+    );
+    let error =
+        apply(&served, Some(&updated), &widget(json!({"colour": "red", "size": 3})), &manager("one"), false);
+    let body = error.unwrap_err().body();
+    assert_eq!(
+        body["message"],
+        "Apply failed with 1 conflict: conflict with \"editor\" using example.org/v1: .spec.colour"
+    );
+}
+
+#[test]
+fn repeating_an_apply_changes_nothing() {
+    let served = served();
+    let applied = widget(json!({"parts": [{"id": "b"}, {"id": "a"}], "owners": ["x", "y"]}));
+    let object = apply(&served, None, &applied, &manager("one"), false).unwrap();
+    let later = Manager { time: "2027-01-01T00:00:00Z".into(), ..manager("one") };
+    assert_eq!(apply(&served, Some(&object), &applied, &later, false).unwrap(), object);
+}
+
+#[test]
+fn many_updaters_are_bounded() {
+    let served = served();
+    let mut object = widget(json!({}));
+    for index in 0..30 {
+        let mut next = object.clone();
+        next["spec"]["free"][format!("f{index}")] = json!(index);
+        let writer =
+            Manager { time: format!("2026-01-01T00:00:{index:02}Z"), ..manager(&format!("m{index}")) };
+        record_update(&served, Some(&object), &mut next, &writer);
+        object = next;
+    }
+    let managed = object["metadata"]["managedFields"].as_array().unwrap();
+    assert_eq!(managed.len(), 10);
+    assert!(fields_of(&object, "ancient-changes")["f:spec"]["f:free"].get("f:f0").is_some());
+}
+
+#[test]
+fn all_nodes_contain_what_is_set() {
+    let served = served();
+    let shape = Shape::of(&served);
+    let value = json!({"spec": {"parts": [{"id": "a", "note": "n"}], "tags": {"x": "y"}, "lines": ["1"]}});
+    let of = FieldSet::of(&value, shape);
+    assert_eq!(of.intersection(&FieldSet::all(&value, shape)), of);
+    assert!(FieldSet::changed(&value, &value, shape).is_empty());
+}
