@@ -36,6 +36,8 @@ impl Command {
     pub const CLOSE_SESSION: Self = Self::new(NETFN_APP, 0x3c);
     /// Get Session Info.
     pub const GET_SESSION_INFO: Self = Self::new(NETFN_APP, 0x3d);
+    /// Get Channel Info.
+    pub const GET_CHANNEL_INFO: Self = Self::new(NETFN_APP, 0x42);
     /// Get Channel Cipher Suites.
     pub const GET_CIPHER_SUITES: Self = Self::new(NETFN_APP, 0x54);
     /// Get Chassis Capabilities.
@@ -67,6 +69,7 @@ impl fmt::Display for Command {
             Self::SET_SESSION_PRIVILEGE => "Set Session Privilege Level",
             Self::CLOSE_SESSION => "Close Session",
             Self::GET_SESSION_INFO => "Get Session Info",
+            Self::GET_CHANNEL_INFO => "Get Channel Info",
             Self::GET_CIPHER_SUITES => "Get Channel Cipher Suites",
             Self::GET_CHASSIS_CAPABILITIES => "Get Chassis Capabilities",
             Self::GET_CHASSIS_STATUS => "Get Chassis Status",

@@ -115,6 +115,7 @@ impl Commands {
             Command::GET_DEVICE_ID
             | Command::GET_SYSTEM_GUID
             | Command::GET_AUTH_CAPABILITIES
+            | Command::GET_CHANNEL_INFO
             | Command::GET_CIPHER_SUITES
             | Command::GET_CHASSIS_CAPABILITIES
             | Command::GET_CHASSIS_STATUS => Some(Privilege::User),
@@ -148,6 +149,7 @@ impl Commands {
             Command::GET_DEVICE_ID => Ok(device_id()),
             Command::GET_SYSTEM_GUID => Ok(self.guid.to_vec()),
             Command::GET_AUTH_CAPABILITIES => auth_capabilities(data),
+            Command::GET_CHANNEL_INFO => channel_info(data),
             Command::GET_CIPHER_SUITES => cipher_suites(data),
             Command::GET_CHASSIS_CAPABILITIES => Ok(vec![0x00, 0x20, 0x20, 0x20, 0x20]),
             Command::GET_CHASSIS_STATUS => {
@@ -318,6 +320,15 @@ fn auth_capabilities(data: &[u8]) -> Answer {
     }
     let (types, extended) = if channel & 0x80 == 0 { (0x00, 0x00) } else { (0x80, 0x02) };
     Ok(vec![LAN_CHANNEL, types, 0x04, extended, 0, 0, 0, 0])
+}
+
+/// Section 22.24: one Ethernet channel with many sessions, IPMB protocol; enterprise number 7154 is IPMI's own.
+fn channel_info(data: &[u8]) -> Answer {
+    let [channel] = *data else { return Err(CompletionCode::INVALID_LENGTH) };
+    if !matches!(channel & 0x0f, LAN_CHANNEL | 0x0e) {
+        return Err(CompletionCode::INVALID_FIELD);
+    }
+    Ok(vec![LAN_CHANNEL, 0x04, 0x01, 0x80, 0xf2, 0x1b, 0x00, 0, 0])
 }
 
 /// Section 22.15: one record of five bytes per suite, 16 bytes per answer.
