@@ -1,1 +1,177 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! The network-boot daemon: takes a machine from DHCP over its boot program and script to kernel and initramfs.
+//!
+//! The floor plan. Pure: `machine` (a Hardware as boot sees it), `session` (how far each boot is), `script`,
+//! `dhcp::decide`, `dhcp::bootfile`, `dhcp::address`, the index in `backend`. Rim: `dhcp::listener`, `tftp`, `http`,
+//! `backend::watch`, `token`, `files`. `journal` is where all of them say what they saw. State of record is read from the
+//! API; nothing but Events and the token key is ever written there, and no packet waits for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use daemon::Health;
+use daemon::events::Recorder;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+mod backend;
+mod config;
+mod dhcp;
+mod files;
+mod http;
+mod journal;
+mod machine;
+mod metrics;
+mod script;
+mod scripts;
+mod session;
+mod tftp;
+mod token;
+
+pub use config::{Config, DhcpConfig, MacFormat, SETTINGS, ScriptConfig, Urls};
+pub use files::FilesError;
+
+use backend::watch::Backend;
+use files::{Directory, Programs};
+use journal::Journal;
+use scripts::Scripts;
+
+/// Why the daemon could not start. Nothing of it is retried.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Boot programs or HookOS are missing.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// A socket cannot be bound.
+    #[error("cannot listen on {address} for {service}")]
+    Bind {
+        /// What for.
+        service: &'static str,
+        /// The address from the configuration.
+        address: SocketAddr,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs until `shutdown`. Sockets are bound first, so that a port somebody holds is an error at once; they are answered when
+/// machines, Workflows and the token key are known.
+///
+/// # Errors
+///
+/// When files are missing or a socket cannot be bound.
+pub async fn run(
+    config: Config,
+    client: kube::Client,
+    health: Health,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let programs = Programs::read(&config)?;
+    files::check_hook(&config)?;
+    let latches = (health.latch("hardware", "the first list"), health.latch("workflows", "the first list"));
+    let key_latch = health.latch("agent token key", "its Secret");
+    let sockets = health.latch("sockets", "DHCP, TFTP and HTTP");
+
+    let metrics = metrics::Metrics::register(health.metrics());
+    let (recorder, recorder_task) =
+        Recorder::spawn(client.clone(), "boots", health.metrics(), shutdown.clone());
+    let journal = Journal::new(recorder, metrics.clone());
+    let (backend, watches) =
+        Backend::spawn(&client, config.namespace.as_deref(), latches, &metrics, &shutdown);
+    let mut tasks = JoinSet::new();
+    for task in watches.into_iter().chain([recorder_task]) {
+        tasks.spawn(async move {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task ended badly");
+            }
+        });
+    }
+
+    let started = serve(&config, client, (programs, backend, journal), (key_latch, sockets), &shutdown);
+    let outcome = match started.await {
+        Ok(mut servers) => {
+            while servers.join_next().await.is_some() {}
+            Ok(())
+        }
+        Err(error) => {
+            shutdown.cancel();
+            Err(error)
+        }
+    };
+    while tasks.join_next().await.is_some() {}
+    outcome
+}
+
+/// Binds all sockets, waits for what is needed to answer, and starts the servers.
+async fn serve(
+    config: &Config,
+    client: kube::Client,
+    (programs, backend, journal): (Programs, Backend, Journal),
+    (key_latch, sockets): (daemon::Latch, daemon::Latch),
+    shutdown: &CancellationToken,
+) -> Result<JoinSet<()>, Error> {
+    let http_listener = TcpListener::bind(config.http).await;
+    let http_listener =
+        http_listener.map_err(|source| Error::Bind { service: "HTTP", address: config.http, source })?;
+    let dhcp_listener = match &config.dhcp {
+        None => None,
+        Some(dhcp) => Some(
+            dhcp::listener::Listener::bind(
+                dhcp.clone(),
+                config.urls.clone(),
+                config.programs.clone(),
+                (backend.clone(), journal.clone()),
+            )
+            .map_err(|source| Error::Bind {
+                service: "DHCP",
+                address: dhcp.listen.into(),
+                source,
+            })?,
+        ),
+    };
+    let tftp_socket = match config.tftp {
+        None => None,
+        Some(tftp) => Some((
+            tftp,
+            ::tftp::Socket::bind(&tftp).map_err(|source| Error::Bind {
+                service: "TFTP",
+                address: tftp.listen.into(),
+                source,
+            })?,
+        )),
+    };
+    sockets.set();
+
+    let mut servers = JoinSet::new();
+    let Some(key) = token::key(client, &config.token_namespace, shutdown).await else { return Ok(servers) };
+    key_latch.set();
+    tokio::select! {
+        () = backend.synced() => {}
+        () = shutdown.cancelled() => return Ok(servers),
+    }
+
+    let scripts = Scripts { backend, config: Arc::new(config.script.clone()), key, journal };
+    if let Some((tftp_config, socket)) = tftp_socket {
+        let files = tftp::Files { programs: programs.clone(), scripts: scripts.clone() };
+        let server = ::tftp::Server::new(tftp_config, socket, Arc::new(files));
+        servers.spawn(server.run(shutdown.clone()));
+    }
+    if let Some(listener) = dhcp_listener {
+        servers.spawn(listener.run(shutdown.clone()));
+    }
+    let router = http::router(http::Server {
+        scripts,
+        programs,
+        hook: config.hook_dir.as_deref().map(Directory::new),
+        images: config.images_dir.as_deref().map(Directory::new),
+        trusted_proxies: config.trusted_proxies.clone(),
+    });
+    tracing::info!(http = %config.http, dhcp = config.dhcp.is_some(), tftp = config.tftp.is_some(), "network boot serves");
+    let limits = daemon::http::Limits::default();
+    servers.spawn(daemon::http::serve(http_listener, router, limits, shutdown.clone()));
+    Ok(servers)
+}

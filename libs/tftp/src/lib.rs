@@ -21,6 +21,6 @@ mod transfer;
 pub use content::Content;
 pub use negotiate::{Limits, Negotiated, negotiate};
 pub use packet::{ErrorCode, Mode, Packet, ParseError, Request};
-pub use server::{Config, Provider, Refusal, Server};
+pub use server::{Config, Provider, Refusal, Server, Socket};
 pub use session::Report;
 pub use transfer::{Event, Outcome, Output, Transfer};

@@ -91,7 +91,11 @@ pub trait Provider: Send + Sync + 'static {
     fn finished(&self, report: &Report);
 }
 
-/// A server whose socket is bound.
+/// The listening socket, bound before there is a provider, so that a port that somebody holds is known early.
+#[derive(Debug)]
+pub struct Socket(UdpSocket);
+
+/// A server.
 #[derive(Debug)]
 pub struct Server<P> {
     socket: UdpSocket,
@@ -115,17 +119,17 @@ struct Datagram {
     length: usize,
 }
 
-impl<P: Provider> Server<P> {
-    /// Binds the socket. Must be called inside a tokio runtime.
+impl Socket {
+    /// Binds the address of a configuration. Must be called inside a tokio runtime.
     ///
     /// # Errors
     ///
     /// When the address is in use or may not be bound.
-    pub fn bind(config: Config, provider: Arc<P>) -> io::Result<Self> {
+    pub fn bind(config: &Config) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(config.listen)?;
         socket.set_nonblocking(true)?;
         setsockopt(&socket.as_fd(), sockopt::Ipv4PacketInfo, &true)?;
-        Ok(Self { socket: UdpSocket::from_std(socket)?, provider, config })
+        UdpSocket::from_std(socket).map(Self)
     }
 
     /// The bound address.
@@ -134,7 +138,15 @@ impl<P: Provider> Server<P> {
     ///
     /// When the kernel does not tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.0.local_addr()
+    }
+}
+
+impl<P: Provider> Server<P> {
+    /// A server of what `provider` has.
+    #[must_use]
+    pub fn new(config: Config, socket: Socket, provider: Arc<P>) -> Self {
+        Self { socket: socket.0, provider, config }
     }
 
     /// Serves until `shutdown`, then waits for nothing: transfers under way end with it.

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tftp::{Config, Content, Outcome, Provider, Refusal, Report, Request, Server};
+use tftp::{Config, Content, Outcome, Provider, Refusal, Report, Request, Server, Socket};
 use tokio::net::UdpSocket;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -67,8 +67,9 @@ impl Running {
     fn with(dir: Option<&Path>) -> Self {
         let files = Arc::new(Files { dir: dir.map(Into::into), ..Files::default() });
         let config = Config { listen: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), ..Config::default() };
-        let server = Server::bind(config, Arc::clone(&files)).unwrap();
-        let port = server.local_addr().unwrap().port();
+        let socket = Socket::bind(&config).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let server = Server::new(config, socket, Arc::clone(&files));
         let token = CancellationToken::new();
         tokio::spawn(server.run(token.clone()));
         Self { port, files, _stop: token.drop_guard() }

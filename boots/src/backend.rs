@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which machine has which MAC and address, and which Workflow it boots for: every lookup is a map access.
+//!
+//! The index is pure; `watch` keeps it true. No packet and no request ever reaches the API server. A MAC or an address
+//! that two Hardware objects claim belongs to neither: answering would be guessing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use api::Mac;
+use api::v1alpha1::{Hardware, Workflow, WorkflowState};
+use kube::ResourceExt as _;
+
+use crate::machine::{Machine, Nic};
+
+pub(crate) mod watch;
+
+/// Namespace and name of an object.
+type Key = (String, String);
+
+/// Why no machine was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Miss {
+    /// No Hardware has it.
+    Unknown,
+    /// More than one Hardware has it.
+    Ambiguous,
+}
+
+/// A machine and the interface by which it was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) machine: Arc<Machine>,
+    nic: Nic,
+}
+
+impl Found {
+    /// The interface.
+    pub(crate) fn nic(&self) -> &Nic {
+        &self.nic
+    }
+}
+
+/// All machines and Workflows.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    machines: HashMap<Key, Arc<Machine>>,
+    by_mac: HashMap<Mac, BTreeSet<Key>>,
+    by_address: HashMap<Ipv4Addr, BTreeSet<Key>>,
+    workflows: HashMap<Key, BTreeMap<String, Claim>>,
+    claims: HashMap<Key, Key>,
+}
+
+/// What a Workflow wants of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claim {
+    uid: String,
+    order: (u8, String),
+}
+
+impl Index {
+    /// Adds a Hardware or replaces its earlier form. Returns what could not be used of it.
+    pub(crate) fn apply_hardware(&mut self, hardware: &Hardware) -> Vec<String> {
+        let key = key(hardware);
+        self.remove_hardware(&key);
+        let (machine, problems) = Machine::read(hardware);
+        for nic in &machine.nics {
+            self.by_mac.entry(nic.mac).or_default().insert(key.clone());
+            if let Some(address) = nic.lease.address {
+                self.by_address.entry(address).or_default().insert(key.clone());
+            }
+        }
+        self.machines.insert(key, Arc::new(machine));
+        problems
+    }
+
+    pub(crate) fn remove_hardware(&mut self, key: &Key) {
+        let Some(machine) = self.machines.remove(key) else { return };
+        for nic in &machine.nics {
+            forget(&mut self.by_mac, &nic.mac, key);
+            if let Some(address) = nic.lease.address {
+                forget(&mut self.by_address, &address, key);
+            }
+        }
+    }
+
+    /// Adds a Workflow or replaces its earlier form.
+    pub(crate) fn apply_workflow(&mut self, workflow: &Workflow) {
+        let key = key(workflow);
+        self.remove_workflow(&key);
+        let Some(name) = workflow.spec.hardware_ref.clone().filter(|name| !name.is_empty()) else { return };
+        let Some(rank) = rank(workflow) else { return };
+        let created = workflow.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string());
+        let claim =
+            Claim { uid: workflow.uid().unwrap_or_default(), order: (rank, created.unwrap_or_default()) };
+        let machine = (key.0.clone(), name);
+        self.workflows.entry(machine.clone()).or_default().insert(key.1.clone(), claim);
+        self.claims.insert(key, machine);
+    }
+
+    pub(crate) fn remove_workflow(&mut self, key: &Key) {
+        let Some(machine) = self.claims.remove(key) else { return };
+        if let Some(claims) = self.workflows.get_mut(&machine) {
+            claims.remove(&key.1);
+            if claims.is_empty() {
+                self.workflows.remove(&machine);
+            }
+        }
+    }
+
+    /// The machine whose interface has this MAC.
+    pub(crate) fn by_mac(&self, mac: Mac) -> Result<Found, Miss> {
+        self.only(self.by_mac.get(&mac), |machine| machine.by_mac(mac))
+    }
+
+    /// The machine whose interface is reserved this address.
+    pub(crate) fn by_address(&self, address: Ipv4Addr) -> Result<Found, Miss> {
+        self.only(self.by_address.get(&address), |machine| machine.by_address(address))
+    }
+
+    /// UID of the Workflow that the machine boots for: the one furthest on its way that is not over, the oldest of these.
+    pub(crate) fn workflow(&self, machine: &Machine) -> Option<&str> {
+        let claims = self.workflows.get(&(machine.namespace.clone(), machine.name.clone()))?;
+        claims.values().min_by(|a, b| a.order.cmp(&b.order)).map(|claim| claim.uid.as_str())
+    }
+
+    /// How many machines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.machines.len()
+    }
+
+    fn only(
+        &self,
+        keys: Option<&BTreeSet<Key>>,
+        nic: impl Fn(&Machine) -> Option<&Nic>,
+    ) -> Result<Found, Miss> {
+        let mut keys = keys.into_iter().flatten();
+        let machine = keys.next().and_then(|key| self.machines.get(key)).ok_or(Miss::Unknown)?;
+        if keys.next().is_some() {
+            return Err(Miss::Ambiguous);
+        }
+        let nic = nic(machine).cloned().ok_or(Miss::Unknown)?;
+        Ok(Found { machine: Arc::clone(machine), nic })
+    }
+}
+
+fn key<K: kube::Resource>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// How near a Workflow is to needing its machine booted; nothing when it does not.
+fn rank(workflow: &Workflow) -> Option<u8> {
+    if workflow.is_disabled() {
+        return None;
+    }
+    match workflow.state() {
+        WorkflowState::Running => Some(0),
+        WorkflowState::Pending => Some(1),
+        WorkflowState::Preparing => Some(2),
+        WorkflowState::Unset | WorkflowState::Other(_) => Some(3),
+        WorkflowState::Post | WorkflowState::Success | WorkflowState::Failed | WorkflowState::Timeout => None,
+    }
+}
+
+fn forget<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<Key>>, entry: &K, key: &Key) {
+    if let Some(keys) = map.get_mut(entry) {
+        keys.remove(key);
+        if keys.is_empty() {
+            map.remove(entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::machine::tests::hardware;
+
+    fn mac() -> Mac {
+        "52:54:00:00:00:11".parse().unwrap()
+    }
+
+    fn workflow(name: &str, state: &str, created: &str) -> Workflow {
+        serde_json::from_value(json!({
+            "apiVersion": "tinkerbell.org/v1alpha1",
+            "kind": "Workflow",
+            "metadata": {
+                "name": name, "namespace": "tinkerbell", "uid": format!("uid-{name}"), "creationTimestamp": created,
+            },
+            "spec": { "hardwareRef": "m1" },
+            "status": { "state": state },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn machines_are_found_by_mac_and_address_until_they_change() {
+        let mut index = Index::default();
+        index.apply_hardware(&hardware(&json!({})));
+        assert_eq!(index.by_mac(mac()).unwrap().machine.name, "m1");
+        assert_eq!(index.by_address(Ipv4Addr::new(172, 31, 0, 11)).unwrap().nic().mac, mac());
+        index.apply_hardware(&hardware(&json!({ "dhcp": { "ip": { "address": "172.31.0.50" } } })));
+        assert_eq!(index.by_address(Ipv4Addr::new(172, 31, 0, 11)).unwrap_err(), Miss::Unknown);
+        assert!(index.by_address(Ipv4Addr::new(172, 31, 0, 50)).is_ok());
+        index.remove_hardware(&("tinkerbell".into(), "m1".into()));
+        assert_eq!(index.by_mac(mac()).unwrap_err(), Miss::Unknown);
+        assert!(index.by_mac.is_empty() && index.by_address.is_empty());
+    }
+
+    #[test]
+    fn a_mac_that_two_machines_claim_belongs_to_neither() {
+        let mut index = Index::default();
+        let mut twin = hardware(&json!({}));
+        index.apply_hardware(&twin);
+        twin.metadata.name = Some("m2".into());
+        index.apply_hardware(&twin);
+        assert_eq!(index.by_mac(mac()).unwrap_err(), Miss::Ambiguous);
+        index.remove_hardware(&("tinkerbell".into(), "m1".into()));
+        assert_eq!(index.by_mac(mac()).unwrap().machine.name, "m2");
+    }
+
+    #[test]
+    fn the_workflow_that_runs_comes_before_those_that_wait() {
+        let mut index = Index::default();
+        index.apply_hardware(&hardware(&json!({})));
+        let machine = index.by_mac(mac()).unwrap().machine;
+        let apply = |index: &mut Index, name: &str, state: &str, created: &str| {
+            index.apply_workflow(&workflow(name, state, created));
+            index.workflow(&machine).map(str::to_owned)
+        };
+        let uid = |name: &str| Some(format!("uid-{name}"));
+        assert_eq!(apply(&mut index, "old", "SUCCESS", "2026-01-01T00:00:00Z"), None);
+        assert_eq!(apply(&mut index, "b", "PENDING", "2026-01-03T00:00:00Z"), uid("b"));
+        assert_eq!(apply(&mut index, "a", "PENDING", "2026-01-02T00:00:00Z"), uid("a"), "the older one");
+        assert_eq!(apply(&mut index, "b", "RUNNING", "2026-01-03T00:00:00Z"), uid("b"));
+        assert_eq!(apply(&mut index, "b", "FAILED", "2026-01-03T00:00:00Z"), uid("a"));
+        index.remove_workflow(&("tinkerbell".into(), "a".into()));
+        assert_eq!(index.workflow(&machine), None);
+        assert!(index.workflows.is_empty() && index.claims.len() == index.workflows.len());
+    }
+}

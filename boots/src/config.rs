@@ -1,0 +1,650 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What can be set, and what follows from it: the addresses and URLs that machines are told.
+//!
+//! Read once at start. Keys and flags are Tinkerbell's; those about directories and the token are ours.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::Mac;
+use daemon::config::{Kind, Setting, Settings};
+use dhcp::Arch;
+use ipnet::IpNet;
+
+mod public;
+
+/// All settings of this daemon, beside those of the skeleton.
+pub const SETTINGS: &[Setting] = &[
+    Setting::new(
+        "public-ipv4",
+        "public-ipv4",
+        Kind::Ip,
+        "address that machines reach this server at; found from the default route when unset",
+    ),
+    Setting::new("bind-address", "bind-address", Kind::Ip, "address that HTTP and TFTP listen on")
+        .with_default("0.0.0.0"),
+    Setting::new("http-port", "http-port", Kind::Port, "port of the HTTP server").with_default("7171"),
+    Setting::new(
+        "trusted-proxies",
+        "trusted-proxies",
+        Kind::Csv("networks such as 10.0.0.0/8"),
+        "who may say in X-Forwarded-For which machine asks",
+    ),
+    Setting::new("dhcp-enabled", "dhcp-enabled", Kind::Bool, "answer DHCP").with_default("true"),
+    Setting::new(
+        "dhcp-enable-netboot-options",
+        "dhcp-enable-netboot-options",
+        Kind::Bool,
+        "send boot data in DHCP answers",
+    )
+    .with_default("true"),
+    Setting::new(
+        "dhcp-mode",
+        "dhcp-mode",
+        Kind::Choice(&["reservation", "proxy", "auto-proxy"]),
+        "how DHCP answers; proxy and auto-proxy do not exist yet",
+    )
+    .with_default("reservation"),
+    Setting::new(
+        "dhcp-bind-addr",
+        "dhcp-bind-addr",
+        Kind::Ip,
+        "address that DHCP listens on; other than 0.0.0.0 it hears no broadcasts, only relays",
+    )
+    .with_default("0.0.0.0"),
+    Setting::new("dhcp-bind-port", "dhcp-bind-port", Kind::Port, "port that DHCP listens on")
+        .with_default("67"),
+    Setting::new(
+        "dhcp-bind-interface",
+        "dhcp-bind-interface",
+        Kind::Text,
+        "the only interface on which DHCP is answered",
+    ),
+    Setting::new(
+        "dhcp-ip-for-packet",
+        "dhcp-ip-for-packet",
+        Kind::Ip,
+        "server identifier in DHCP answers; public-ipv4 when unset",
+    ),
+    Setting::new(
+        "dhcp-syslog-ip",
+        "dhcp-syslog-ip",
+        Kind::Ip,
+        "log server in DHCP answers; public-ipv4 when unset",
+    ),
+    Setting::new(
+        "dhcp-tftp-ip",
+        "dhcp-tftp-ip",
+        Kind::Ip,
+        "TFTP server in DHCP answers; public-ipv4 when unset",
+    ),
+    Setting::new("dhcp-tftp-port", "dhcp-tftp-port", Kind::Port, "port of that TFTP server")
+        .with_default("69"),
+    Setting::new(
+        "dhcp-ipxe-http-binary-scheme",
+        "dhcp-ipxe-http-binary-scheme",
+        Kind::Choice(&["http", "https"]),
+        "scheme of the boot program URL",
+    )
+    .with_default("http"),
+    Setting::new(
+        "dhcp-ipxe-http-binary-host",
+        "dhcp-ipxe-http-binary-host",
+        Kind::Text,
+        "host of the boot program URL; public-ipv4 when unset",
+    ),
+    Setting::new(
+        "dhcp-ipxe-http-binary-port",
+        "dhcp-ipxe-http-binary-port",
+        Kind::Port,
+        "port of the boot program URL; 0 is http-port",
+    )
+    .with_default("0"),
+    Setting::new(
+        "dhcp-ipxe-http-binary-path",
+        "dhcp-ipxe-http-binary-path",
+        Kind::Text,
+        "path of the boot program URL",
+    )
+    .with_default("/ipxe/binary/"),
+    Setting::new(
+        "dhcp-ipxe-http-script-scheme",
+        "dhcp-ipxe-http-script-scheme",
+        Kind::Choice(&["http", "https"]),
+        "scheme of the script URL",
+    )
+    .with_default("http"),
+    Setting::new(
+        "dhcp-ipxe-http-script-host",
+        "dhcp-ipxe-http-script-host",
+        Kind::Text,
+        "host of the script URL; public-ipv4 when unset",
+    ),
+    Setting::new(
+        "dhcp-ipxe-http-script-port",
+        "dhcp-ipxe-http-script-port",
+        Kind::Port,
+        "port of the script URL; 0 is http-port",
+    )
+    .with_default("0"),
+    Setting::new(
+        "dhcp-ipxe-http-script-path",
+        "dhcp-ipxe-http-script-path",
+        Kind::Text,
+        "path of the script URL",
+    )
+    .with_default("/ipxe/script/auto.ipxe"),
+    Setting::new(
+        "dhcp-ipxe-http-script-prepend-mac",
+        "dhcp-ipxe-http-script-prepend-mac",
+        Kind::Bool,
+        "put the MAC before the last element of the script path",
+    )
+    .with_default("true"),
+    Setting::new(
+        "ipxe-override-arch-mapping",
+        "ipxe-override-arch-mapping",
+        Kind::Csv("architecture=file, such as 7=snp-x86_64.efi"),
+        "other boot programs by client architecture",
+    ),
+    Setting::new(
+        "ipxe-binary-inject-mac-addr-format",
+        "ipxe-binary-inject-mac-addr-format",
+        Kind::Choice(&["colon", "dot", "dash", "no-delimiter", "empty"]),
+        "form of the MAC in boot program URLs",
+    )
+    .with_default("colon"),
+    Setting::new(
+        "ipxe-http-script-osie-url",
+        "ipxe-http-script-osie-url",
+        Kind::Url,
+        "URL of the directory with kernel and initramfs; our own /hook when unset",
+    ),
+    Setting::new(
+        "ipxe-http-script-kernel-name",
+        "ipxe-http-script-kernel-name",
+        Kind::Text,
+        "kernel file name without its architecture; vmlinuz when unset",
+    ),
+    Setting::new(
+        "ipxe-http-script-initrd-name",
+        "ipxe-http-script-initrd-name",
+        Kind::Text,
+        "initramfs file name without its architecture; initramfs when unset",
+    ),
+    Setting::new(
+        "ipxe-http-script-extra-kernel-args",
+        "ipxe-http-script-extra-kernel-args",
+        Kind::List("kernel arguments"),
+        "kernel arguments for every machine",
+    ),
+    Setting::new(
+        "ipxe-http-script-retries",
+        "ipxe-http-script-retries",
+        Kind::Integer,
+        "how often the script repeats a failed download",
+    )
+    .with_default("1"),
+    Setting::new(
+        "ipxe-http-script-retry-delay",
+        "ipxe-http-script-retry-delay",
+        Kind::Integer,
+        "seconds before that",
+    )
+    .with_default("1"),
+    Setting::new(
+        "ipxe-script-syslog-fqdn",
+        "ipxe-script-syslog-fqdn",
+        Kind::Text,
+        "log server of script and kernel; dhcp-syslog-ip when unset",
+    ),
+    Setting::new(
+        "ipxe-script-tink-server-addr-port",
+        "ipxe-script-tink-server-addr-port",
+        Kind::Text,
+        "workflow server for the agent; port 42113 of public-ipv4 when unset",
+    ),
+    Setting::new(
+        "ipxe-script-tink-server-use-tls",
+        "ipxe-script-tink-server-use-tls",
+        Kind::Bool,
+        "the agent uses TLS",
+    )
+    .with_default("false"),
+    Setting::new(
+        "ipxe-script-tink-server-insecure-tls",
+        "ipxe-script-tink-server-insecure-tls",
+        Kind::Bool,
+        "the agent accepts any certificate",
+    )
+    .with_default("false"),
+    Setting::new("tftp-server-enabled", "tftp-server-enabled", Kind::Bool, "serve TFTP").with_default("true"),
+    Setting::new(
+        "tftp-server-bind-addr",
+        "tftp-server-bind-addr",
+        Kind::Ip,
+        "address that TFTP listens on; bind-address when unset",
+    ),
+    Setting::new("tftp-server-bind-port", "tftp-server-bind-port", Kind::Port, "port that TFTP listens on")
+        .with_default("69"),
+    Setting::new("tftp-timeout", "tftp-timeout", Kind::Duration, "longest wait for one TFTP acknowledgement")
+        .with_default("10s"),
+    Setting::new(
+        "tftp-block-size",
+        "tftp-block-size",
+        Kind::Integer,
+        "largest TFTP block that is granted, at most what the MTU carries",
+    )
+    .with_default("1468"),
+    Setting::new("boot-program-dir", "boot-program-dir", Kind::Path, "directory with the iPXE boot programs"),
+    Setting::new(
+        "hook-dir",
+        "hook-dir",
+        Kind::Path,
+        "directory with kernel and initramfs of the in-memory operating system, served as /hook",
+    ),
+    Setting::new(
+        "images-dir",
+        "images-dir",
+        Kind::Path,
+        "directory with operating-system images, served as /images",
+    ),
+    Setting::new(
+        "agent-token-namespace",
+        "agent-token-namespace",
+        Kind::Text,
+        "namespace of the Secret with the key of agent tokens",
+    )
+    .with_default(api::annotations::DEFAULT_NAMESPACE),
+    Setting::health_port("smee-health-port", "9101"),
+];
+
+/// Port of the workflow server.
+const GRPC_PORT: u16 = 42113;
+
+/// The configuration of the daemon.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// DHCP, unless it is off.
+    pub dhcp: Option<DhcpConfig>,
+    /// TFTP, unless it is off.
+    pub tftp: Option<tftp::Config>,
+    /// What machines are told about where things are.
+    pub urls: Urls,
+    /// What scripts are made from.
+    pub script: ScriptConfig,
+    /// Boot programs that differ from the default table, by architecture.
+    pub programs: BTreeMap<Arch, String>,
+    /// Directory of the boot programs.
+    pub boot_program_dir: Option<PathBuf>,
+    /// Directory behind `/hook`.
+    pub hook_dir: Option<PathBuf>,
+    /// Whether scripts send machines to `/hook` for kernel and initramfs.
+    pub hook_needed: bool,
+    /// Directory behind `/images`.
+    pub images_dir: Option<PathBuf>,
+    /// Namespace of the token key.
+    pub token_namespace: String,
+    /// Namespace whose objects are served; nothing is all.
+    pub namespace: Option<String>,
+}
+
+/// The DHCP listener and what it says about this server.
+#[derive(Debug, Clone)]
+pub struct DhcpConfig {
+    /// Where to listen.
+    pub listen: SocketAddrV4,
+    /// The only interface, if it is limited to one.
+    pub interface: Option<String>,
+    /// Server identifier and next server.
+    pub server: Ipv4Addr,
+    /// Log server.
+    pub syslog: Option<Ipv4Addr>,
+    /// Whether boot data is sent at all.
+    pub netboot: bool,
+}
+
+/// Where machines find boot programs and scripts.
+#[derive(Debug, Clone)]
+pub struct Urls {
+    /// Base URL of boot programs, with a slash at its end.
+    pub binary: String,
+    /// Its host, when that is an address.
+    pub binary_ip: Option<Ipv4Addr>,
+    /// Script URL up to its last element, with a slash at its end.
+    pub script_base: String,
+    /// Last element of the script URL.
+    pub script_name: String,
+    /// Whether the MAC goes between the two.
+    pub script_has_mac: bool,
+    /// TFTP server.
+    pub tftp: SocketAddrV4,
+    /// Form of the MAC in boot program URLs.
+    pub mac_format: MacFormat,
+}
+
+/// Form of a MAC in boot program URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the setting")]
+pub enum MacFormat {
+    Colon,
+    Dot,
+    Dash,
+    NoDelimiter,
+    Empty,
+}
+
+/// What scripts are made from, apart from the machine.
+#[derive(Debug, Clone)]
+pub struct ScriptConfig {
+    /// URL of the directory with kernel and initramfs, without a slash at its end.
+    pub osie_url: String,
+    /// Kernel name without architecture, when it is not `vmlinuz`.
+    pub kernel_name: Option<String>,
+    /// Initramfs name without architecture, when it is not `initramfs`.
+    pub initrd_name: Option<String>,
+    /// Kernel arguments for every machine.
+    pub extra_args: Vec<String>,
+    /// Downloads are repeated this often.
+    pub retries: u32,
+    /// Seconds before that.
+    pub retry_delay: u32,
+    /// Log server, a name or an address; may be empty.
+    pub syslog: String,
+    /// Workflow server as `host:port`.
+    pub grpc_authority: String,
+    /// Whether the agent uses TLS.
+    pub tls: bool,
+    /// Whether it accepts any certificate.
+    pub insecure_tls: bool,
+}
+
+impl Config {
+    /// Reads the settings; mistakes are recorded in them.
+    pub fn from_settings(settings: &mut Settings) -> Self {
+        let public = settings.get::<Ipv4Addr>("public-ipv4").or_else(public::address);
+        if public.is_none() {
+            settings.mistake("public-ipv4", "must be set: this host has no default route to find it from");
+        }
+        let public = public.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let bind = settings.get_or("bind-address", IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let http = SocketAddr::new(bind, settings.get_or("http-port", 7171));
+        let osie_url: Option<String> = settings.get("ipxe-http-script-osie-url");
+        let hook_needed = osie_url.is_none();
+        let proxies: Vec<Network> = settings.list("trusted-proxies");
+        let mappings: Vec<Mapping> = settings.list("ipxe-override-arch-mapping");
+        let script = script(
+            settings,
+            public,
+            osie_url.unwrap_or_else(|| format!("http://{public}:{}/hook", http.port())),
+        );
+        Self {
+            http,
+            trusted_proxies: proxies.into_iter().map(|network| network.0).collect(),
+            dhcp: dhcp(settings, public),
+            tftp: tftp(settings, bind),
+            urls: urls(settings, public, http.port()),
+            script,
+            programs: mappings.into_iter().map(|mapping| (mapping.0, mapping.1)).collect(),
+            boot_program_dir: settings.path("boot-program-dir"),
+            hook_dir: settings.path("hook-dir"),
+            hook_needed,
+            images_dir: settings.path("images-dir"),
+            token_namespace: settings
+                .get_or("agent-token-namespace", api::annotations::DEFAULT_NAMESPACE.to_owned()),
+            namespace: settings.get("backend-kube-namespace"),
+        }
+    }
+}
+
+fn dhcp(settings: &mut Settings, public: Ipv4Addr) -> Option<DhcpConfig> {
+    if matches!(settings.text("dhcp-mode").as_str(), "proxy" | "auto-proxy") {
+        settings.mistake("dhcp-mode", "does not exist yet; only reservation does");
+    }
+    let address = settings.get_or("dhcp-bind-addr", Ipv4Addr::UNSPECIFIED);
+    let config = DhcpConfig {
+        listen: SocketAddrV4::new(address, settings.get_or("dhcp-bind-port", dhcp::SERVER_PORT)),
+        interface: settings.get("dhcp-bind-interface"),
+        server: settings.get_or("dhcp-ip-for-packet", public),
+        syslog: Some(settings.get_or("dhcp-syslog-ip", public)).filter(|ip| !ip.is_unspecified()),
+        netboot: settings.bool("dhcp-enable-netboot-options"),
+    };
+    settings.bool("dhcp-enabled").then_some(config)
+}
+
+fn tftp(settings: &mut Settings, bind: IpAddr) -> Option<tftp::Config> {
+    let fallback = match bind {
+        IpAddr::V4(ip) => ip,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    };
+    let address = settings.get_or("tftp-server-bind-addr", fallback);
+    let port = settings.get_or("tftp-server-bind-port", 69);
+    let block_size = settings.get_or("tftp-block-size", 1468);
+    if !(512..=65464).contains(&block_size) {
+        settings.mistake("tftp-block-size", "must be from 512 to 65464");
+    }
+    let timeout = settings.duration("tftp-timeout");
+    if timeout < Duration::from_secs(1) {
+        settings.mistake("tftp-timeout", "must be at least 1s");
+    }
+    let default = tftp::Config::default();
+    let config = tftp::Config {
+        listen: SocketAddrV4::new(address, port),
+        limits: tftp::Limits { block_size, ..default.limits },
+        timeout,
+        ..default
+    };
+    settings.bool("tftp-server-enabled").then_some(config)
+}
+
+fn urls(settings: &mut Settings, public: Ipv4Addr, http_port: u16) -> Urls {
+    let mut authority = |what: &str| {
+        let scheme = settings.text(&format!("dhcp-ipxe-http-{what}-scheme"));
+        let host: String = settings.get_or(&format!("dhcp-ipxe-http-{what}-host"), public.to_string());
+        let port = match settings.get_or(&format!("dhcp-ipxe-http-{what}-port"), 0u16) {
+            0 => http_port,
+            port => port,
+        };
+        let path = settings.text(&format!("dhcp-ipxe-http-{what}-path"));
+        let is_default = matches!((scheme.as_str(), port), ("http", 80) | ("https", 443));
+        let port = if is_default { String::new() } else { format!(":{port}") };
+        (format!("{scheme}://{host}{port}/"), host, path.trim_start_matches('/').to_owned())
+    };
+    let (binary_root, binary_host, binary_path) = authority("binary");
+    let (script_root, _, script_path) = authority("script");
+    let (script_dir, script_name) = script_path.rsplit_once('/').unwrap_or(("", &script_path));
+    let slash = |path: &str| if path.is_empty() { String::new() } else { format!("{path}/") };
+    Urls {
+        binary: format!("{binary_root}{}", slash(binary_path.trim_end_matches('/'))),
+        binary_ip: binary_host.parse().ok(),
+        script_base: format!("{script_root}{}", slash(script_dir)),
+        script_name: script_name.to_owned(),
+        script_has_mac: settings.bool("dhcp-ipxe-http-script-prepend-mac"),
+        tftp: SocketAddrV4::new(
+            settings.get_or("dhcp-tftp-ip", public),
+            settings.get_or("dhcp-tftp-port", 69),
+        ),
+        mac_format: match settings.text("ipxe-binary-inject-mac-addr-format").as_str() {
+            "dot" => MacFormat::Dot,
+            "dash" => MacFormat::Dash,
+            "no-delimiter" => MacFormat::NoDelimiter,
+            "empty" => MacFormat::Empty,
+            _ => MacFormat::Colon,
+        },
+    }
+}
+
+fn script(settings: &mut Settings, public: Ipv4Addr, osie_url: String) -> ScriptConfig {
+    let syslog_ip: Ipv4Addr = settings.get_or("dhcp-syslog-ip", public);
+    let authority: String = settings.get_or("ipxe-script-tink-server-addr-port", public.to_string());
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    ScriptConfig {
+        osie_url: osie_url.trim_end_matches('/').to_owned(),
+        kernel_name: settings.get("ipxe-http-script-kernel-name"),
+        initrd_name: settings.get("ipxe-http-script-initrd-name"),
+        extra_args: settings.list("ipxe-http-script-extra-kernel-args"),
+        retries: settings.get_or("ipxe-http-script-retries", 1),
+        retry_delay: settings.get_or("ipxe-http-script-retry-delay", 1),
+        syslog: settings.get_or("ipxe-script-syslog-fqdn", syslog_ip.to_string()),
+        grpc_authority: if has_port { authority } else { format!("{authority}:{GRPC_PORT}") },
+        tls: settings.bool("ipxe-script-tink-server-use-tls"),
+        insecure_tls: settings.bool("ipxe-script-tink-server-insecure-tls"),
+    }
+}
+
+impl Urls {
+    /// The script URL of a machine.
+    pub fn script(&self, mac: Mac) -> String {
+        let mac = if self.script_has_mac { format!("{mac}/") } else { String::new() };
+        format!("{}{mac}{}", self.script_base, self.script_name)
+    }
+
+    /// The HTTP URL of a machine's boot program.
+    pub fn binary_http(&self, mac: Mac, program: &str) -> String {
+        format!("{}{}{program}", self.binary, self.mac_dir(mac))
+    }
+
+    /// The TFTP URL of a file for a machine.
+    pub fn tftp(&self, mac: Mac, file: &str) -> String {
+        format!("tftp://{}/{}{file}", self.tftp, self.mac_dir(mac))
+    }
+
+    fn mac_dir(&self, mac: Mac) -> String {
+        let bare = mac.to_string().replace(':', "");
+        match self.mac_format {
+            MacFormat::Colon => format!("{mac}/"),
+            MacFormat::Dash => format!("{}/", mac.dashed()),
+            MacFormat::NoDelimiter => format!("{bare}/"),
+            MacFormat::Dot => {
+                let groups: Vec<&str> =
+                    [0..4, 4..8, 8..12].into_iter().filter_map(|group| bare.get(group)).collect();
+                format!("{}/", groups.join("."))
+            }
+            MacFormat::Empty => String::new(),
+        }
+    }
+}
+
+/// A network in CIDR form, or one address.
+struct Network(IpNet);
+
+impl std::str::FromStr for Network {
+    type Err = ipnet::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().or_else(|error| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| error)).map(Self)
+    }
+}
+
+/// `architecture=file`.
+struct Mapping(Arch, String);
+
+impl std::str::FromStr for Mapping {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (arch, file) = text.split_once('=').ok_or(())?;
+        let arch = arch.trim().parse().map_err(|_| ())?;
+        let file = file.trim();
+        if file.is_empty() { Err(()) } else { Ok(Self(Arch(arch), file.to_owned())) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use daemon::config::Inputs;
+
+    use super::*;
+
+    /// A configuration from flags, with the address of the lab.
+    pub(crate) fn config(args: &[&str]) -> Config {
+        let args = std::iter::once("--public-ipv4=172.31.0.1").chain(args.iter().copied());
+        let inputs = Inputs::gather(args.map(str::to_owned), []);
+        let mut settings = Settings::load("boots", SETTINGS, inputs);
+        let config = Config::from_settings(&mut settings);
+        assert_eq!(settings.unread(), ["health-port"], "that one is the skeleton's");
+        settings.finish().unwrap();
+        config
+    }
+
+    #[test]
+    fn defaults_follow_from_the_public_address() {
+        let config = config(&[]);
+        let mac = "52:54:00:00:00:11".parse().unwrap();
+        assert_eq!(config.urls.script(mac), "http://172.31.0.1:7171/ipxe/script/52:54:00:00:00:11/auto.ipxe");
+        assert_eq!(
+            config.urls.binary_http(mac, "ipxe.efi"),
+            "http://172.31.0.1:7171/ipxe/binary/52:54:00:00:00:11/ipxe.efi"
+        );
+        assert_eq!(config.urls.tftp(mac, "ipxe.efi"), "tftp://172.31.0.1:69/52:54:00:00:00:11/ipxe.efi");
+        assert_eq!(config.script.osie_url, "http://172.31.0.1:7171/hook");
+        assert_eq!(config.script.grpc_authority, "172.31.0.1:42113");
+        assert_eq!(config.dhcp.unwrap().listen.to_string(), "0.0.0.0:67");
+        assert!(config.hook_needed);
+    }
+
+    #[test]
+    fn every_url_part_can_be_set() {
+        let config = config(&[
+            "--dhcp-ipxe-http-script-scheme=https",
+            "--dhcp-ipxe-http-script-host=boot.example.com",
+            "--dhcp-ipxe-http-script-port=443",
+            "--dhcp-ipxe-http-script-path=x.ipxe",
+            "--dhcp-ipxe-http-script-prepend-mac=false",
+            "--dhcp-ipxe-http-binary-path=bin",
+            "--dhcp-ipxe-http-binary-host=10.1.1.1",
+            "--ipxe-script-tink-server-addr-port=tink.example.com",
+            "--ipxe-http-script-osie-url=http://10.2.2.2/",
+            "--ipxe-override-arch-mapping=7=snp-x86_64.efi, 11 = a.efi",
+        ]);
+        let mac = "52:54:00:00:00:11".parse().unwrap();
+        assert_eq!(config.urls.script(mac), "https://boot.example.com/x.ipxe");
+        assert_eq!(config.urls.binary_http(mac, "b"), "http://10.1.1.1:7171/bin/52:54:00:00:00:11/b");
+        assert_eq!(config.urls.binary_ip, Some(Ipv4Addr::new(10, 1, 1, 1)));
+        assert_eq!(config.script.grpc_authority, "tink.example.com:42113");
+        assert_eq!(config.script.osie_url, "http://10.2.2.2");
+        assert!(!config.hook_needed);
+        assert_eq!(config.programs.get(&Arch(11)).unwrap(), "a.efi");
+    }
+
+    #[test]
+    fn macs_have_every_upstream_form() {
+        let mac = "00:00:5e:00:53:01".parse().unwrap();
+        for (format, expected) in [
+            ("colon", "00:00:5e:00:53:01/f"),
+            ("dash", "00-00-5e-00-53-01/f"),
+            ("dot", "0000.5e00.5301/f"),
+            ("no-delimiter", "00005e005301/f"),
+            ("empty", "f"),
+        ] {
+            let config = config(&[&format!("--ipxe-binary-inject-mac-addr-format={format}")]);
+            assert_eq!(config.urls.tftp(mac, "f"), format!("tftp://172.31.0.1:69/{expected}"));
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_together() {
+        let args = [
+            "--public-ipv4=here",
+            "--dhcp-mode=proxy",
+            "--tftp-block-size=1",
+            "--tftp-timeout=1ms",
+            "--ipxe-override-arch-mapping=7",
+        ];
+        let mut settings = Settings::load("boots", SETTINGS, Inputs::gather(args.map(str::to_owned), []));
+        Config::from_settings(&mut settings);
+        let errors = settings.finish().unwrap_err();
+        let text = errors.to_string();
+        for key in
+            ["public-ipv4", "dhcp-mode", "tftp-block-size", "tftp-timeout", "ipxe-override-arch-mapping"]
+        {
+            assert!(text.contains(key), "{key}: {text}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is served from disk: boot programs, kept in memory, and the directories behind `/hook` and `/images`.
+//!
+//! Checked at start, so that what is missing is said by name before a machine stumbles over it. A name from a client is a
+//! key: it is one path element of harmless characters, or it does not exist. Called by the TFTP and HTTP servers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::config::Config;
+
+/// Largest boot program; iPXE has one megabyte.
+const MAX_PROGRAM: u64 = 16 << 20;
+/// Programs of the default table that must be there.
+const REQUIRED: [&str; 3] = ["undionly.kpxe", "ipxe.efi", "snp-arm64.efi"];
+/// Kernel and initramfs that must be there when scripts point to `/hook`.
+const HOOK: [&str; 2] = ["vmlinuz-x86_64", "initramfs-x86_64"];
+
+/// What is missing at start. Not retried: `./x build` makes it.
+#[derive(Debug, Error)]
+pub enum FilesError {
+    /// A setting that names a directory is not set.
+    #[error("{setting} is not set: run `./x build`, then name the directory that it prints")]
+    Unset {
+        /// Name of the setting.
+        setting: &'static str,
+    },
+    /// Files are missing or cannot be read.
+    #[error("{} cannot be used ({reason}): run `./x build` to make it, or correct {setting}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Name of the setting.
+        setting: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Boot programs by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Programs {
+    by_name: Arc<BTreeMap<String, Bytes>>,
+}
+
+impl Programs {
+    /// Reads all boot programs of a directory.
+    ///
+    /// # Errors
+    ///
+    /// When one of the contract, or of the configured mapping, is missing.
+    pub(crate) fn read(config: &Config) -> Result<Self, FilesError> {
+        let setting = "boot-program-dir";
+        let dir = config.boot_program_dir.as_deref().ok_or(FilesError::Unset { setting })?;
+        let missing =
+            |path: &Path, reason: String| FilesError::Missing { path: path.into(), setting, reason };
+        let mut by_name = BTreeMap::new();
+        let entries = std::fs::read_dir(dir).map_err(|error| missing(dir, error.to_string()))?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let Some(name) = entry.file_name().to_str().filter(|name| is_name(name)).map(str::to_owned)
+            else {
+                continue;
+            };
+            match std::fs::metadata(&path) {
+                Ok(meta) if meta.is_file() && meta.len() <= MAX_PROGRAM => {
+                    let bytes = std::fs::read(&path).map_err(|error| missing(&path, error.to_string()))?;
+                    by_name.insert(name, Bytes::from(bytes));
+                }
+                _ => tracing::debug!(path = %path.display(), "not a boot program"),
+            }
+        }
+        let mapped = config.programs.values().map(String::as_str);
+        if let Some(name) = REQUIRED.into_iter().chain(mapped).find(|name| !by_name.contains_key(*name)) {
+            return Err(missing(&dir.join(name), "it is not there".to_owned()));
+        }
+        Ok(Self { by_name: Arc::new(by_name) })
+    }
+
+    /// The program that the last element of a path names, a trace suffix ignored.
+    pub(crate) fn get(&self, path: &str) -> Option<(&str, Bytes)> {
+        let name = path.rsplit('/').next()?;
+        let found = self.by_name.get_key_value(name).or_else(|| {
+            let name = without_trace(name)?;
+            self.by_name.get_key_value(name)
+        });
+        found.map(|(name, bytes)| (name.as_str(), bytes.clone()))
+    }
+
+    /// Programs from memory.
+    #[cfg(test)]
+    pub(crate) fn from_memory(programs: &[(&str, &'static [u8])]) -> Self {
+        let by_name = programs.iter().map(|(name, bytes)| ((*name).to_owned(), Bytes::from_static(bytes)));
+        Self { by_name: Arc::new(by_name.collect()) }
+    }
+}
+
+/// Checks the directory behind `/hook`.
+///
+/// # Errors
+///
+/// When scripts point there and kernel or initramfs are missing.
+pub(crate) fn check_hook(config: &Config) -> Result<(), FilesError> {
+    let setting = "hook-dir";
+    if !config.hook_needed {
+        return Ok(());
+    }
+    let dir = config.hook_dir.as_deref().ok_or(FilesError::Unset { setting })?;
+    for name in HOOK {
+        let path = dir.join(name);
+        let reason = match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_file() && meta.len() > 0 => continue,
+            Ok(_) => "it is not a file with content".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        return Err(FilesError::Missing { path, setting, reason });
+    }
+    Ok(())
+}
+
+/// A directory whose files are served by name.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Opens a file of this directory. Names with anything but letters, digits, `.`, `_`, `-` and `+` do not exist.
+    ///
+    /// # Errors
+    ///
+    /// As the system says; what is not a regular file does not exist.
+    pub(crate) async fn open(&self, name: &str) -> io::Result<(tokio::fs::File, std::fs::Metadata)> {
+        if !is_name(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let path = self.path.join(name);
+        // Looked at before it is opened: opening a FIFO would wait for a writer.
+        if !tokio::fs::metadata(&path).await?.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let file = tokio::fs::File::open(path).await?;
+        let metadata = file.metadata().await?;
+        Ok((file, metadata))
+    }
+}
+
+/// Whether a text is one harmless path element.
+fn is_name(name: &str) -> bool {
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
+    !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.bytes().all(harmless)
+}
+
+/// A name without the W3C trace context that Tinkerbell appends to it: `-00-<32 hex>-<16 hex>-<2 hex>`.
+fn without_trace(name: &str) -> Option<&str> {
+    let mut rest = name;
+    for length in [2, 16, 32, 2] {
+        let (head, tail) = rest.rsplit_once('-')?;
+        if tail.len() != length || !tail.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        rest = head;
+    }
+    Some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::config;
+
+    #[test]
+    fn what_is_missing_is_named_with_the_command_that_makes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let flag = format!("--boot-program-dir={}", dir.path().display());
+        let error = Programs::read(&config(&[])).unwrap_err().to_string();
+        assert!(error.contains("boot-program-dir") && error.contains("./x build"), "{error}");
+        for name in REQUIRED {
+            let error = Programs::read(&config(&[&flag])).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("./x build"), "{error}");
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let programs = Programs::read(&config(&[&flag])).unwrap();
+        assert_eq!(programs.get("any/where/ipxe.efi").unwrap().1, "ipxe.efi");
+        let mapped = [flag.as_str(), "--ipxe-override-arch-mapping=7=other.efi"];
+        assert!(Programs::read(&config(&mapped)).unwrap_err().to_string().contains("other.efi"));
+    }
+
+    #[test]
+    fn hook_files_must_be_there_only_when_scripts_point_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let flag = format!("--hook-dir={}", dir.path().display());
+        assert!(check_hook(&config(&[&flag])).unwrap_err().to_string().contains("vmlinuz-x86_64"));
+        std::fs::write(dir.path().join("vmlinuz-x86_64"), "k").unwrap();
+        std::fs::write(dir.path().join("initramfs-x86_64"), "").unwrap();
+        assert!(check_hook(&config(&[&flag])).unwrap_err().to_string().contains("initramfs-x86_64"));
+        assert!(check_hook(&config(&["--ipxe-http-script-osie-url=http://elsewhere"])).is_ok());
+    }
+
+    #[test]
+    fn a_trace_suffix_is_not_part_of_the_name() {
+        let programs = Programs::from_memory(&[("ipxe.efi", b"x")]);
+        let traced = "m/ipxe.efi-00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
+        assert_eq!(programs.get(traced).unwrap().0, "ipxe.efi");
+        assert!(programs.get("ipxe.efi-00-0123-0123456789abcdef-01").is_none());
+        assert!(programs.get("ipxe.efi/").is_none());
+    }
+
+    #[tokio::test]
+    async fn only_plain_names_of_regular_files_exist() {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("served");
+        std::fs::create_dir_all(dir.join("sub")).unwrap();
+        std::fs::write(outer.path().join("secret"), "s").unwrap();
+        std::fs::write(dir.join("image.raw.zst"), "i").unwrap();
+        std::fs::write(dir.join(".hidden"), "h").unwrap();
+        let served = Directory::new(&dir);
+        assert!(served.open("image.raw.zst").await.is_ok());
+        for name in
+            ["../secret", "..", ".", "", "sub", ".hidden", "sub/../image.raw.zst", "image.raw.zst\0", "a b"]
+        {
+            assert!(served.open(name).await.is_err(), "{name:?}");
+        }
+    }
+}

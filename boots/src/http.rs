@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The HTTP server: scripts and boot programs under `/ipxe`, kernel and initramfs under `/hook`, images under `/images`.
+//!
+//! The machine behind a request is the MAC in its path, else the client's address. Every request is counted and, but for
+//! images, logged. Nothing a client sends is opened as a path.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::events::Reason;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Path, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use daemon::http::Peer;
+use http::{HeaderMap, Method, StatusCode, header};
+use ipnet::IpNet;
+
+use crate::files::{Directory, Programs};
+use crate::journal::Via;
+use crate::script::file_names;
+use crate::scripts::{NoScript, Scripts};
+use crate::tftp::AUTOEXEC;
+
+mod content;
+
+use content::{Delivered, Source};
+
+/// What handlers need.
+pub(crate) struct Server {
+    pub(crate) scripts: Scripts,
+    pub(crate) programs: Programs,
+    pub(crate) hook: Option<Directory>,
+    pub(crate) images: Option<Directory>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+}
+
+type Shared = State<Arc<Server>>;
+
+/// The address of the machine that asks, after trusted proxies.
+#[derive(Debug, Clone, Copy)]
+struct Client(IpAddr);
+
+impl Client {
+    fn v4(self) -> Option<Ipv4Addr> {
+        match self.0.to_canonical() {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        }
+    }
+}
+
+/// All routes.
+pub(crate) fn router(server: Server) -> Router {
+    let server = Arc::new(server);
+    Router::new()
+        .route("/ipxe/binary/{*path}", get(binary))
+        .route("/ipxe/script/{*path}", any(script))
+        .route("/hook/{name}", get(hook))
+        .route("/images/{name}", get(image))
+        .layer(middleware::from_fn_with_state(Arc::clone(&server), observe))
+        .with_state(server)
+}
+
+/// Finds the client's address, counts and logs.
+async fn observe(State(server): Shared, mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let peer = peer.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let client = client_address(peer.ip(), request.headers(), &server.trusted_proxies);
+    request.extensions_mut().insert(Client(client));
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    let status = response.status();
+    server.scripts.journal.metrics().request(&method, status);
+    tracing::debug!(%client, %method, path, status = status.as_u16(), "HTTP request");
+    response
+}
+
+/// The peer, or what trusted proxies say: the last address in X-Forwarded-For that is not one of them.
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let peer = peer.to_canonical();
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
+    if !is_trusted(&peer) {
+        return peer;
+    }
+    let mut client = peer;
+    let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+    for hop in hops.iter().rev() {
+        // What is not an address ends the chain that can be believed.
+        let Ok(ip) = hop.parse::<IpAddr>() else { return client };
+        client = ip.to_canonical();
+        if !is_trusted(&client) {
+            return client;
+        }
+    }
+    client
+}
+
+async fn script(
+    State(server): Shared,
+    Extension(client): Extension<Client>,
+    method: Method,
+    Path(path): Path<String>,
+) -> Response {
+    if path.rsplit('/').next() != Some("auto.ipxe") {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    send_script(&server, client, &method, &path)
+}
+
+fn send_script(server: &Server, client: Client, method: &Method, path: &str) -> Response {
+    match server.scripts.get(path, client.v4()) {
+        Ok((found, script)) => {
+            if method != Method::HEAD {
+                server.scripts.journal.script(&found, Via::Http);
+            }
+            ([(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")], script)
+                .into_response()
+        }
+        Err(NoScript::Unknown | NoScript::NotAllowed) => StatusCode::NOT_FOUND.into_response(),
+        Err(NoScript::BadUrl) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn binary(
+    State(server): Shared,
+    Extension(client): Extension<Client>,
+    method: Method,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if path.rsplit('/').next() == Some(AUTOEXEC) {
+        return send_script(&server, client, &method, &path);
+    }
+    let Some((name, bytes)) = server.programs.get(&path) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let name = name.to_owned();
+    let journal = server.scripts.journal.clone();
+    let found = server.scripts.machine(&path, client.v4()).ok();
+    let delivered: Delivered = Box::new(move |bytes| {
+        if let Some(found) = &found {
+            journal.program(found, Via::Http, &name, bytes);
+        }
+    });
+    content::respond(&method, &headers, Source::memory(bytes), delivered)
+}
+
+async fn hook(
+    State(server): Shared,
+    Extension(client): Extension<Client>,
+    method: Method,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let found = client.v4().and_then(|ip| server.scripts.backend.read().by_address(ip).ok());
+    let Some(source) = open(server.hook.as_ref(), &name).await else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let (journal, began) = (server.scripts.journal.clone(), Instant::now());
+    let what = found.as_ref().and_then(|found| {
+        let (kernel, initrd) = file_names(found.nic(), &server.scripts.config);
+        match () {
+            () if name == kernel => Some(Reason::KernelSent),
+            () if name == initrd => Some(Reason::InitramfsSent),
+            () => None,
+        }
+    });
+    let delivered: Delivered = Box::new(move |bytes| {
+        if let (Some(found), Some(reason)) = (&found, what) {
+            journal.kernel(found, reason, &name, bytes, began.elapsed());
+        }
+    });
+    content::respond(&method, &headers, source, delivered)
+}
+
+async fn image(
+    State(server): Shared,
+    method: Method,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match open(server.images.as_ref(), &name).await {
+        Some(source) => content::respond(&method, &headers, source, Box::new(|_| {})),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn open(directory: Option<&Directory>, name: &str) -> Option<Source> {
+    match directory?.open(name).await {
+        Ok((file, metadata)) => Some(Source::file(file, &metadata)),
+        Err(error) => {
+            tracing::debug!(name, %error, "no such file");
+            None
+        }
+    }
+}
+
+/// An empty body.
+fn empty() -> Body {
+    Body::empty()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What was seen of each machine's boot: advances its boot session and says so in Events, logs and metrics.
+//!
+//! One clone-able handle, shared by DHCP, TFTP and HTTP. The sessions are behind a lock that is held for one map access
+//! and never across an await. It decides nothing about answers.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use api::Mac;
+use api::events::Reason;
+use daemon::events::Recorder;
+use dhcp::{Message, MessageType, NetbootClient, UserClass};
+
+use crate::backend::Found;
+use crate::metrics::Metrics;
+use crate::session::{BootSession, Sessions, Stage};
+
+/// How something was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    Tftp,
+    Http,
+}
+
+/// The handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Journal {
+    sessions: Arc<Mutex<Sessions>>,
+    recorder: Recorder,
+    metrics: Metrics,
+}
+
+impl Via {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Tftp => "tftp",
+            Self::Http => "http",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tftp => "TFTP",
+            Self::Http => "HTTP",
+        }
+    }
+}
+
+impl Journal {
+    pub(crate) fn new(recorder: Recorder, metrics: Metrics) -> Self {
+        Self { sessions: Arc::default(), recorder, metrics }
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The boot that a network-boot client's message belongs to, a new one if it begins one.
+    pub(crate) fn asked(&self, mac: Mac, kind: MessageType, class: UserClass) -> BootSession {
+        let (mut sessions, now) = (self.sessions(), now());
+        match kind {
+            MessageType::Discover => sessions.discover(mac, class, now).clone(),
+            _ => sessions.reach(mac, Stage::Asking, now).clone(),
+        }
+    }
+
+    /// The boot number for the token of a script.
+    pub(crate) fn boot(&self, mac: Mac) -> u64 {
+        self.sessions().reach(mac, Stage::Asking, now()).boot
+    }
+
+    /// An answer went to a network-boot client.
+    pub(crate) fn leased(&self, found: &Found, reply: &Message, client: &NetbootClient, file: Option<&str>) {
+        let (reason, stage) = match reply.message_type() {
+            Some(MessageType::Offer) => (Reason::DhcpOffered, Stage::Asking),
+            Some(MessageType::Ack) => (Reason::DhcpAcknowledged, Stage::Leased),
+            _ => return,
+        };
+        let boot = self.sessions().reach(found.nic().mac, stage, now()).boot;
+        let who = match client.user_class {
+            UserClass::Firmware => format!("{} firmware of {}", client.kind.vendor_class(), client.arch),
+            class => format!("{} on {}", class.name(), client.arch),
+        };
+        let what = file.map_or_else(|| "no boot file".to_owned(), |file| format!("boot file {file}"));
+        self.event(found, reason, boot, format!("{} to {who}, {what}", reply.yiaddr));
+        if file.is_none() && !found.nic().boot.allowed && reason == Reason::DhcpAcknowledged {
+            self.refused(found);
+        }
+    }
+
+    /// A boot program was sent to its end.
+    pub(crate) fn program(&self, found: &Found, via: Via, program: &str, bytes: u64) {
+        self.metrics.job(via.label(), "program");
+        let boot = self.sessions().loaded(found.nic().mac, program, now()).boot;
+        self.event(
+            found,
+            Reason::BootProgramSent,
+            boot,
+            format!("{program}, {bytes} bytes over {}", via.name()),
+        );
+    }
+
+    /// A script was sent.
+    pub(crate) fn script(&self, found: &Found, via: Via) {
+        self.metrics.job(via.label(), "script");
+        let boot = self.sessions().reach(found.nic().mac, Stage::Scripted, now()).boot;
+        self.event(found, Reason::ScriptSent, boot, format!("iPXE script over {}", via.name()));
+    }
+
+    /// Kernel or initramfs was sent to its end.
+    pub(crate) fn kernel(&self, found: &Found, reason: Reason, name: &str, bytes: u64, took: Duration) {
+        self.metrics.job("http", "file");
+        let boot = self.sessions().reach(found.nic().mac, Stage::Kernel, now()).boot;
+        self.event(found, reason, boot, format!("{name}, {bytes} bytes in {:.1} s", took.as_secs_f64()));
+    }
+
+    /// The machine asked to boot from the network and may not.
+    pub(crate) fn refused(&self, found: &Found) {
+        let boot = self.boot(found.nic().mac);
+        let text = "asked for network boot, but netboot.allowPXE of its Hardware is not true";
+        self.event(found, Reason::NetbootRefused, boot, text.to_owned());
+    }
+
+    fn event(&self, found: &Found, reason: Reason, boot: u64, message: String) {
+        let machine = &found.machine;
+        tracing::info!(
+            machine = machine.name,
+            mac = %found.nic().mac,
+            boot,
+            reason = reason.as_str(),
+            detail = message,
+            "network boot"
+        );
+        let warning = reason.is_warning();
+        self.recorder.record(
+            &machine.reference,
+            reason.as_str(),
+            reason.phase(),
+            Some(boot),
+            message,
+            warning,
+        );
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        // Every change is one assignment, so a panic elsewhere leaves them whole.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A Hardware object as network boot sees it: parsed once, when it is watched, into types that cannot be wrong.
+//!
+//! A field that does not parse is dropped alone and reported as a problem; everything else of the object stays in use.
+//! Made by `backend`, read by the DHCP decision, the scripts and the servers. Pure.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use api::Mac;
+use api::v1alpha1::{Dhcp, Hardware, Interface};
+use dhcp::Route;
+use k8s_openapi::api::core::v1::ObjectReference;
+use url::Url;
+
+/// Lease for an interface that says nothing, or nothing usable: one week.
+pub(crate) const DEFAULT_LEASE: u32 = 604_800;
+/// Architecture of an interface that says nothing.
+const DEFAULT_ARCH: &str = "x86_64";
+
+/// A machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    /// Where Events go.
+    pub(crate) reference: ObjectReference,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// Site code for the kernel command line; may be empty.
+    pub(crate) facility: String,
+    pub(crate) nics: Vec<Nic>,
+}
+
+/// One network interface that DHCP knows by its MAC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Nic {
+    pub(crate) mac: Mac,
+    /// What the agent is to call itself.
+    pub(crate) agent_id: String,
+    /// Whether DHCP answers it.
+    pub(crate) dhcp: bool,
+    pub(crate) lease: Lease,
+    /// Options 66 and 67 verbatim, which replace all boot data of ours.
+    pub(crate) own_boot: Option<(String, String)>,
+    pub(crate) boot: Boot,
+}
+
+/// What DHCP tells an interface about its network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// The reserved address; without one DHCP stays silent.
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) netmask: Option<Ipv4Addr>,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) seconds: u32,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domain: Option<String>,
+    pub(crate) name_servers: Vec<Ipv4Addr>,
+    pub(crate) time_servers: Vec<Ipv4Addr>,
+    pub(crate) routes: Vec<Route>,
+}
+
+/// How an interface boots.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Boot {
+    pub(crate) allowed: bool,
+    pub(crate) arch: String,
+    pub(crate) vlan: Option<String>,
+    /// Another boot program than its architecture's.
+    pub(crate) program: Option<String>,
+    /// A script to chain to; wins over `script`.
+    pub(crate) script_url: Option<Url>,
+    pub(crate) script: Option<String>,
+    pub(crate) osie_url: Option<String>,
+    pub(crate) kernel: Option<String>,
+    pub(crate) initrd: Option<String>,
+    pub(crate) kernel_args: Vec<String>,
+    pub(crate) pxelinux: Option<String>,
+}
+
+impl Machine {
+    /// Reads a Hardware object. The second value says what could not be used.
+    pub(crate) fn read(hardware: &Hardware) -> (Self, Vec<String>) {
+        let mut problems = Vec::new();
+        let namespace = hardware.metadata.namespace.clone().unwrap_or_default();
+        let name = hardware.metadata.name.clone().unwrap_or_default();
+        let facility = hardware.spec.metadata.as_ref().and_then(|metadata| metadata.facility.as_ref());
+        let nics = hardware.spec.interfaces.iter().enumerate();
+        let machine = Self {
+            reference: daemon::events::hardware_reference(
+                &namespace,
+                &name,
+                hardware.metadata.uid.as_deref(),
+            ),
+            facility: facility.and_then(|facility| facility.facility_code.clone()).unwrap_or_default(),
+            nics: nics.filter_map(|(i, nic)| read_nic(hardware, i, nic, &mut problems)).collect(),
+            namespace,
+            name,
+        };
+        (machine, problems)
+    }
+
+    /// The interface with this MAC.
+    pub(crate) fn by_mac(&self, mac: Mac) -> Option<&Nic> {
+        self.nics.iter().find(|nic| nic.mac == mac)
+    }
+
+    /// The interface with this address.
+    pub(crate) fn by_address(&self, address: Ipv4Addr) -> Option<&Nic> {
+        self.nics.iter().find(|nic| nic.lease.address == Some(address))
+    }
+}
+
+impl Lease {
+    /// The broadcast address of the network.
+    pub(crate) fn broadcast(&self) -> Option<Ipv4Addr> {
+        Some(Ipv4Addr::from(u32::from(self.address?) | !u32::from(self.netmask?)))
+    }
+}
+
+/// Collects problems of one interface.
+struct Reader<'a> {
+    index: usize,
+    problems: &'a mut Vec<String>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, field: &str, value: &str, expected: &str) {
+        let index = self.index;
+        self.problems.push(format!("interfaces[{index}].{field}: {value:?} is not {expected}"));
+    }
+
+    /// A text parsed as `T`; an empty one counts as absent.
+    fn parse<T: std::str::FromStr>(&mut self, field: &str, value: Option<&str>, expected: &str) -> Option<T> {
+        let value = value.filter(|value| !value.is_empty())?;
+        let parsed = value.parse().ok();
+        if parsed.is_none() {
+            self.problem(field, value, expected);
+        }
+        parsed
+    }
+
+    fn addresses(&mut self, field: &str, values: &[String]) -> Vec<Ipv4Addr> {
+        values.iter().filter_map(|value| self.parse(field, Some(value), "an IPv4 address")).collect()
+    }
+}
+
+fn read_nic(
+    hardware: &Hardware,
+    index: usize,
+    interface: &Interface,
+    problems: &mut Vec<String>,
+) -> Option<Nic> {
+    let mut reader = Reader { index, problems };
+    let dhcp = interface.dhcp.as_ref()?;
+    let mac = reader.parse("dhcp.mac", dhcp.mac.as_deref(), "a MAC")?;
+    let non_empty = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    Some(Nic {
+        mac,
+        agent_id: hardware.agent_id(mac),
+        dhcp: interface.allows_dhcp(),
+        lease: read_lease(dhcp, &mut reader),
+        own_boot: match (non_empty(&dhcp.tftp_server_name), non_empty(&dhcp.boot_file_name)) {
+            (None, None) => None,
+            (server, file) => Some((server.unwrap_or_default(), file.unwrap_or_default())),
+        },
+        boot: read_boot(dhcp, interface, &mut reader),
+    })
+}
+
+fn read_lease(dhcp: &Dhcp, reader: &mut Reader<'_>) -> Lease {
+    let ip = dhcp.ip.clone().unwrap_or_default();
+    let address: Option<IpAddr> = reader.parse("dhcp.ip.address", ip.address.as_deref(), "an IP address");
+    let IpAddr::V4(address) = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) else {
+        // An IPv6 reservation is none of DHCPv4's business.
+        return Lease { seconds: DEFAULT_LEASE, ..Lease::default() };
+    };
+    let netmask = reader.parse("dhcp.ip.netmask", ip.netmask.as_deref(), "an IPv4 netmask");
+    let contiguous =
+        |mask: &Ipv4Addr| u32::from(*mask).leading_ones() + u32::from(*mask).trailing_zeros() >= 32;
+    if let Some(mask) = netmask.filter(|mask| !contiguous(mask)) {
+        reader.problem("dhcp.ip.netmask", &mask.to_string(), "an IPv4 netmask");
+    }
+    Lease {
+        address: Some(address).filter(|address| !address.is_unspecified()),
+        netmask: netmask.filter(contiguous),
+        gateway: reader.parse("dhcp.ip.gateway", ip.gateway.as_deref(), "an IPv4 address"),
+        seconds: lease_seconds(dhcp.lease_time),
+        hostname: dhcp.hostname.clone().filter(|name| !name.is_empty()),
+        domain: dhcp.domain_name.clone().filter(|name| !name.is_empty()),
+        name_servers: reader.addresses("dhcp.name_servers", &dhcp.name_servers),
+        time_servers: reader.addresses("dhcp.time_servers", &dhcp.time_servers),
+        routes: dhcp
+            .classless_static_routes
+            .iter()
+            .filter_map(|route| {
+                let to = Some(route.destination_descriptor.as_str());
+                let net: ipnet::Ipv4Net =
+                    reader.parse("dhcp.classless_static_routes.destination_descriptor", to, "a network")?;
+                let via = Some(route.router.as_str());
+                let router = reader.parse("dhcp.classless_static_routes.router", via, "an IPv4 address")?;
+                Some(Route { destination: net.network(), prefix: net.prefix_len(), router })
+            })
+            .collect(),
+    }
+}
+
+/// A week unless a usable time is given; 0 would be a lease that is over at once.
+fn lease_seconds(lease_time: Option<i64>) -> u32 {
+    lease_time
+        .and_then(|seconds| u32::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .unwrap_or(DEFAULT_LEASE)
+}
+
+fn read_boot(dhcp: &Dhcp, interface: &Interface, reader: &mut Reader<'_>) -> Boot {
+    let netboot = interface.netboot.clone().unwrap_or_default();
+    let ipxe = netboot.ipxe.unwrap_or_default();
+    let osie = netboot.osie.unwrap_or_default();
+    let non_empty = |value: Option<String>| value.filter(|value| !value.is_empty());
+    let script_url: Option<Url> = reader.parse("netboot.ipxe.url", ipxe.url.as_deref(), "a URL");
+    Boot {
+        allowed: interface.allows_netboot(),
+        arch: non_empty(dhcp.arch.clone()).unwrap_or_else(|| DEFAULT_ARCH.to_owned()),
+        vlan: non_empty(dhcp.vlan_id.clone()),
+        program: non_empty(ipxe.binary),
+        script_url,
+        script: non_empty(ipxe.contents),
+        osie_url: non_empty(osie.base_url).map(|url| url.trim_end_matches('/').to_owned()),
+        kernel: non_empty(osie.kernel),
+        initrd: non_empty(osie.initrd),
+        kernel_args: osie.kernel_params,
+        pxelinux: netboot.pxelinux.and_then(|pxelinux| non_empty(pxelinux.config)),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Hardware of the lab's first machine with other values for its interface.
+    pub(crate) fn hardware(interface: &serde_json::Value) -> Hardware {
+        let mut full = json!({
+            "dhcp": {
+                "mac": "52:54:00:00:00:11",
+                "hostname": "m1",
+                "ip": { "address": "172.31.0.11", "netmask": "255.255.255.0", "gateway": "172.31.0.1" },
+            },
+            "netboot": { "allowPXE": true },
+        });
+        merge(&mut full, interface);
+        serde_json::from_value(json!({
+            "apiVersion": "tinkerbell.org/v1alpha1",
+            "kind": "Hardware",
+            "metadata": { "name": "m1", "namespace": "tinkerbell", "uid": "u1" },
+            "spec": { "metadata": { "facility": { "facility_code": "lab" } }, "interfaces": [full] },
+        }))
+        .unwrap()
+    }
+
+    fn merge(into: &mut serde_json::Value, from: &serde_json::Value) {
+        match (into, from) {
+            (serde_json::Value::Object(into), serde_json::Value::Object(from)) => {
+                for (key, value) in from {
+                    merge(into.entry(key.clone()).or_insert(serde_json::Value::Null), value);
+                }
+            }
+            (into, from) => *into = from.clone(),
+        }
+    }
+
+    /// The one interface of such a machine.
+    pub(crate) fn nic(interface: &serde_json::Value) -> Nic {
+        Machine::read(&hardware(interface)).0.nics.remove(0)
+    }
+
+    #[test]
+    fn a_bad_field_costs_only_itself() {
+        let (machine, problems) = Machine::read(&hardware(&json!({
+            "dhcp": {
+                "ip": { "netmask": "255.0.255.0", "gateway": "gw" },
+                "name_servers": ["1.1.1.1", "one", "2606::1"],
+                "lease_time": -1,
+                "classless_static_routes": [
+                    { "destination_descriptor": "10.0.0.0/8", "router": "172.31.0.9" },
+                    { "destination_descriptor": "x", "router": "172.31.0.9" },
+                ],
+            },
+            "netboot": { "ipxe": { "url": "not a url" } },
+        })));
+        assert_eq!(problems.len(), 6, "{problems:#?}");
+        assert!(
+            problems.iter().any(|p| p == "interfaces[0].dhcp.name_servers: \"one\" is not an IPv4 address")
+        );
+        let nic = &machine.nics[0];
+        assert_eq!(nic.lease.address, Some(Ipv4Addr::new(172, 31, 0, 11)));
+        assert_eq!((nic.lease.netmask, nic.lease.gateway, nic.lease.seconds), (None, None, DEFAULT_LEASE));
+        assert_eq!(nic.lease.name_servers, [Ipv4Addr::new(1, 1, 1, 1)]);
+        assert_eq!(nic.lease.routes.len(), 1);
+        assert!(nic.boot.allowed && nic.boot.script_url.is_none());
+    }
+
+    #[test]
+    fn lease_times_that_make_no_sense_are_a_week() {
+        assert_eq!(lease_seconds(None), DEFAULT_LEASE);
+        assert_eq!(lease_seconds(Some(0)), DEFAULT_LEASE);
+        assert_eq!(lease_seconds(Some(1 << 40)), DEFAULT_LEASE);
+        assert_eq!(lease_seconds(Some(86_400)), 86_400);
+    }
+
+    #[test]
+    fn hardware_without_netboot_still_has_its_lease() {
+        let nic = nic(&json!({ "netboot": null, "disableDhcp": true }));
+        assert!(!nic.boot.allowed && !nic.dhcp);
+        assert_eq!(nic.lease.broadcast(), Some(Ipv4Addr::new(172, 31, 0, 255)));
+        assert_eq!((nic.agent_id.as_str(), nic.boot.arch.as_str()), ("52:54:00:00:00:11", "x86_64"));
+    }
+}

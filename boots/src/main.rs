@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The network-boot daemon as a program of its own.
+
+const DAEMON: daemon::Daemon =
+    daemon::Daemon { name: "boots", version: env!("CARGO_PKG_VERSION"), settings: boots::SETTINGS };
+
+fn main() -> std::process::ExitCode {
+    daemon::main(&DAEMON, boots::Config::from_settings, boots::run)
+}

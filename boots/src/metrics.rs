@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is counted. Names are Tinkerbell's where it has them.
+
+use daemon::metrics::{Counter, Family, Gauge};
+
+/// Counters by `N` labels.
+type By<const N: usize> = Family<[(&'static str, String); N], Counter>;
+
+/// The daemon's counters.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    dhcp: By<2>,
+    silence: By<1>,
+    jobs: By<2>,
+    requests: By<2>,
+    problems: Counter,
+    machines: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn register(all: &daemon::metrics::Metrics) -> Self {
+        Self {
+            dhcp: all.register("dhcp", "DHCP messages by direction and type", Family::default()),
+            silence: all.register("boots_dhcp_silence", "DHCP messages not answered", Family::default()),
+            jobs: all.register("jobs", "Files and scripts served, by protocol and kind", Family::default()),
+            requests: all.register("http_server_requests", "HTTP requests", Family::default()),
+            problems: all.register(
+                "boots_hardware_problems",
+                "Fields of Hardware that could not be used",
+                Counter::default(),
+            ),
+            machines: all.register("boots_machines", "Hardware objects known", Gauge::default()),
+        }
+    }
+
+    /// A DHCP message came (`recv`) or left (`send`).
+    pub(crate) fn dhcp(&self, op: &'static str, kind: &'static str) {
+        self.dhcp.get_or_create(&[("op", op.to_owned()), ("type", kind.to_owned())]).inc();
+    }
+
+    pub(crate) fn silence(&self, reason: &'static str) {
+        self.silence.get_or_create(&[("reason", reason.to_owned())]).inc();
+    }
+
+    /// Something was served over `from` (`tftp`, `http`): a `program`, `script` or `file`.
+    pub(crate) fn job(&self, from: &'static str, op: &'static str) {
+        self.jobs.get_or_create(&[("from", from.to_owned()), ("op", op.to_owned())]).inc();
+    }
+
+    pub(crate) fn request(&self, method: &http::Method, status: http::StatusCode) {
+        // A method is anything a client likes; only the known ones become labels.
+        let method = match method.as_str() {
+            known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS") => known,
+            _ => "other",
+        };
+        let labels = [("method", method.to_owned()), ("status_code", status.as_str().to_owned())];
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn problems(&self, count: usize) {
+        self.problems.inc_by(count as u64);
+    }
+
+    pub(crate) fn machines(&self, count: usize) {
+        self.machines.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Boot sessions: how far each machine is on its way from firmware to kernel, and the number of that boot.
+//!
+//! ```text
+//!   Asking ──ACK──► Leased ──program──► Loaded ──script──► Scripted ──kernel──► Kernel
+//! ```
+//!
+//! The boot number is the time of the first DHCP packet of the boot, in unix seconds, so it grows without being stored.
+//! A new boot begins when firmware asks again after it got further than asking, when an iPXE asks again after its
+//! script was served (it then is the network card's own ROM after a reset), or after [`IDLE`] seconds of silence.
+//! Packets of an operating system (no network-boot client) neither begin nor continue a boot.
+//!
+//! The programs that were fully sent in this boot are remembered: an iPXE that cannot do HTTP and asks again after it got
+//! one would otherwise load it for ever. Pure; kept by `journal`, asked by DHCP, TFTP and HTTP.
+
+use std::collections::HashMap;
+
+use api::Mac;
+use dhcp::UserClass;
+
+/// Sessions at most; beyond it the one that was silent for longest is forgotten, which costs one boot number.
+const MAX_SESSIONS: usize = 65_536;
+/// Seconds of silence after which a boot is over.
+const IDLE: u64 = 600;
+/// Programs remembered per boot; a boot needs two.
+const MAX_PROGRAMS: usize = 8;
+
+/// How far a boot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Asking,
+    Leased,
+    Loaded,
+    Scripted,
+    Kernel,
+}
+
+/// One boot of one machine.
+#[derive(Debug, Clone)]
+pub(crate) struct BootSession {
+    /// Unix seconds of its first packet.
+    pub(crate) boot: u64,
+    stage: Stage,
+    programs: Vec<String>,
+    heard: u64,
+}
+
+/// The boots of all machines.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    by_mac: HashMap<Mac, BootSession>,
+}
+
+impl BootSession {
+    /// Whether a program was fully sent in this boot.
+    pub(crate) fn has_loaded(&self, program: &str) -> bool {
+        self.programs.iter().any(|loaded| loaded == program)
+    }
+}
+
+impl Sessions {
+    /// A DISCOVER of a network-boot client; decides whether a new boot begins.
+    pub(crate) fn discover(&mut self, mac: Mac, class: UserClass, now: u64) -> &BootSession {
+        let session = self.touch(mac, now);
+        let again = match class {
+            UserClass::Firmware => session.stage > Stage::Asking,
+            UserClass::Ipxe | UserClass::Tinkerbell => session.stage >= Stage::Scripted,
+        };
+        if again {
+            // Two boots within one second still have two numbers.
+            let boot = now.max(session.boot + 1);
+            *session = BootSession::new(boot, now);
+        }
+        session
+    }
+
+    /// Something else of the boot; a machine that is not known to boot begins one.
+    pub(crate) fn reach(&mut self, mac: Mac, stage: Stage, now: u64) -> &BootSession {
+        let session = self.touch(mac, now);
+        session.stage = session.stage.max(stage);
+        session
+    }
+
+    /// A program was fully sent.
+    pub(crate) fn loaded(&mut self, mac: Mac, program: &str, now: u64) -> &BootSession {
+        let session = self.touch(mac, now);
+        session.stage = session.stage.max(Stage::Loaded);
+        if !session.has_loaded(program) && session.programs.len() < MAX_PROGRAMS {
+            session.programs.push(program.to_owned());
+        }
+        session
+    }
+
+    fn touch(&mut self, mac: Mac, now: u64) -> &mut BootSession {
+        if self.by_mac.len() >= MAX_SESSIONS && !self.by_mac.contains_key(&mac) {
+            let oldest = self.by_mac.iter().min_by_key(|(_, session)| session.heard).map(|(mac, _)| *mac);
+            oldest.and_then(|mac| self.by_mac.remove(&mac));
+        }
+        let session = self.by_mac.entry(mac).or_insert_with(|| BootSession::new(now, now));
+        if now.saturating_sub(session.heard) > IDLE {
+            *session = BootSession::new(now, now);
+        }
+        session.heard = now;
+        session
+    }
+}
+
+impl BootSession {
+    fn new(boot: u64, now: u64) -> Self {
+        Self { boot, stage: Stage::Asking, programs: Vec::new(), heard: now }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: u64 = 1_700_000_000;
+
+    fn mac(last: u8) -> Mac {
+        Mac::from([2, 0, 0, 0, 0, last])
+    }
+
+    #[test]
+    fn one_boot_from_firmware_to_kernel_has_one_number() {
+        let mut all = Sessions::default();
+        assert_eq!(all.discover(mac(1), UserClass::Firmware, T).boot, T);
+        assert_eq!(all.discover(mac(1), UserClass::Firmware, T + 4).boot, T, "a repeated DISCOVER");
+        all.reach(mac(1), Stage::Leased, T + 4);
+        all.loaded(mac(1), "undionly.kpxe", T + 9);
+        let session = all.discover(mac(1), UserClass::Ipxe, T + 12);
+        assert_eq!(session.boot, T);
+        assert!(session.has_loaded("undionly.kpxe") && !session.has_loaded("ipxe.efi"));
+        all.reach(mac(1), Stage::Scripted, T + 14);
+        assert_eq!(all.reach(mac(1), Stage::Kernel, T + 15).boot, T);
+    }
+
+    #[test]
+    fn firmware_that_asks_again_begins_a_boot() {
+        let mut all = Sessions::default();
+        all.discover(mac(1), UserClass::Firmware, T);
+        all.loaded(mac(1), "ipxe.efi", T);
+        let session = all.discover(mac(1), UserClass::Firmware, T);
+        assert_eq!(session.boot, T + 1, "another boot, another number");
+        assert!(!session.has_loaded("ipxe.efi"));
+    }
+
+    #[test]
+    fn a_rom_that_is_ipxe_itself_begins_a_boot_after_its_script() {
+        let mut all = Sessions::default();
+        all.discover(mac(1), UserClass::Ipxe, T);
+        all.reach(mac(1), Stage::Leased, T + 1);
+        assert_eq!(all.discover(mac(1), UserClass::Ipxe, T + 2).boot, T);
+        all.reach(mac(1), Stage::Scripted, T + 3);
+        assert_eq!(all.discover(mac(1), UserClass::Ipxe, T + 60).boot, T + 60);
+    }
+
+    #[test]
+    fn silence_ends_a_boot() {
+        let mut all = Sessions::default();
+        all.discover(mac(1), UserClass::Firmware, T);
+        assert_eq!(all.reach(mac(1), Stage::Leased, T + IDLE).boot, T);
+        assert_eq!(all.reach(mac(1), Stage::Scripted, T + 2 * IDLE + 1).boot, T + 2 * IDLE + 1);
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut all = Sessions::default();
+        for i in 0..=u64::try_from(MAX_SESSIONS).unwrap() {
+            let [.., a, b, c] = i.to_be_bytes();
+            all.reach(Mac::from([2, 0, 0, a, b, c]), Stage::Leased, T + i / 1000);
+        }
+        assert_eq!(all.by_mac.len(), MAX_SESSIONS);
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What TFTP serves: boot programs, the iPXE script of the machine that asks, and pxelinux configurations.
+//!
+//! Called by `libs/tftp`. A leading slash and backslashes are forgiven: firmware has them. Boot programs go to anybody;
+//! scripts and configurations only to machines that are known, and scripts only to those that may boot.
+
+use std::net::SocketAddrV4;
+
+use bytes::Bytes;
+use tftp::{Content, ErrorCode, Outcome, Provider, Refusal, Report, Request};
+
+use crate::dhcp::bootfile::TFTP_SCRIPT;
+use crate::files::Programs;
+use crate::journal::Via;
+use crate::scripts::{NoScript, Scripts};
+
+/// The script that an iPXE of Debian looks for beside itself.
+pub(crate) const AUTOEXEC: &str = "autoexec.ipxe";
+/// Directory and prefix of pxelinux configurations; 01 is the hardware type Ethernet.
+const PXELINUX: &str = "pxelinux.cfg/01-";
+
+/// The provider.
+pub(crate) struct Files {
+    pub(crate) programs: Programs,
+    pub(crate) scripts: Scripts,
+}
+
+impl Provider for Files {
+    async fn open(&self, peer: SocketAddrV4, request: &Request) -> Result<Content, Refusal> {
+        let path = normal(&request.name);
+        let content = self.find(&path, peer);
+        if let Err(refusal) = &content {
+            tracing::info!(%peer, name = request.name, refusal = refusal.message, "TFTP file refused");
+        }
+        content.map(Content::Bytes)
+    }
+
+    fn finished(&self, report: &Report) {
+        let Report { peer, name, outcome, size, resent, elapsed, .. } = report;
+        tracing::debug!(%peer, name, ?outcome, size, resent, ?elapsed, "TFTP transfer ended");
+        if !matches!(outcome, Outcome::Complete | Outcome::Unconfirmed) {
+            return;
+        }
+        let path = normal(name);
+        let Ok(found) = self.scripts.machine(&path, Some(*peer.ip())) else { return };
+        if let Some((program, _)) = self.programs.get(&path) {
+            self.scripts.journal.program(&found, Via::Tftp, program, *size);
+        } else if is_script(&path) {
+            self.scripts.journal.script(&found, Via::Tftp);
+        }
+    }
+}
+
+impl Files {
+    fn find(&self, path: &str, peer: SocketAddrV4) -> Result<Bytes, Refusal> {
+        if let Some((_, bytes)) = self.programs.get(path) {
+            return Ok(bytes);
+        }
+        if is_script(path) {
+            let script = self.scripts.get(path, Some(*peer.ip()));
+            return script.map(|(_, script)| Bytes::from(script)).map_err(|error| match error {
+                NoScript::NotAllowed => {
+                    Refusal { code: ErrorCode::AccessViolation, message: "Netboot not allowed".into() }
+                }
+                NoScript::Unknown | NoScript::BadUrl => Refusal::not_found(),
+            });
+        }
+        let pxelinux = path.strip_prefix(PXELINUX).filter(|mac| mac.len() == 17);
+        let mac = pxelinux.and_then(|mac| mac.parse().ok()).ok_or_else(Refusal::not_found)?;
+        let found = self.scripts.backend.read().by_mac(mac);
+        let config = found.ok().and_then(|found| found.nic().boot.pxelinux.clone());
+        config.map(Bytes::from).ok_or_else(Refusal::not_found)
+    }
+}
+
+fn normal(name: &str) -> String {
+    name.replace('\\', "/").trim_start_matches('/').to_owned()
+}
+
+fn is_script(path: &str) -> bool {
+    matches!(path.rsplit('/').next(), Some(TFTP_SCRIPT | AUTOEXEC))
+}
