@@ -6,3 +6,12 @@
 
 pub mod bmc;
 pub mod chassis;
+pub mod machine;
+pub mod netns;
+mod process;
+mod qmp;
+pub mod rack;
+pub mod switch;
+mod tap;
+
+pub use rack::{Rack, RackError, RackSpec};
