@@ -1,1 +1,4 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! Tests and benchmarks that cross daemons. What they share lives here; the tests are in `tests/tests`.
+
+pub mod bench;

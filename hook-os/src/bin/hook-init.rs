@@ -337,7 +337,7 @@ fn hotplug() {
 
 /// Becomes the agent. init starts this again when the agent ends.
 fn agent() -> ExitCode {
-    let error = Command::new("/usr/bin/tink-worker").arg("--set-clock").exec();
+    let error = Command::new("/usr/bin/tink-worker").exec();
     say("agent", error);
     std::thread::sleep(Duration::from_secs(5));
     ExitCode::FAILURE
