@@ -90,11 +90,14 @@ fn condition(type_: &str, holds: bool, reason: &str, message: &str, now: Timesta
     }
 }
 
-/// Whether something that was done for the boot is still to be undone.
+/// Whether something that was done for the boot is to be undone. A Workflow that came to PREPARING may have switched
+/// netboot on even where its status does not say so: the controller may have died between the two.
 fn must_undo(workflow: &Workflow, status: &WorkflowStatus) -> bool {
+    let toggle = workflow.spec.boot_options.as_ref().is_some_and(|b| b.toggle_allow_netboot == Some(true));
     let netboot = status.boot_options.as_ref().and_then(|b| b.allow_netboot.as_ref());
-    let on = netboot.is_some_and(|n| n.toggled_true == Some(true) && n.toggled_false != Some(true));
-    on || boot::post_job(workflow, status).is_some()
+    let off = netboot.is_some_and(|n| n.toggled_false == Some(true));
+    let begun = !matches!(status.state, WorkflowState::Unset | WorkflowState::Other(_));
+    (toggle && begun && !off) || boot::post_job(workflow, status).is_some()
 }
 
 /// Ends a Workflow with `outcome`: through POST when something is to be undone. Says so when it is over at once.

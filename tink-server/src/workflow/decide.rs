@@ -151,10 +151,14 @@ fn rendering(input: &Input<'_>, next: &mut Next, render: &mut Rendering<'_>) {
     next.status.template_rendering = Some(TemplateRendering::Successful);
     let message = "template rendered successfully";
     next.status.set_condition(condition(types::TEMPLATE_RENDERED, true, "Complete", message, input.now));
+    // Before the state: nothing was touched yet, so nothing is to be undone.
+    refuse_protected(input, next);
+    if next.status.state.is_final() {
+        return;
+    }
     let boot = workflow.spec.boot_options.as_ref();
     let prepare = boot.is_some_and(|b| b.toggle_allow_netboot == Some(true) || b.boot_mode.is_some());
     next.status.state = if prepare { WorkflowState::Preparing } else { WorkflowState::Pending };
-    refuse_protected(input, next);
 }
 
 fn try_render(input: &Input<'_>, render: &mut Rendering<'_>) -> Result<crate::template::Rendered, String> {

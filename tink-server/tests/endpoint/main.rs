@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The daemon as its peers meet it: an agent over gRPC, and the objects in the API.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod bench;
+
+use std::collections::BTreeSet;
+
+use api::annotations::AGENT_ATTRIBUTES;
+use api::bmc::v1alpha1::Job;
+use api::events::Reason;
+use api::token::TokenKey;
+use api::v1alpha1::{Hardware, Template, Workflow, WorkflowState, condition};
+use bench::{Agent, Bench, NAMESPACE, eventually};
+use k8s_openapi::api::core::v1::{Event, Secret};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use proto::agent::v1::agent_event::Event as Said;
+use proto::agent::v1::agent_service_client::AgentServiceClient;
+use proto::agent::v1::{AgentEvent, Hello, Progress};
+use proto::workflow::action_status_request::StateType;
+use serde_json::json;
+use tink_server::Config;
+use tonic::Code;
+
+const MAC: &str = "52:54:00:00:00:11";
+
+const INSTALL: &str = r#"
+version: "0.1"
+name: install
+global_timeout: 600
+tasks:
+- name: os
+  worker: "{{.device_1}}"
+  volumes: ["/dev:/dev"]
+  actions:
+  - name: stream
+    image: quay.io/tinkerbell/actions/image2disk:latest
+    timeout: 60
+    environment: {DEST_DISK: "{{ index .Hardware.Disks 0 }}", COMPRESSED: true}
+  - name: file
+    image: quay.io/tinkerbell/actions/writefile
+    timeout: 60
+    environment: {DEST_DISK: "{{ formatPartition (index .Hardware.Disks 0) 1 }}", MODE: 0600}
+  - name: reboot
+    image: 127.0.0.1/embedded/reboot
+    timeout: 60
+"#;
+
+async fn bench() -> Bench {
+    let bench = Bench::new().await;
+    bench.template("install", INSTALL).await;
+    bench.hardware("m1", MAC).await;
+    bench
+}
+
+fn netboot() -> serde_json::Value {
+    json!({"toggleAllowNetboot": true, "bootMode": "netboot"})
+}
+
+/// Events of a reason, waited for until there are `count`.
+async fn events(bench: &Bench, reason: Reason, count: usize) -> Vec<Event> {
+    let all = || async {
+        let list = bench.api::<Event>().list(&ListParams::default()).await.unwrap();
+        list.items.into_iter().filter(|e| e.reason.as_deref() == Some(reason.as_str())).collect::<Vec<_>>()
+    };
+    eventually(&format!("{count} events {reason}"), || async {
+        Some(all().await).filter(|e| e.len() >= count)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_machine_is_installed() {
+    let bench = bench().await;
+    let daemon = bench.start(Config::default()).await;
+    bench.workflow("w1", "m1", MAC, netboot()).await;
+    bench.reaches("w1", WorkflowState::Preparing).await;
+    let agent = daemon.agent(MAC).await;
+    assert_eq!(agent.ask().await.unwrap_err().code(), Code::FailedPrecondition);
+    bench.complete_job("netboot-w1").await;
+    bench.reaches("w1", WorkflowState::Pending).await;
+    assert!(bench.netboot_allowed("m1").await);
+
+    let stream = agent.next().await;
+    assert_eq!(stream.workflow_id(), "tinkerbell/w1");
+    assert_eq!(stream.environment, ["COMPRESSED=true", "DEST_DISK=/dev/sda"]);
+    assert_eq!(stream.volumes, ["/dev:/dev"]);
+    agent.report(&stream, StateType::Running, "running action").await.unwrap();
+    let running = bench.read("w1").await.status.unwrap();
+    assert_eq!(running.state, WorkflowState::Running);
+    assert!(running.global_execution_stop.is_some(), "armed by the first report");
+    assert_eq!(agent.ask().await.unwrap().action_id, stream.action_id, "a restarted agent");
+    agent.report(&stream, StateType::Success, "action completed").await.unwrap();
+    agent.report(&stream, StateType::Success, "action completed").await.unwrap();
+    let file = agent.ask().await.unwrap();
+    assert_eq!(file.environment, ["DEST_DISK=/dev/sda1", "MODE=0600"], "at once, and the next one");
+    agent.work().await;
+    agent.work().await;
+
+    let done = bench.reaches("w1", WorkflowState::Success).await;
+    assert!(!bench.netboot_allowed("m1").await);
+    let types: BTreeSet<_> =
+        done.status.iter().flat_map(|s| &s.conditions).map(|c| c.type_.as_str()).collect();
+    for type_ in [
+        condition::TEMPLATE_RENDERED,
+        condition::ALLOW_NETBOOT_TRUE,
+        condition::BOOT_JOB_SETUP_COMPLETE,
+        condition::BOOT_JOB_COMPLETE,
+        condition::ALLOW_NETBOOT_FALSE,
+    ] {
+        assert!(types.contains(type_), "{type_}");
+    }
+    assert_eq!(agent.ask().await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(bench.api::<Job>().list(&ListParams::default()).await.unwrap().items.len(), 1);
+    for annotations in
+        [done.annotations().clone(), bench.api::<Hardware>().get("m1").await.unwrap().annotations().clone()]
+    {
+        assert_eq!(annotations[AGENT_ATTRIBUTES], r#"{"memory":{"total":"2GB"}}"#);
+    }
+    events(&bench, Reason::ActionSucceeded, 3).await;
+    let outcome = events(&bench, Reason::WorkflowSucceeded, 1).await;
+    assert_eq!(outcome[0].involved_object.name.as_deref(), Some("m1"));
+    assert_eq!(outcome[0].count, Some(1));
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_restart_in_the_middle_changes_nothing() {
+    let bench = bench().await;
+    let daemon = bench.start(Config::default()).await;
+    bench.workflow("w1", "m1", MAC, netboot()).await;
+    bench.complete_job("netboot-w1").await;
+    let stream = daemon.agent(MAC).await.next().await;
+    daemon.agent(MAC).await.report(&stream, StateType::Running, "").await.unwrap();
+    daemon.stop().await;
+
+    let daemon = bench.start(Config::default()).await;
+    let agent = daemon.agent(MAC).await;
+    assert_eq!(agent.ask().await.unwrap().action_id, stream.action_id);
+    agent.report(&stream, StateType::Success, "").await.unwrap();
+    daemon.stop().await;
+
+    let daemon = bench.start(Config::default()).await;
+    let agent = daemon.agent(MAC).await;
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        names.push(agent.work().await.name().to_owned());
+    }
+    assert_eq!(names, ["file", "reboot"], "the image is not written again");
+    bench.reaches("w1", WorkflowState::Success).await;
+    assert!(!bench.netboot_allowed("m1").await);
+    assert_eq!(bench.api::<Job>().list(&ListParams::default()).await.unwrap().items.len(), 1);
+    assert_eq!(events(&bench, Reason::WorkflowSucceeded, 1).await[0].count, Some(1));
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_failure_is_told_and_netboot_ends_off() {
+    let bench = bench().await;
+    let daemon = bench.start(Config::default()).await;
+    bench.workflow("w1", "m1", MAC, json!({"toggleAllowNetboot": true})).await;
+    let agent = daemon.agent(MAC).await;
+    let stream = agent.next().await;
+    agent.report(&stream, StateType::Running, "").await.unwrap();
+    agent.report(&stream, StateType::Failed, "the image ended at byte 4711").await.unwrap();
+    bench.reaches("w1", WorkflowState::Failed).await;
+    assert!(!bench.netboot_allowed("m1").await);
+    let event = &events(&bench, Reason::WorkflowFailed, 1).await[0];
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    assert!(event.message.as_deref().unwrap().contains("the image ended at byte 4711"));
+    for late in [StateType::Running, StateType::Success] {
+        assert_eq!(agent.report(&stream, late, "").await.unwrap_err().code(), Code::FailedPrecondition);
+    }
+    assert_eq!(*bench.read("w1").await.state(), WorkflowState::Failed);
+    // The old one does not stand in the way of a new one.
+    bench.workflow("w2", "m1", MAC, json!({})).await;
+    assert_eq!(agent.next().await.workflow_id(), "tinkerbell/w2");
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_and_picked_up_when_it_is_put_right() {
+    let bench = Bench::new().await;
+    let daemon = bench.start(Config::default()).await;
+    bench.workflow("w1", "m1", MAC, json!({})).await;
+    let says = async |text: &str| {
+        eventually(text, || async {
+            let status = bench.read("w1").await.status?;
+            let message = status.condition(condition::TEMPLATE_RENDERED)?.message.clone()?;
+            message.contains(text).then_some(())
+        })
+        .await;
+    };
+    says("Template install does not exist").await;
+    bench.template("install", "\n{{ .Hardware.Diskz }}").await;
+    says("Hardware m1 does not exist").await;
+    bench.hardware("m1", MAC).await;
+    says("template line 2: .Hardware.Diskz does not exist").await;
+    let patch = Patch::Merge(json!({"spec": {"data": INSTALL}}));
+    bench.api::<Template>().patch("install", &PatchParams::default(), &patch).await.unwrap();
+    bench.reaches("w1", WorkflowState::Pending).await;
+    events(&bench, Reason::TemplateFailed, 1).await;
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn bad_calls_get_the_codes_that_agents_understand() {
+    let bench = bench().await;
+    let daemon = bench.start(Config::default()).await;
+    assert_eq!(daemon.agent("").await.ask().await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(daemon.agent("nobody").await.ask().await.unwrap_err().code(), Code::NotFound);
+    bench.workflow("w1", "m1", MAC, json!({})).await;
+    let agent = daemon.agent(MAC).await;
+    let action = agent.next().await;
+    let code = async |change: fn(&mut proto::workflow::ActionResponse), state: StateType, agent: &Agent| {
+        let mut action = action.clone();
+        change(&mut action);
+        agent.report(&action, state, "").await.unwrap_err().code()
+    };
+    let running = StateType::Running;
+    assert_eq!(code(|a| a.workflow_id = None, running, &agent).await, Code::InvalidArgument);
+    assert_eq!(code(|a| a.task_id = None, running, &agent).await, Code::InvalidArgument);
+    assert_eq!(code(|a| a.action_id = None, running, &agent).await, Code::InvalidArgument);
+    assert_eq!(code(|a| a.workflow_id = Some("../x/y".into()), running, &agent).await, Code::InvalidArgument);
+    assert_eq!(code(|_| (), StateType::Pending, &agent).await, Code::InvalidArgument);
+    assert_eq!(code(|a| a.action_id = Some("x".into()), running, &agent).await, Code::NotFound);
+    assert_eq!(code(|a| a.workflow_id = Some("tinkerbell/x".into()), running, &agent).await, Code::NotFound);
+    assert_eq!(code(|_| (), running, &daemon.agent("other").await).await, Code::NotFound);
+    bench.api::<Workflow>().delete("w1", &DeleteParams::default()).await.unwrap();
+    assert_eq!(code(|_| (), running, &agent).await, Code::NotFound, "so that it stops repeating");
+    daemon.stop().await;
+    bench.close().await;
+}
+
+/// The key that the daemon made.
+async fn key(bench: &Bench) -> TokenKey {
+    let secret = bench.api::<Secret>().get(api::token::SECRET_NAME).await.unwrap();
+    TokenKey::try_from(secret.data.unwrap()[api::token::SECRET_DATA_KEY].0.as_slice()).unwrap()
+}
+
+fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test]
+async fn a_token_opens_one_workflow_to_one_peer() {
+    let bench = bench().await;
+    let config = Config { allow_legacy_agents: false, ..Config::default() };
+    let daemon = bench.start(config).await;
+    let workflow = bench.workflow("w1", "m1", MAC, json!({})).await;
+    let key = key(&bench).await;
+    let mint = |uid: &str, boot: u64| api::token::mint(&key, MAC.parse().unwrap(), uid, boot);
+    let boot = unix_now() - 10;
+    let uid = workflow.uid().unwrap();
+    bench.reaches("w1", WorkflowState::Pending).await;
+
+    let good = daemon.agent(MAC).await.with_token(&mint(&uid, boot));
+    let action = good.next().await;
+    let used = bench.read("w1").await.status.unwrap().agent_token.unwrap();
+    assert_eq!((used.boot, used.peer.as_str()), (boot, "127.0.0.1"));
+    good.report(&action, StateType::Running, "").await.unwrap();
+
+    let denied = async |agent: Agent, code: Code| {
+        assert_eq!(agent.ask().await.unwrap_err().code(), code);
+        assert_eq!(agent.report(&action, StateType::Success, "").await.unwrap_err().code(), code);
+    };
+    denied(daemon.agent(MAC).await, Code::Unauthenticated).await;
+    denied(daemon.agent(MAC).await.with_token(&mint("other", boot)), Code::PermissionDenied).await;
+    denied(daemon.agent(MAC).await.with_token(&mint(&uid, boot - 1)), Code::PermissionDenied).await;
+    denied(daemon.agent(MAC).await.with_token("garbage"), Code::PermissionDenied).await;
+    let thief = Agent::connect(daemon.address, MAC, Some("127.0.0.2")).await;
+    denied(thief.clone().with_token(&mint(&uid, boot)), Code::PermissionDenied).await;
+    // The machine boots again and gets another address.
+    let again = thief.with_token(&mint(&uid, boot + 5));
+    assert_eq!(again.next().await.action_id, action.action_id);
+    denied(good, Code::PermissionDenied).await;
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn hello_and_progress_reach_the_status() {
+    let bench = bench().await;
+    let daemon = bench.start(Config::default()).await;
+    let uid = bench.workflow("w1", "m1", MAC, json!({})).await.uid().unwrap();
+    bench.reaches("w1", WorkflowState::Pending).await;
+    let boot = unix_now();
+    let token = api::token::mint(&key(&bench).await, MAC.parse().unwrap(), &uid, boot);
+    let agent = daemon.agent(MAC).await.with_token(&token);
+    let action = agent.next().await;
+    agent.report(&action, StateType::Running, "").await.unwrap();
+
+    let (say, heard) = tokio::sync::mpsc::channel(16);
+    let said = |event| AgentEvent { agent_id: MAC.to_owned(), event: Some(event) };
+    let hello = Hello { uptime_seconds: 4.2, token, version: "1.0".to_owned(), attributes: None };
+    say.send(said(Said::Hello(hello))).await.unwrap();
+    let mut client = AgentServiceClient::new(agent.channel.clone());
+    let stream = tokio_stream::wrappers::ReceiverStream::new(heard);
+    let call = tokio::spawn(async move { client.report(stream).await });
+    let status = eventually("the hello", || async {
+        bench.read("w1").await.status.filter(|status| status.agent_first_call.is_some())
+    })
+    .await;
+    let call_ = status.agent_first_call.unwrap();
+    assert_eq!((call_.uptime_seconds, call_.peer.as_deref()), (Some(4.2), Some("127.0.0.1")));
+    let connected = events(&bench, Reason::AgentConnected, 1).await;
+    assert_eq!(connected[0].annotations()[api::annotations::BOOT], boot.to_string());
+
+    let version = bench.read("w1").await.resource_version();
+    for bytes in 1..=500_u64 {
+        let progress = Progress {
+            workflow_id: action.workflow_id().to_owned(),
+            task_id: action.task_id().to_owned(),
+            action_id: action.action_id().to_owned(),
+            bytes_read: bytes,
+            bytes_written: bytes * 2,
+            total_bytes: 0,
+            bytes_zero: 0,
+        };
+        say.send(said(Said::Progress(progress))).await.unwrap();
+    }
+    drop(say);
+    call.await.unwrap().unwrap();
+    let last = bench.read("w1").await;
+    assert_ne!(last.resource_version(), version);
+    let progress = last.status.unwrap().progress.unwrap();
+    assert_eq!(progress.action_id, action.action_id());
+    assert_eq!((progress.bytes_read, progress.bytes_written, progress.bytes_total), (500, 1000, None));
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_hundred_machines_at_once() {
+    let bench = bench().await;
+    let daemon = bench.start(Config::default()).await;
+    let agent = daemon.agent(MAC).await;
+    let mut agents = tokio::task::JoinSet::new();
+    for index in 0..100 {
+        let (name, mac) = (format!("w{index}"), format!("52:54:00:00:01:{index:02x}"));
+        bench.hardware(&format!("h{index}"), &mac).await;
+        bench.workflow(&name, &format!("h{index}"), &mac, json!({"toggleAllowNetboot": true})).await;
+        let agent = Agent { id: mac, ..agent.clone() };
+        agents.spawn(async move {
+            for _ in 0..3 {
+                agent.work().await;
+            }
+        });
+    }
+    while let Some(done) = agents.join_next().await {
+        done.unwrap();
+    }
+    for index in 0..100 {
+        bench.reaches(&format!("w{index}"), WorkflowState::Success).await;
+        assert!(!bench.netboot_allowed(&format!("h{index}")).await);
+    }
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_time() {
+    let bench = bench().await;
+    let daemon = bench.start(Config::default()).await;
+    bench.workflow("w1", "m1", MAC, json!({})).await;
+    let agent = daemon.agent(MAC).await;
+    agent.next().await;
+    let request = proto::workflow::ActionRequest { agent_id: Some(MAC.to_owned()), agent_attributes: None };
+    let response = agent.service().get_action(agent.request(request)).await.unwrap();
+    let date = response.metadata().get("date").unwrap().to_str().unwrap().to_owned();
+    assert!(date.ends_with(" GMT"), "{date}");
+    let refused = daemon.agent("nobody").await.ask().await.unwrap_err();
+    assert!(refused.metadata().get("date").is_some(), "also on errors");
+    daemon.stop().await;
+    assert_eq!(NAMESPACE, api::annotations::DEFAULT_NAMESPACE);
+    bench.close().await;
+}
