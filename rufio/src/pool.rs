@@ -300,7 +300,8 @@ fn combined(mut faults: Vec<Fault>) -> Fault {
         None => Fault::new(FaultKind::Unsupported, "none of the protocols of this BMC can do this"),
         Some(first) => {
             let kind = first.kind;
-            let sentences: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+            let mut sentences: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+            sentences.dedup();
             Fault::new(kind, sentences.join("; "))
         }
     }

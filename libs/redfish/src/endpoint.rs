@@ -10,7 +10,7 @@ use url::Url;
 use crate::error::Error;
 
 /// The root of a Redfish service: scheme, host and port. Built only by [`Endpoint::parse`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     base: Url,
 }
@@ -91,6 +91,12 @@ impl Endpoint {
         self.base.host_str() == url.host_str()
             && self.base.scheme() == url.scheme()
             && self.base.port_or_known_default() == url.port_or_known_default()
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

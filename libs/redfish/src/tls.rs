@@ -80,12 +80,12 @@ pub(crate) fn handshake_failure(error: &(dyn StdError + 'static)) -> Option<Stri
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
             return Some(describe(tls));
         }
-        // io::Error hides what it wraps from `source`.
-        let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Some(describe(tls));
-        }
-        cause = current.source();
+        // io::Error hides what it wraps from `source`, and the connector wraps twice.
+        let wrapped = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => current.source(),
+        };
     }
     None
 }

@@ -12,6 +12,28 @@ use ipmi::{BootFlags, ChassisControl, CipherSuite, Client, Credentials, Error, O
 use super::{Bmc, BootReading, BootRequest, Driver, Fault, FaultKind, MediaReading, Power, Switch};
 use crate::target::Target;
 
+/// A way in which a BMC departs from the truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quirk {
+    /// Boot flags are read back without their valid, persistent and UEFI bits; the device is right.
+    BareBootFlags,
+}
+
+/// One row: which BMC (manufacturer and product of Get Device ID), what it does, how we know.
+struct QuirkRow {
+    manufacturer: u32,
+    product: u16,
+    quirk: Quirk,
+    evidence: &'static str,
+}
+
+const QUIRKS: &[QuirkRow] = &[QuirkRow {
+    manufacturer: 0x1291,
+    product: 0x0f02,
+    quirk: Quirk::BareBootFlags,
+    evidence: "OpenIPMI 2.0.33 ipmi_sim: after ipmitool chassis bootdev pxe, parameter 5 reads 0004000000",
+}];
+
 struct Ipmi {
     client: Client,
     /// For messages: `IPMI at HOST:PORT`.
@@ -73,9 +95,12 @@ impl Bmc for Ipmi {
     fn boot(&mut self) -> BoxFuture<'_, Result<BootReading, Fault>> {
         async {
             let flags = self.client.boot_flags().await.map_err(|error| fault(&self.name, &error))?;
-            let device = if flags.valid { device(flags.device) } else { None };
+            if !flags.valid && self.has_quirk(Quirk::BareBootFlags).await? {
+                let shown = format!("{:?}", flags.device);
+                return Ok(BootReading { device: device(flags.device), shown, persistent: None, efi: None });
+            }
             Ok(BootReading {
-                device,
+                device: if flags.valid { device(flags.device) } else { None },
                 shown: if flags.valid { format!("{:?}", flags.device) } else { "no override".to_owned() },
                 persistent: Some(flags.persistent),
                 efi: Some(flags.efi),
@@ -107,6 +132,20 @@ impl Bmc for Ipmi {
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         self.client.close().boxed()
+    }
+}
+
+impl Ipmi {
+    /// Whether the table says so of this BMC. Asked only where an answer looks wrong, as it costs a question.
+    async fn has_quirk(&mut self, quirk: Quirk) -> Result<bool, Fault> {
+        let id = self.client.device_id().await.map_err(|error| fault(&self.name, &error))?;
+        let row = QUIRKS.iter().find(|row| {
+            row.quirk == quirk && row.manufacturer == id.manufacturer && row.product == id.product
+        });
+        if let Some(row) = row {
+            tracing::debug!(bmc = self.name, ?quirk, evidence = row.evidence, "BMC has a known quirk");
+        }
+        Ok(row.is_some())
     }
 }
 
