@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The daemon against clients that are not ours: udhcpc, dhclient, curl, and QEMU machines with iPXE's ROM and OVMF.
+//!
+//! Each test makes a network namespace, which needs root, and programs: busybox, ip, curl, nsenter, dhclient, QEMU with
+//! OVMF, and the artefacts of `./x build`. So they are ignored by default; run them with `--include-ignored`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+#[path = "clients/dhcp.rs"]
+mod dhcp;
+#[path = "clients/machines.rs"]
+mod machines;
+#[path = "clients/web.rs"]
+mod web;
+#[path = "clients/world.rs"]
+mod world;

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Real DHCP clients behind a veth pair, on every path that an answer can take.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::world::{Boots, Child, SERVER, command, hardware, in_namespace, peer};
+
+const MAC: &str = "52:54:00:00:00:11";
+const ADDRESS: &str = "172.31.0.11";
+
+/// A client in a namespace of its own, at the other end of a cable.
+struct Cable {
+    holder: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Cable {
+    fn plug() -> Self {
+        command("ip", &["link", "add", "srv", "type", "veth", "peer", "name", "cli"]);
+        command("ip", &["addr", "add", &format!("{SERVER}/24"), "dev", "srv"]);
+        command("ip", &["link", "set", "srv", "up"]);
+        command("ip", &["link", "set", "cli", "address", MAC]);
+        let holder = Child::start(&peer("unshare"), &["--net", "sleep", "300"]);
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let theirs = format!("/proc/{}/ns/net", holder.id());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // The holder has left our namespace once its link differs.
+        while std::fs::read_link(&theirs).is_ok_and(|link| link == own) {
+            assert!(Instant::now() < deadline, "unshare works");
+            std::thread::yield_now();
+        }
+        command("ip", &["link", "set", "cli", "netns", &holder.id().to_string()]);
+        let cable = Self { holder, dir: tempfile::tempdir().unwrap() };
+        command("nsenter", &cable.inside(&["ip", "link", "set", "cli", "up"]));
+        cable
+    }
+
+    /// Arguments of nsenter for a command at the client's end.
+    fn inside<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
+        let net: &'a str = Box::leak(format!("--net=/proc/{}/ns/net", self.holder.id()).into_boxed_str());
+        std::iter::once(net).chain(args.iter().copied()).collect()
+    }
+
+    fn script(&self, name: &str, body: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).unwrap();
+        path
+    }
+
+    async fn run(&self, args: &[&str]) -> std::process::Output {
+        let args = self.inside(args);
+        let running = Command::new("nsenter").args(args).kill_on_drop(true).output();
+        tokio::time::timeout(Duration::from_secs(30), running).await.expect("the client ends").unwrap()
+    }
+
+    /// What udhcpc was told, by the names of its script's variables. Nothing when it got no lease.
+    async fn udhcpc(&self, args: &[&str]) -> Option<BTreeMap<String, String>> {
+        let out = self.dir.path().join("lease");
+        std::fs::remove_file(&out).unwrap_or_default();
+        let body = format!("[ $1 = bound ] && env > {} || true", out.display());
+        let script = self.script("udhcpc", &body);
+        let fixed = ["busybox", "udhcpc", "-i", "cli", "-f", "-q", "-n", "-t", "3", "-T", "1", "-s"];
+        let mut all = fixed.to_vec();
+        all.push(script.to_str().unwrap());
+        all.extend(args);
+        self.run(&all).await;
+        let text = std::fs::read_to_string(out).ok()?;
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        Some(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+}
+
+async fn start(machines: Vec<Value>) -> (Boots, tempfile::TempDir) {
+    let dir = boot_programs();
+    let flag = format!("--boot-program-dir={}", dir.path().display());
+    let osie = "--ipxe-http-script-osie-url=http://elsewhere";
+    (Boots::start(machines, Vec::new(), &[&flag, osie, "--dhcp-bind-interface=srv"]).await, dir)
+}
+
+fn boot_programs() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["undionly.kpxe", "ipxe.efi", "snp-arm64.efi"] {
+        std::fs::write(dir.path().join(name), name).unwrap();
+    }
+    dir
+}
+
+#[test]
+#[ignore = "needs root, busybox"]
+fn udhcpc_gets_its_reservation_directly_and_by_broadcast() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let (boots, _dir) = start(vec![hardware("m1", MAC, ADDRESS)]).await;
+        for args in [&[][..], &["-B"], &["-r", "172.31.0.77"]] {
+            let lease = cable.udhcpc(args).await.unwrap_or_else(|| panic!("no lease with {args:?}"));
+            let told = ["ip", "subnet", "router", "dns", "hostname", "lease", "serverid", "siaddr"];
+            assert_eq!(
+                told.map(|key| lease.get(key).map_or("", String::as_str)),
+                [ADDRESS, "255.255.255.0", SERVER, "1.1.1.1", "m1", "3600", SERVER, SERVER],
+                "{args:?}"
+            );
+            assert!(!lease.contains_key("boot_file"), "a plain client is told no boot file");
+        }
+        assert!(boots.events().is_empty(), "a running system's lease is no boot");
+        boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, busybox"]
+fn a_network_boot_client_is_told_its_file() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let (boots, _dir) = start(vec![hardware("m1", MAC, ADDRESS)]).await;
+        let pxe = ["-V", "PXEClient:Arch:00007:UNDI:003001", "-x", "0x5d:0007", "-x", "0x5e:010310"];
+        let lease = cable.udhcpc(&pxe).await.unwrap();
+        assert_eq!((lease["boot_file"].as_str(), lease["siaddr"].as_str()), ("ipxe.efi", SERVER));
+        let ipxe = [&pxe[..], &["-x", "0x4d:69505845", "-x", "0xaf:130101"]].concat();
+        let lease = cable.udhcpc(&ipxe).await.unwrap();
+        assert_eq!(lease["boot_file"], format!("http://{SERVER}:7171/ipxe/script/{MAC}/auto.ipxe"));
+        let message = boots.event("DhcpAcknowledged", Duration::from_secs(5)).await;
+        assert_eq!(message, format!("{ADDRESS} to PXEClient firmware of x64 UEFI, boot file ipxe.efi"));
+        boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, busybox"]
+fn strangers_and_switched_off_interfaces_hear_nothing() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let (boots, _dir) = start(vec![hardware("m2", "52:54:00:00:00:12", "172.31.0.12")]).await;
+        assert!(cable.udhcpc(&[]).await.is_none());
+        assert!(boots.metric("boots_dhcp_silence_total{reason=\"unknown-mac\"}") >= 3);
+        boots.stop().await;
+        let mut off = hardware("m1", MAC, ADDRESS);
+        off["spec"]["interfaces"][0]["disableDhcp"] = true.into();
+        let (boots, _dir) = start(vec![off]).await;
+        assert!(cable.udhcpc(&[]).await.is_none());
+        assert!(boots.metric("boots_dhcp_silence_total{reason=\"disabled\"}") >= 3);
+        boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, dhclient"]
+fn dhclient_with_a_lease_from_elsewhere_is_refused_and_begins_anew() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let (boots, _dir) = start(vec![hardware("m1", MAC, ADDRESS)]).await;
+        let leases = cable.dir.path().join("leases");
+        let elsewhere = "lease {\n interface \"cli\";\n fixed-address 10.9.9.9;\n option subnet-mask 255.255.255.0;\n \
+                         option dhcp-server-identifier 10.9.9.1;\n renew 5 2037/01/01 00:00:00;\n \
+                         rebind 5 2037/01/01 00:00:00;\n expire 5 2037/01/01 00:00:00;\n}\n";
+        std::fs::write(&leases, elsewhere).unwrap();
+        let out = cable.dir.path().join("bound");
+        let body =
+            format!("case $reason in BOUND|REBOOT) echo $reason $new_ip_address > {};; esac", out.display());
+        let script = cable.script("dhclient", &body);
+        dhclient(&cable, &script, &leases).await;
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), format!("BOUND {ADDRESS}\n"));
+        assert_eq!(boots.metric("dhcp_total{op=\"send\",type=\"NAK\"}"), 1);
+        dhclient(&cable, &script, &leases).await;
+        assert_eq!(
+            std::fs::read_to_string(&out).unwrap(),
+            format!("REBOOT {ADDRESS}\n"),
+            "INIT-REBOOT is granted"
+        );
+        boots.stop().await;
+    });
+}
+
+async fn dhclient(cable: &Cable, script: &Path, leases: &Path) {
+    let (program, pid) = (peer("dhclient"), cable.dir.path().join("pid"));
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (program, script, leases, pid) = (path(&program), path(script), path(leases), path(&pid));
+    let output = cable.run(&[&program, "-1", "-v", "-sf", &script, "-lf", &leases, "-pf", &pid, "cli"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pid = std::fs::read_to_string(pid).unwrap();
+    // It went into the background as a process of this test.
+    command("kill", &[pid.trim()]);
+}
+
+#[test]
+#[ignore = "needs root, busybox"]
+fn a_renewing_client_is_answered_at_its_address() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let mut machine = hardware("m1", MAC, ADDRESS);
+        machine["spec"]["interfaces"][0]["dhcp"]["lease_time"] = 10.into();
+        let (boots, _dir) = start(vec![machine]).await;
+        let renewed = cable.dir.path().join("renewed");
+        let body = format!(
+            "case $1 in bound) ip addr add $ip/24 dev cli;; renew) echo $ip > {};; esac",
+            renewed.display()
+        );
+        let script = cable.script("udhcpc", &body);
+        let args = ["busybox", "udhcpc", "-i", "cli", "-f", "-n", "-s", script.to_str().unwrap()];
+        let _client = Child::start(&peer("nsenter"), &cable.inside(&args));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !renewed.exists() {
+            assert!(Instant::now() < deadline, "the lease is renewed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(boots.metric("dhcp_total{op=\"recv\",type=\"DISCOVER\"}"), 1);
+        assert!(boots.metric("dhcp_total{op=\"send\",type=\"ACK\"}") >= 2);
+        boots.stop().await;
+    });
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! curl against HTTP and TFTP of the whole daemon.
+
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::world::{Boots, SERVER, command, hardware, in_namespace, workflow};
+
+const MAC: &str = "52:54:00:00:00:11";
+const EVENT: Duration = Duration::from_secs(5);
+
+struct Site {
+    boots: Boots,
+    dir: tempfile::TempDir,
+}
+
+async fn site(machine: Value) -> Site {
+    command("ip", &["addr", "add", &format!("{SERVER}/24"), "dev", "lo"]);
+    command("ip", &["addr", "add", "172.31.0.11/24", "dev", "lo"]);
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["programs", "hook", "images"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    for name in ["undionly.kpxe", "ipxe.efi", "snp-arm64.efi"] {
+        std::fs::write(dir.path().join("programs").join(name), name).unwrap();
+    }
+    std::fs::write(dir.path().join("hook/vmlinuz-x86_64"), vec![7; 3_000_000]).unwrap();
+    std::fs::write(dir.path().join("hook/initramfs-x86_64"), "initramfs").unwrap();
+    std::fs::write(dir.path().join("images/debian.raw.zst"), "0123456789").unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let boots = Boots::start(
+        vec![machine],
+        vec![workflow("m1")],
+        &[
+            &format!("--boot-program-dir={}", path("programs")),
+            &format!("--hook-dir={}", path("hook")),
+            &format!("--images-dir={}", path("images")),
+        ],
+    )
+    .await;
+    Site { boots, dir }
+}
+
+/// curl as the machine.
+async fn curl(args: &[&str]) -> Output {
+    let mut all = vec!["-s", "-S", "--interface", "172.31.0.11", "--max-time", "20"];
+    all.extend(args);
+    Command::new("curl").args(all).kill_on_drop(true).output().await.unwrap()
+}
+
+async fn status(args: &[&str]) -> String {
+    let mut all = vec!["-o", "/dev/null", "-w", "%{http_code}"];
+    all.extend(args);
+    String::from_utf8(curl(&all).await.stdout).unwrap()
+}
+
+fn url(path: &str) -> String {
+    format!("http://{SERVER}:7171{path}")
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn scripts_carry_one_token_per_boot_and_know_the_machine_by_path_or_address() {
+    in_namespace(|| async {
+        let site = site(hardware("m1", MAC, "172.31.0.11")).await;
+        let token = |output: Output| {
+            let text = String::from_utf8(output.stdout).unwrap();
+            let token =
+                text.split(' ').find_map(|word| word.strip_prefix("tink_agent_token=")).map(str::to_owned);
+            (text.starts_with("#!ipxe\n"), token.unwrap_or_default())
+        };
+        let by_path = token(curl(&[&url(&format!("/ipxe/script/{MAC}/auto.ipxe"))]).await);
+        let by_address = token(curl(&[&url("/ipxe/script/auto.ipxe")]).await);
+        let beside_program = token(curl(&[&url(&format!("/ipxe/binary/{MAC}/autoexec.ipxe"))]).await);
+        let over_tftp = token(curl(&[&format!("tftp://{SERVER}/{MAC}/autoexec.ipxe")]).await);
+        assert!(by_path.0 && by_path.1.len() == 64, "{by_path:?}");
+        assert_eq!([&by_address, &beside_program, &over_tftp], [&by_path; 3]);
+        site.boots.event("ScriptSent", EVENT).await;
+        assert_eq!(status(&[&url("/ipxe/script/02:00:00:00:00:99/auto.ipxe")]).await, "404");
+        assert_eq!(status(&[&url(&format!("/ipxe/script/{MAC}/other.ipxe"))]).await, "404");
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn a_machine_that_may_not_boot_gets_no_script_and_an_event() {
+    in_namespace(|| async {
+        let mut machine = hardware("m1", MAC, "172.31.0.11");
+        machine["spec"]["interfaces"][0]["netboot"]["allowPXE"] = false.into();
+        let site = site(machine).await;
+        assert_eq!(status(&[&url(&format!("/ipxe/script/{MAC}/auto.ipxe"))]).await, "404");
+        let output = curl(&[&format!("tftp://{SERVER}/{MAC}/auto.ipxe")]).await;
+        assert_eq!(output.status.code(), Some(69), "TFTP says access violation: {output:?}");
+        let message = site.boots.event("NetbootRefused", EVENT).await;
+        assert!(message.contains("allowPXE"), "{message}");
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn programs_come_over_http_and_tftp() {
+    in_namespace(|| async {
+        let site = site(hardware("m1", MAC, "172.31.0.11")).await;
+        let program = url(&format!("/ipxe/binary/{MAC}/ipxe.efi"));
+        assert_eq!(curl(&[&program]).await.stdout, b"ipxe.efi");
+        assert_eq!(site.boots.event("BootProgramSent", EVENT).await, "ipxe.efi, 8 bytes over HTTP");
+        for path in ["undionly.kpxe", "/undionly.kpxe", &format!("{MAC}/undionly.kpxe")] {
+            assert_eq!(curl(&[&format!("tftp://{SERVER}/{path}")]).await.stdout, b"undionly.kpxe");
+        }
+        assert_eq!(curl(&[&format!("tftp://{SERVER}/nothing")]).await.status.code(), Some(68));
+        assert_eq!(status(&["-X", "POST", &program]).await, "405");
+        assert_eq!(status(&[&url("/ipxe/binary/nothing.efi")]).await, "404");
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn files_are_resumed_by_range_unless_they_changed() {
+    in_namespace(|| async {
+        let site = site(hardware("m1", MAC, "172.31.0.11")).await;
+        let image = url("/images/debian.raw.zst");
+        let head = String::from_utf8(curl(&["-I", &image]).await.stdout).unwrap().to_lowercase();
+        assert!(
+            head.contains("content-length: 10\r\n") && head.contains("accept-ranges: bytes\r\n"),
+            "{head}"
+        );
+        let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().trim().to_owned();
+        let if_range = format!("If-Range: {etag}");
+        assert_eq!(curl(&["-r", "4-", "-H", &if_range, &image]).await.stdout, b"456789");
+        assert_eq!(curl(&["-r", "2-3", &image]).await.stdout, b"23");
+        assert_eq!(curl(&["-r", "-3", &image]).await.stdout, b"789");
+        assert_eq!(status(&["-r", "10-", &image]).await, "416");
+        assert_eq!(status(&["-H", &format!("If-None-Match: {etag}"), &image]).await, "304");
+        std::fs::write(site.dir.path().join("images/debian.raw.zst"), "abcdefghij").unwrap();
+        assert_eq!(
+            curl(&["-r", "4-", "-H", &if_range, &image]).await.stdout,
+            b"abcdefghij",
+            "a new file is sent whole"
+        );
+        for path in ["/images/..%2fhook%2fvmlinuz-x86_64", "/images/../hook/vmlinuz-x86_64", "/images/%2e%2e"]
+        {
+            assert_eq!(status(&["--path-as-is", &url(path)]).await, "404", "{path}");
+        }
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn kernel_and_initramfs_are_told_when_their_last_byte_went() {
+    in_namespace(|| async {
+        let site = site(hardware("m1", MAC, "172.31.0.11")).await;
+        let kernel = url("/hook/vmlinuz-x86_64");
+        assert_eq!(curl(&["-r", "0-99", &kernel]).await.stdout.len(), 100);
+        assert_eq!(curl(&["-I", &kernel]).await.status.code(), Some(0));
+        assert!(site.boots.events().is_empty(), "a part is not the kernel");
+        assert_eq!(curl(&[&kernel]).await.stdout.len(), 3_000_000);
+        let message = site.boots.event("KernelSent", EVENT).await;
+        assert!(message.starts_with("vmlinuz-x86_64, 3000000 bytes in "), "{message}");
+        assert_eq!(curl(&[&url("/hook/initramfs-x86_64")]).await.stdout, b"initramfs");
+        site.boots.event("InitramfsSent", EVENT).await;
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_port_that_somebody_holds_is_an_error() {
+    in_namespace(|| async {
+        let site = site(hardware("m1", MAC, "172.31.0.11")).await;
+        for (port, service) in [(67, "DHCP"), (69, "TFTP")] {
+            let taken = std::net::UdpSocket::bind(("0.0.0.0", port));
+            assert!(taken.is_err(), "{service} is held alone");
+        }
+        site.boots.stop().await;
+    });
+}
