@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The IPMI BMC as our own client sees it, over a real socket.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipmi::{
@@ -8,9 +10,9 @@ use ipmi::{
     Credentials, Error, Options, Privilege,
 };
 use lab::bmc::{Behaviour, Kind};
-use lab::chassis::{BootMode, BootTarget, Chassis, PowerState};
+use lab::chassis::{BootMode, BootTarget, Chassis, PowerState, SimulatedChassis};
 
-use crate::{PASSWORD, Rig, USER, account};
+use crate::{PASSWORD, Rig, USER, account, identity};
 
 fn credentials() -> Credentials {
     Credentials::new(USER, PASSWORD).unwrap()
@@ -51,6 +53,34 @@ async fn drives_power_and_boot_device_with_both_suites() {
             "{refused}"
         );
         client.close().await;
+    }
+}
+
+#[tokio::test]
+async fn answers_a_presence_ping() {
+    let rig = Rig::start(Kind::Ipmi).await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(&ipmi::packet::ping(42), rig.bmc.addr()).await.unwrap();
+    let mut buffer = [0; 64];
+    let received = tokio::time::timeout(crate::DEADLINE, socket.recv(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(buffer[..received], ipmi::packet::pong(42));
+}
+
+#[tokio::test]
+async fn many_bmcs_live_in_one_process() {
+    let mut rigs = Vec::new();
+    for host in 2..6 {
+        let addr = SocketAddr::from(([127, 0, 0, host], 0));
+        let chassis = SimulatedChassis::new(identity(), Duration::ZERO);
+        let shared: Arc<dyn Chassis> = Arc::new(chassis.clone());
+        let bmc = lab::bmc::start(Kind::Ipmi, addr, account(), shared, Behaviour::default()).await.unwrap();
+        rigs.push(Rig { chassis, bmc });
+    }
+    let mut client = connect(&rigs[2], &Options::default()).await.unwrap();
+    client.chassis_control(ChassisControl::PowerUp).await.unwrap();
+    rigs[2].wait_for_power(PowerState::On).await;
+    for (at, rig) in rigs.iter().enumerate() {
+        assert_eq!(rig.chassis.power() == PowerState::On, at == 2);
     }
 }
 

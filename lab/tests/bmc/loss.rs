@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipmi::packet::{self, PayloadType};
+use ipmi::rakp::OpenRequest;
 use ipmi::session::{Session, Step};
 use ipmi::{
     BootDevice, BootFlags, ChassisControl, Client, Command, CompletionCode, Credentials, Error, Options,
@@ -27,6 +29,8 @@ struct World {
     loss: f64,
     engine: Engine,
     client: Session,
+    /// Whether every datagram is preceded by broken copies of itself.
+    noise: bool,
     /// Answers under way: arrival and bytes.
     answers: Vec<(Instant, Vec<u8>)>,
     done: Vec<Effect>,
@@ -39,14 +43,27 @@ impl World {
         let engine = Engine::new(account(), &identity(), addr, StdRng::seed_from_u64(seed ^ 0xb0c));
         let credentials = Credentials::new(USER, PASSWORD).unwrap();
         let client = Session::new(credentials, Options::default(), rng.random());
-        Self { now: Instant::now(), rng, loss, engine, client, answers: Vec::new(), done: Vec::new() }
+        Self {
+            now: Instant::now(),
+            rng,
+            loss,
+            engine,
+            client,
+            noise: false,
+            answers: Vec::new(),
+            done: Vec::new(),
+        }
     }
 
     /// One datagram from the client: lost, delivered, or delivered twice; its answers likewise.
     fn send(&mut self, datagram: &[u8]) {
         let copies =
             if self.rng.random_bool(self.loss) { 0 } else { 1 + usize::from(self.rng.random_bool(0.1)) };
-        for _ in 0..copies {
+        let mut arrivals = vec![datagram.to_vec(); copies];
+        if self.noise {
+            arrivals.insert(0, self.broken(datagram));
+        }
+        for datagram in &arrivals {
             let view = View { power_on: true, boot_override: BootOverride::default() };
             let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
             let done = &mut self.done;
@@ -59,9 +76,29 @@ impl World {
             {
                 // Up to 1.2 s: later than the first repetition, so that answers come twice and out of order.
                 let delay = Duration::from_millis(self.rng.random_range(0..1_200));
+                if self.noise {
+                    let broken = self.broken(&answer);
+                    self.answers.push((self.now, broken));
+                }
                 self.answers.push((self.now + delay, answer));
             }
         }
+    }
+
+    /// The datagram cut short, lengthened or with some bits turned.
+    fn broken(&mut self, datagram: &[u8]) -> Vec<u8> {
+        let mut bytes = datagram.to_vec();
+        match self.rng.random_range(0..3) {
+            0 => bytes.truncate(self.rng.random_range(0..bytes.len())),
+            1 => bytes.push(self.rng.random()),
+            _ => {}
+        }
+        for _ in 0..self.rng.random_range(1..4) {
+            if let Some(last) = bytes.len().checked_sub(1) {
+                bytes[self.rng.random_range(0..=last)] ^= 1 << self.rng.random_range(0..8);
+            }
+        }
+        bytes
     }
 
     fn settle(&mut self, mut step: Step) -> Result<Vec<u8>, Error> {
@@ -160,6 +197,43 @@ fn boot_flags_expire_after_sixty_seconds_unless_told_otherwise() {
         let expired = world.engine.tick(world.now + Duration::from_secs(61));
         assert_eq!(expired.is_some(), expires);
     }
+}
+
+#[test]
+fn broken_datagrams_are_survived_and_change_nothing() {
+    let mut opened = 0;
+    for seed in 0..200 {
+        let mut world = World::new(seed, 0.0);
+        world.noise = seed % 2 == 0;
+        let step = world.client.open(world.now);
+        // Outside a session nothing is signed, so noise may look like a refusal: any error is fine, a panic is not.
+        if world.settle(step).is_err() {
+            continue;
+        }
+        opened += 1;
+        world.noise = true;
+        let mut wanted = 0;
+        for _ in 0..3 {
+            let step = world.client.request(Command::CHASSIS_CONTROL, &[2], world.now);
+            world.settle(step).unwrap();
+            wanted += 1;
+            assert_eq!(world.done.len(), wanted, "seed {seed}");
+        }
+    }
+    assert!(opened >= 100, "only {opened} of 200 sessions were opened");
+}
+
+#[test]
+fn a_flood_of_requests_locks_nobody_out() {
+    let mut world = World::new(3, 0.0);
+    for console_id in 1..=10_000 {
+        let algorithms = [Some(1), Some(1), Some(1)];
+        let request = OpenRequest { tag: 0, privilege: 4, console_id, algorithms };
+        world.send(&packet::plain(PayloadType::OpenRequest, &request.encode()));
+    }
+    world.answers.clear();
+    let step = world.client.open(world.now);
+    world.settle(step).unwrap();
 }
 
 /// Forwards datagrams between one client and the BMC and loses a fifth of them in each direction.
