@@ -20,6 +20,7 @@ use kube::runtime::controller::{Action, Config as ControllerConfig};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Client, ResourceExt};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
@@ -93,12 +94,15 @@ impl WorkflowController {
         self.controller.store()
     }
 
-    /// Works until `shutdown`; `ready` is set once all Workflows were read.
-    pub(crate) async fn run(self, ready: Latch, shutdown: CancellationToken) {
+    /// Works until `shutdown`; once all Workflows were read, `ready` is set and `listed` is told.
+    pub(crate) async fn run(self, ready: Latch, listed: oneshot::Sender<()>, shutdown: CancellationToken) {
         let store = self.controller.store();
+        // The store wakes one waiting task only. The controller waits too, so nobody outside this task may.
         let caught_up = async {
             if store.wait_until_ready().await.is_ok() {
                 ready.set();
+                // Whoever asked may have been stopped meanwhile.
+                listed.send(()).unwrap_or_default();
             }
             std::future::pending::<()>().await;
         };
@@ -107,8 +111,9 @@ impl WorkflowController {
             .graceful_shutdown_on(shutdown.cancelled_owned())
             .run(reconcile, on_error, self.context)
             .for_each(|outcome| async move {
-                if let Err(error) = outcome {
-                    tracing::debug!(error = %error, "reconciliation ended early");
+                // A failed reconciliation was logged with its Workflow; what is left are broken watches.
+                if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = outcome {
+                    tracing::warn!(error = %error, "a watch broke and is taken up again");
                 }
             });
         tokio::select! {

@@ -31,6 +31,7 @@ use kube::Client;
 use proto::agent::v1::agent_service_server::AgentServiceServer;
 use proto::workflow::workflow_service_server::WorkflowServiceServer;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
@@ -137,11 +138,11 @@ pub async fn run_on(
         namespace: config.namespace.clone(),
         shutdown: shutdown.clone(),
     };
-    let workflows = endpoint.workflows.clone();
-    let controller_task = tokio::spawn(controller.run(cache, shutdown.clone()));
+    let (tell_listed, listed) = oneshot::channel();
+    let controller_task = tokio::spawn(controller.run(cache, tell_listed, shutdown.clone()));
     // Without the list, an agent would be told that it has no Workflow.
     let listed = tokio::select! {
-        result = workflows.wait_until_ready() => result.is_ok(),
+        result = listed => result.is_ok(),
         () = shutdown.cancelled() => false,
     };
     let outcome = if listed {

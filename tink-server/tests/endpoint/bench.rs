@@ -144,7 +144,8 @@ impl Daemon {
         let health = daemon::Health::new();
         let run = tink_server::run_on(listener, config, client, health.clone(), shutdown.clone());
         let task = tokio::spawn(run);
-        tokio::time::timeout(DEADLINE, health.ready()).await.expect("the daemon is not ready");
+        let ready = tokio::time::timeout(DEADLINE, health.ready()).await;
+        assert!(ready.is_ok(), "the daemon waits for {:?}", health.waiting());
         Self { address, shutdown, task }
     }
 

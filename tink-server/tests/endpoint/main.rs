@@ -337,20 +337,19 @@ async fn hello_and_progress_reach_the_status() {
 }
 
 #[tokio::test]
-async fn a_hundred_machines_at_once() {
+async fn a_hundred_machines_over_two_daemons() {
     let bench = bench().await;
-    let daemon = bench.start(Config::default()).await;
-    let agent = daemon.agent(MAC).await;
+    let daemons = [bench.start(Config::default()).await, bench.start(Config::default()).await];
+    let connections = [daemons[0].agent(MAC).await, daemons[1].agent(MAC).await];
     let mut agents = tokio::task::JoinSet::new();
     for index in 0..100 {
         let (name, mac) = (format!("w{index}"), format!("52:54:00:00:01:{index:02x}"));
         bench.hardware(&format!("h{index}"), &mac).await;
         bench.workflow(&name, &format!("h{index}"), &mac, json!({"toggleAllowNetboot": true})).await;
-        let agent = Agent { id: mac, ..agent.clone() };
+        let [one, other] = connections.clone().map(|agent| Agent { id: mac.clone(), ..agent });
         agents.spawn(async move {
-            for _ in 0..3 {
-                agent.work().await;
-            }
+            let names = [one.work().await, other.work().await, one.work().await].map(|action| action.name);
+            assert_eq!(names, ["stream", "file", "reboot"].map(|name| Some(name.to_owned())));
         });
     }
     while let Some(done) = agents.join_next().await {
@@ -360,7 +359,12 @@ async fn a_hundred_machines_at_once() {
         bench.reaches(&format!("w{index}"), WorkflowState::Success).await;
         assert!(!bench.netboot_allowed(&format!("h{index}")).await);
     }
-    daemon.stop().await;
+    for outcome in events(&bench, Reason::WorkflowSucceeded, 100).await {
+        assert_eq!(outcome.count, Some(1), "both daemons told {:?}", outcome.metadata.name);
+    }
+    for daemon in daemons {
+        daemon.stop().await;
+    }
     bench.close().await;
 }
 
