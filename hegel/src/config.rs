@@ -43,13 +43,13 @@ impl Config {
     /// Reads the settings; mistakes are recorded in them.
     pub fn from_settings(settings: &mut Settings) -> Self {
         let address = settings.get_or("bind-addr", IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let port = settings.get_or("http-port", 0);
-        if port == 0 {
+        let port = settings.get("http-port");
+        if port == Some(0) {
             settings.mistake("http-port", "must not be 0");
         }
         let proxies: Vec<Network> = settings.list("trusted-proxies");
         Self {
-            listen: SocketAddr::new(address, port),
+            listen: SocketAddr::new(address, port.unwrap_or_default()),
             trusted_proxies: proxies.into_iter().map(|network| network.0).collect(),
             instance_endpoint: settings.bool("instance-endpoint"),
             namespace: settings.get("backend-kube-namespace"),
