@@ -129,7 +129,7 @@ impl Served {
     }
 
     /// From the version of the request to the stored form.
-    pub fn to_stored(&self, mut object: Value) -> Value {
+    pub fn stored_form(&self, mut object: Value) -> Value {
         if self.is_stored_form() {
             return object;
         }
@@ -141,7 +141,7 @@ impl Served {
     }
 
     /// From the stored form to the version of the request.
-    pub fn from_stored(&self, mut object: Value) -> Value {
+    pub fn request_form(&self, mut object: Value) -> Value {
         if self.is_stored_form() {
             return object;
         }
@@ -201,7 +201,7 @@ impl Catalogue {
                 versions.push(&version.name);
             }
         }
-        versions.sort_by(|a, b| crd::version_priority(b).cmp(&crd::version_priority(a)));
+        versions.sort_by_key(|version| std::cmp::Reverse(crd::version_priority(version)));
         versions
     }
 

@@ -115,3 +115,6 @@ impl Schema {
 fn child(path: &str, field: &str) -> String {
     if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
 }
+
+#[cfg(test)]
+mod tests;

@@ -309,8 +309,11 @@ impl Snapshot {
         codec::decode_object(key.clone(), value.value()).map(Some)
     }
 
-    pub fn contains(&self, key: &Key) -> Result<bool, ReadError> {
-        Ok(self.txn.open_table(OBJECTS)?.get(key.as_str())?.is_some())
+    /// The object of that name under a prefix that fixes the namespace; None when the prefix spans namespaces. The shortcut for selectors that name one
+    /// object.
+    pub fn named(&self, prefix: &Prefix, name: &str) -> Option<Result<Option<Stored>, ReadError>> {
+        let whole = prefix.0.matches('\0').count() == 2;
+        whole.then(|| self.get(&Key(format!("{}{name}", prefix.0))))
     }
 
     /// Visits the objects under `prefix` in key order, those after `after` only; stops when `visit` says so.

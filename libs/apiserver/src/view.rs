@@ -49,7 +49,7 @@ impl View {
 
     fn decode(&self, bytes: &Bytes) -> Result<Value, ApiError> {
         let stored = serde_json::from_slice(bytes).map_err(ApiError::internal)?;
-        Ok(self.served.from_stored(stored))
+        Ok(self.served.request_form(stored))
     }
 
     fn transformed(&self, bytes: &Bytes, headers: bool) -> Result<Value, ApiError> {

@@ -49,7 +49,7 @@ pub(crate) enum Start {
 }
 
 enum Phase {
-    Initial { snapshot: Option<Snapshot>, after: Option<Key>, mark_end: bool },
+    Initial { snapshot: Option<Box<Snapshot>>, after: Option<Key>, mark_end: bool },
     Live,
     Done,
 }
@@ -80,7 +80,7 @@ pub(crate) fn stream(
         Start::Initial { mark_end } => {
             let snapshot = store.snapshot()?;
             let version = snapshot.version();
-            (Phase::Initial { snapshot: Some(snapshot), after: None, mark_end }, version)
+            (Phase::Initial { snapshot: Some(Box::new(snapshot)), after: None, mark_end }, version)
         }
     };
     let now = Instant::now();
@@ -125,8 +125,12 @@ impl Watch {
         let Phase::Initial { snapshot, after, mark_end } = &mut self.phase else { return Ok(()) };
         let (Some(view), start, mark_end) = (snapshot.take(), after.take(), *mark_end) else { return Ok(()) };
         let prefix = self.plan.prefix.clone();
+        let only_name = self.plan.selector.only_name().map(str::to_owned);
         let (view, page) = tokio::task::spawn_blocking(move || {
             let mut page = Vec::new();
+            if let Some(found) = only_name.and_then(|name| view.named(&prefix, &name)) {
+                return (view, found.map(|stored| stored.into_iter().collect()));
+            }
             let scanned = view.scan(&prefix, start.as_ref(), |stored| {
                 page.push(stored);
                 if page.len() < CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -247,7 +251,7 @@ impl Watch {
             return Ok(true);
         }
         let stored: Value = serde_json::from_slice(bytes).map_err(ApiError::internal)?;
-        Ok(self.plan.selector.matches(&self.plan.view.served.from_stored(stored)))
+        Ok(self.plan.selector.matches(&self.plan.view.served.request_form(stored)))
     }
 
     fn push(&mut self, chunk: Bytes) {

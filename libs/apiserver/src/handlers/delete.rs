@@ -154,7 +154,7 @@ pub(crate) async fn remove(
     for _ in 0..ATTEMPTS {
         let stored = inner.store.snapshot()?.get(&key)?.ok_or_else(|| ApiError::not_found(&subject))?;
         let live: Value = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
-        let live = call.served.from_stored(live);
+        let live = call.served.request_form(live);
         preconditions.check(&subject, &live)?;
         let marked = marked(resource.builtin().is_some(), &live, propagation);
         let gone = may_go(resource.builtin(), &marked);

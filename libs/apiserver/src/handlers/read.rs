@@ -95,12 +95,20 @@ pub(super) async fn list(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, 
     let from_stored = call.served.clone();
     let wanted = selector.clone();
     let (snapshot, page) = tokio::task::spawn_blocking(move || {
+        if let Some(found) = wanted.only_name().and_then(|name| snapshot.named(&prefix, name)) {
+            let fits = |stored: &Stored| {
+                let value = serde_json::from_slice(&stored.bytes);
+                value.is_ok_and(|value| wanted.matches(&from_stored.request_form(value)))
+            };
+            let items = found.map(|stored| stored.into_iter().filter(fits).collect());
+            return (snapshot, items.map(|items| Page { items, more: false, remaining: None }));
+        }
         let page = collect(&snapshot, &prefix, after.as_ref(), limit, |bytes| {
             if wanted.is_everything() {
                 return true;
             }
             let value = serde_json::from_slice(bytes);
-            value.is_ok_and(|value| wanted.matches(&from_stored.from_stored(value)))
+            value.is_ok_and(|value| wanted.matches(&from_stored.request_form(value)))
         });
         (snapshot, page)
     })
@@ -174,7 +182,7 @@ pub(super) fn selected(inner: &Inner, call: &Call<'_>) -> Result<Vec<Stored>, Ap
     let prefix = call.served.resource.prefix(call.address.namespace.as_deref());
     let page = collect(&inner.store.snapshot()?, &prefix, None, usize::MAX, |bytes| {
         let value = serde_json::from_slice(bytes);
-        value.is_ok_and(|value| selector.matches(&call.served.from_stored(value)))
+        value.is_ok_and(|value| selector.matches(&call.served.request_form(value)))
     })?;
     Ok(page.items)
 }

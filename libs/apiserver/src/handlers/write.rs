@@ -250,7 +250,7 @@ pub(crate) async fn modify(
         let found = inner.store.snapshot()?.get(&key)?;
         let stored = found.ok_or_else(|| ApiError::not_found(&call.subject()))?;
         let live: Value = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
-        let live = call.served.from_stored(live);
+        let live = call.served.request_form(live);
         let successor = change(&live)?;
         let updates = matches!(successor, Successor::Updated(_));
         let (Successor::Updated(new) | Successor::Applied(new)) = successor;
@@ -303,7 +303,7 @@ pub(super) async fn put(
     let resource = &call.served.resource;
     let name = object::name(&object).to_owned();
     let keep_previous = expect != Expect::Absent && !gone && selectors_care(inner, call, &object);
-    let stored = call.served.to_stored(object);
+    let stored = call.served.stored_form(object);
     let size = stored.to_string().len();
     if size > inner.options.max_object_bytes {
         return Err(PutError::Other(ApiError::too_large(inner.options.max_object_bytes)));
@@ -342,7 +342,7 @@ fn selectors_care(inner: &Inner, call: &Call<'_>, new: &Value) -> bool {
     let key = resource.key(call.namespace(), object::name(new));
     let Ok(Some(stored)) = inner.store.snapshot().and_then(|s| s.get(&key)) else { return true };
     let Ok(old) = serde_json::from_slice::<Value>(&stored.bytes) else { return true };
-    let old = call.served.from_stored(old);
+    let old = call.served.request_form(old);
     if object::labels(&old) != object::labels(new) {
         return true;
     }

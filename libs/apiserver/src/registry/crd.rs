@@ -94,7 +94,7 @@ pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<CrdProblem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    served.sort_by(|a, b| version_priority(&b.name).cmp(&version_priority(&a.name)));
+    served.sort_by_key(|version| std::cmp::Reverse(version_priority(&version.name)));
     let names = names_of(crd);
     Ok(Resource {
         group: group.into(),

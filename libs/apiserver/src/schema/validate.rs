@@ -15,12 +15,60 @@ const MAX_CAUSES: usize = 100;
 pub(crate) fn validate(schema: &Schema, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
     // The root's metadata is checked by admission, whatever the CRD says of it.
-    node(schema, object, old, "", &mut causes);
+    node(schema, object, "", &mut causes);
+    // Rules may rely on the types and bounds that the schema gives.
+    if causes.is_empty() {
+        rules_of(schema, object, old, "", &mut causes);
+    }
     causes.truncate(MAX_CAUSES);
     causes
 }
 
-fn node(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+fn rules_of(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+    if causes.len() >= MAX_CAUSES || value.is_null() {
+        return;
+    }
+    super::rules::check(&schema.rules, value, old, path, causes);
+    match value {
+        Value::Object(map) => {
+            for (key, below) in map {
+                if let Some(field) = schema.field(key) {
+                    let before = old.and_then(|old| old.get(key));
+                    rules_of(field, below, before, &field_path(schema, path, key), causes);
+                }
+            }
+        }
+        Value::Array(list) => {
+            let Some(items) = &schema.items else { return };
+            // Items of a list map keep their identity over a change, others have none.
+            let keys = map_keys(schema);
+            let before = old.and_then(Value::as_array).filter(|_| !keys.is_empty());
+            for (index, item) in list.iter().enumerate() {
+                let id = map_key(keys, item);
+                let before = before.and_then(|old| old.iter().find(|item| map_key(keys, item) == id));
+                rules_of(items, item, before, &format!("{path}[{index}]"), causes);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn field_path(schema: &Schema, path: &str, key: &str) -> String {
+    if schema.properties.contains_key(key) || path.is_empty() {
+        child(path, key)
+    } else {
+        format!("{path}[{key}]")
+    }
+}
+
+fn map_keys(schema: &Schema) -> &[String] {
+    match &schema.list_type {
+        ListType::Map(keys) => keys,
+        ListType::Set | ListType::Atomic => &[],
+    }
+}
+
+fn node(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     if causes.len() >= MAX_CAUSES || (value.is_null() && schema.nullable) {
         return;
     }
@@ -34,12 +82,11 @@ fn node(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes:
     match value {
         Value::String(text) => string(schema, text, value, path, causes),
         Value::Number(_) => number(schema, value, path, causes),
-        Value::Array(list) => array(schema, list, old, path, causes),
-        Value::Object(map) => object(schema, map, old, path, causes),
+        Value::Array(list) => array(schema, list, path, causes),
+        Value::Object(map) => object(schema, map, path, causes),
         Value::Bool(_) | Value::Null => {}
     }
     junctors(schema, value, path, causes);
-    super::rules::check(&schema.rules, value, old, path, causes);
 }
 
 fn type_fits(schema: &Schema, value: &Value) -> bool {
@@ -132,7 +179,7 @@ fn number(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-fn array(schema: &Schema, list: &[Value], old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+fn array(schema: &Schema, list: &[Value], path: &str, causes: &mut Vec<Cause>) {
     let length = list.len();
     let bounds = &schema.bounds;
     if let Some(min) = bounds.min_items.filter(|min| (length as u64) < *min) {
@@ -149,20 +196,14 @@ fn array(schema: &Schema, list: &[Value], old: Option<&Value>, path: &str, cause
             }
         }
     }
-    let keys = match &schema.list_type {
-        ListType::Map(keys) => keys.as_slice(),
-        ListType::Set | ListType::Atomic => &[],
-    };
+    let keys = map_keys(schema);
     for (index, item) in list.iter().enumerate() {
         let id = map_key(keys, item);
         if !keys.is_empty() && list.iter().take(index).any(|earlier| map_key(keys, earlier) == id) {
             causes.push(Cause::duplicate(format!("{path}[{index}]"), &Value::Object(id.clone())));
         }
         let Some(items) = &schema.items else { continue };
-        // Items of a list map keep their identity over a change, others have none.
-        let before = old.and_then(Value::as_array).filter(|_| !keys.is_empty());
-        let before = before.and_then(|old| old.iter().find(|item| map_key(keys, item) == id));
-        node(items, item, before, &format!("{path}[{index}]"), causes);
+        node(items, item, &format!("{path}[{index}]"), causes);
     }
 }
 
@@ -170,13 +211,7 @@ fn map_key(keys: &[String], item: &Value) -> Map<String, Value> {
     keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone()))).collect()
 }
 
-fn object(
-    schema: &Schema,
-    map: &Map<String, Value>,
-    old: Option<&Value>,
-    path: &str,
-    causes: &mut Vec<Cause>,
-) {
+fn object(schema: &Schema, map: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>) {
     let length = map.len();
     let bounds = &schema.bounds;
     if let Some(min) = bounds.min_properties.filter(|min| (length as u64) < *min) {
@@ -196,12 +231,7 @@ fn object(
             continue;
         }
         if let Some(field) = schema.field(key) {
-            let at = if schema.properties.contains_key(key) || path.is_empty() {
-                child(path, key)
-            } else {
-                format!("{path}[{key}]")
-            };
-            node(field, value, old.and_then(|old| old.get(key)), &at, causes);
+            node(field, value, &field_path(schema, path, key), causes);
         }
     }
 }
@@ -209,11 +239,11 @@ fn object(
 fn junctors(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let fits = |sub: &Schema| {
         let mut found = Vec::new();
-        node(sub, value, None, path, &mut found);
+        node(sub, value, path, &mut found);
         found.is_empty()
     };
     for sub in &schema.all_of {
-        node(sub, value, None, path, causes);
+        node(sub, value, path, causes);
     }
     if !schema.any_of.is_empty() && !schema.any_of.iter().any(fits) {
         let why = format!("{path} in body must validate at least one schema (anyOf)");

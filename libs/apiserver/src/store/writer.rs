@@ -169,7 +169,7 @@ impl Writer {
             let horizon = now.saturating_sub(self.bounds.log_age.as_secs());
             for _ in 0..COMPACT_BATCH {
                 let Some((version, old)) = oldest(&log)? else { break };
-                if !old.is_some_and(|at| at < horizon) {
+                if old.is_none_or(|at| at >= horizon) {
                     break;
                 }
                 log.pop_first()?;
@@ -198,10 +198,10 @@ fn apply(
     now: u64,
 ) -> Result<Result<LogEntry, WriteError>, redb::Error> {
     let Write { key, expect, change, requires, keep_previous } = write;
-    if let Some(required) = requires {
-        if objects.get(required.as_str())?.is_none() {
-            return Ok(Err(WriteError::RequirementGone));
-        }
+    if let Some(required) = requires
+        && objects.get(required.as_str())?.is_none()
+    {
+        return Ok(Err(WriteError::RequirementGone));
     }
     let (current, previous) = {
         let stored = objects.get(key.as_str())?;

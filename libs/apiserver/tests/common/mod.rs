@@ -2,6 +2,9 @@
 
 //! What the integration tests share: a server in a temporary directory and a custom resource to store in it.
 
+#![allow(dead_code, reason = "every test program uses a part of this")]
+#![allow(clippy::expect_used, reason = "a test that cannot be set up fails")]
+
 use std::future::Future;
 use std::time::Duration;
 
