@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::bmc::v1alpha1::{Job, Machine, Task};
-use daemon::Health;
+use daemon::{Health, Latch};
 use daemon::events::Recorder;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
@@ -81,7 +81,7 @@ pub(crate) async fn run(
 fn machines(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &Health) {
     let controller = Controller::new(context.all::<Machine>(), watcher::Config::default());
     let store = controller.store();
-    ready(parts, health, "machine cache", controller.store(), &context.shutdown);
+    let caught_up = caught_up(controller.store(), health.latch("machine cache", "the first list"));
     // A corrected password is tried at once.
     let controller = controller.watches(context.all::<Secret>(), watcher::Config::default(), move |secret| {
         users_of(&store, &secret)
@@ -92,13 +92,13 @@ fn machines(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &
             .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
             .run(machine::reconcile, again, Arc::clone(context))
             .for_each(|result| async { log(result) })
-            .map_to("Machine controller"),
+            .beside(caught_up, "Machine controller"),
     );
 }
 
 fn jobs(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &Health) {
     let controller = Controller::new(context.all::<Job>(), watcher::Config::default());
-    ready(parts, health, "job cache", controller.store(), &context.shutdown);
+    let caught_up = caught_up(controller.store(), health.latch("job cache", "the first list"));
     parts.spawn(
         controller
             .owns(context.all::<Task>(), watcher::Config::default())
@@ -106,63 +106,54 @@ fn jobs(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &Heal
             .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
             .run(job::reconcile, again, Arc::clone(context))
             .for_each(|result| async { log(result) })
-            .map_to("Job controller"),
+            .beside(caught_up, "Job controller"),
     );
 }
 
 fn tasks(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &Health) {
     let controller = Controller::new(context.all::<Task>(), watcher::Config::default());
-    ready(parts, health, "task cache", controller.store(), &context.shutdown);
+    let caught_up = caught_up(controller.store(), health.latch("task cache", "the first list"));
     parts.spawn(
         controller
             .with_config(concurrency(context))
             .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
             .run(task::reconcile, again, Arc::clone(context))
             .for_each(|result| async { log(result) })
-            .map_to("Task controller"),
+            .beside(caught_up, "Task controller"),
     );
 }
 
-/// Gives a future the name of its part as its result.
-trait MapTo: Future<Output = ()> + Sized {
-    fn map_to(self, name: &'static str) -> impl Future<Output = &'static str> {
+/// Runs a part's side work in the part's own task and gives the part's name as the result.
+trait Beside: Future<Output = ()> + Sized {
+    fn beside(self, side: impl Future<Output = ()>, name: &'static str) -> impl Future<Output = &'static str> {
         async move {
-            self.await;
+            tokio::select! {
+                () = self => {}
+                () = side => {}
+            }
             name
         }
     }
 }
 
-impl<F: Future<Output = ()>> MapTo for F {}
+impl<F: Future<Output = ()>> Beside for F {}
 
 fn concurrency(context: &Context) -> ControllerConfig {
     ControllerConfig::default().concurrency(context.config.max_concurrent_reconciles)
 }
 
-/// Sets a readiness latch once the first list is there.
-fn ready<K>(
-    parts: &mut JoinSet<&'static str>,
-    health: &Health,
-    name: &'static str,
-    store: Store<K>,
-    shutdown: &CancellationToken,
-) where
+/// Sets a readiness latch once the first list is there, and never ends.
+///
+/// A store wakes only the task that asked last (kube-runtime's `DelayedInit` keeps one waker), and the controller asks too: so
+/// this must be polled by the controller's task and by no other.
+async fn caught_up<K>(store: Store<K>, latch: Latch)
+where
     K: kube::Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    let latch = health.latch(name, "the first list");
-    let shutdown = shutdown.clone();
-    parts.spawn(async move {
-        tokio::select! {
-            ready = store.wait_until_ready() => {
-                if ready.is_ok() {
-                    latch.set();
-                }
-                shutdown.cancelled().await;
-            }
-            () = shutdown.cancelled() => {}
-        }
-        name
-    });
+    if store.wait_until_ready().await.is_ok() {
+        latch.set();
+    }
+    std::future::pending::<()>().await;
 }
 
 /// The Machines that take their credentials from this Secret.

@@ -2,6 +2,8 @@
 
 //! The client against a small service that behaves, and misbehaves, as BMCs are known to.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +21,9 @@ use tokio::net::TcpListener;
 
 const PASSWORD: &str = "hunter2-very-secret";
 
+/// Path, status, headers.
+type Refusal = (&'static str, u16, Vec<(&'static str, String)>);
+
 /// How the service is today.
 #[derive(Debug, Default)]
 struct Service {
@@ -26,8 +31,8 @@ struct Service {
     no_sessions: bool,
     /// Session creation answers with this status and message id.
     session_refusal: Option<(u16, &'static str)>,
-    /// Answers to refuse with before anything else, first one first: path, status, headers.
-    refuse: Vec<(&'static str, u16, Vec<(&'static str, String)>)>,
+    /// Answers to refuse with before anything else, first one first.
+    refuse: Vec<Refusal>,
     /// The tag that a PATCH must carry; it changes with every PATCH.
     etag: Option<String>,
     /// A reset is a task that needs this many looks.
