@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::bmc::v1alpha1::{Job, Machine, Task};
-use daemon::{Health, Latch};
 use daemon::events::Recorder;
+use daemon::{Health, Latch};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -125,7 +125,11 @@ fn tasks(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &Hea
 
 /// Runs a part's side work in the part's own task and gives the part's name as the result.
 trait Beside: Future<Output = ()> + Sized {
-    fn beside(self, side: impl Future<Output = ()>, name: &'static str) -> impl Future<Output = &'static str> {
+    fn beside(
+        self,
+        side: impl Future<Output = ()>,
+        name: &'static str,
+    ) -> impl Future<Output = &'static str> {
         async move {
             tokio::select! {
                 () = self => {}
