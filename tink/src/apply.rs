@@ -224,13 +224,16 @@ async fn send(client: &Client, planned: &Planned, dry_run: bool) -> Result<Outco
         api.create(&params, &object).await?;
         return Ok(Outcome::Created);
     };
+    let version = current.metadata.resource_version.clone();
     let current = serde_json::to_value(&current).map_err(kube::Error::SerdeError)?;
     let last = if secret { json!({ "data": current.get("data") }) } else { last_applied(&current) };
     let Some(patch) = merge::patch(Some(&last), &marked, &current) else { return Ok(Outcome::Unchanged) };
     let params =
         PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(&planned.name, &params, &Patch::Merge(&patch)).await?;
-    Ok(Outcome::Configured)
+    let patched = api.patch(&planned.name, &params, &Patch::Merge(&patch)).await?;
+    // A list is sent again whole when the server has put defaults into it, and then nothing changes.
+    let same = patched.metadata.resource_version == version;
+    Ok(if same { Outcome::Unchanged } else { Outcome::Configured })
 }
 
 fn with_last_applied(wanted: &Value) -> Value {

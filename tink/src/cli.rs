@@ -8,13 +8,16 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use jiff::Timestamp;
 use kube::Client;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::apply,
     connect::{self, Places},
+    demo::{self, DemoArgs},
     describe::describe,
     get::{self, Format, Selection},
     kinds, output,
+    up::{self, Stack, UpConfig},
     why::{self, Snapshot},
 };
 
@@ -56,6 +59,22 @@ impl Namespace {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the whole stack in this process: API server, network boot, metadata, BMCs, workflows
+    #[command(
+        after_help = "Without arguments it prints a commented sample of the configuration file. Every setting of \
+                            the file is also a flag; `tink up --flags` lists them."
+    )]
+    Up {
+        /// Configuration file (YAML): one section for each daemon
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// List the flags of all daemons
+        #[arg(long)]
+        flags: bool,
+        /// Settings that win over environment and file, as --NAME=VALUE
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "SETTING")]
+        settings: Vec<String>,
+    },
     /// Make objects be as manifests say
     Apply {
         /// Manifest, directory of manifests, or - for standard input
@@ -100,6 +119,8 @@ enum Command {
         #[arg(short, long, value_name = "NAME")]
         namespace: Option<String>,
     },
+    /// Take simulated servers from powered off to their installed operating system
+    Demo(DemoArgs),
 }
 
 /// Why a command ended badly.
@@ -132,6 +153,16 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(daemon::EXIT_USAGE) };
         }
     };
+    if let Command::Demo(arguments) = &cli.command {
+        // Before any thread is started: the demo moves this process into a network namespace.
+        return match demo::main(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("tink demo: {error:#}");
+                ExitCode::from(daemon::EXIT_FAILURE)
+            }
+        };
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(Failure::from(error)),
@@ -162,6 +193,10 @@ impl Cli {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = self.global.client();
         match self.command {
+            Command::Up { config, flags, settings } => {
+                return run_stack(&self.global, config, flags, settings).await;
+            }
+            Command::Demo(_) => return Err(Failure::Usage("demo runs before anything else".to_owned())),
             Command::Apply { filename, namespace } => {
                 let problems = |findings: Vec<crate::manifest::Finding>| {
                     Failure::Failed(findings.iter().map(ToString::to_string).collect())
@@ -204,6 +239,55 @@ impl Global {
         let places = Places { kubeconfig: self.kubeconfig.clone(), state_dir: self.state_dir.clone() };
         async move { connect::connect(&places).await }
     }
+}
+
+/// `tink up`: reads the configuration, runs everything until a signal, and drains.
+async fn run_stack(
+    global: &Global,
+    config: Option<PathBuf>,
+    flags: bool,
+    settings: Vec<String>,
+) -> Result<ExitCode, Failure> {
+    if flags {
+        output::print(&up::help())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if config.is_none() && settings.is_empty() {
+        output::print(&up::sample())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let named =
+        |name: &str, path: &Option<PathBuf>| path.as_ref().map(|path| format!("--{name}={}", path.display()));
+    let mut args = settings;
+    args.extend(named("config", &config));
+    args.extend(named("state-dir", &global.state_dir));
+    args.extend(named("backend-kube-config", &global.kubeconfig));
+    let (config, warnings) = match UpConfig::read(daemon::config::Inputs::gather(args, std::env::vars())) {
+        Ok(read) => read,
+        Err(mistakes) => {
+            eprintln!("tink up: {mistakes}");
+            return Ok(ExitCode::from(daemon::EXIT_USAGE));
+        }
+    };
+    config.telemetry.init();
+    daemon::abort_on_panic();
+    for warning in warnings {
+        tracing::warn!(warning, "configuration");
+    }
+    let shutdown = CancellationToken::new();
+    let signals = tokio::spawn(daemon::shutdown_on_signal(shutdown.clone())?);
+    let mut stack = Stack::start(config).await?;
+    tracing::info!(url = stack.url(), kubeconfig = %stack.kubeconfig().display(), "API server serves");
+    tokio::select! {
+        ready = stack.ready() => {
+            ready?;
+            tracing::info!("everything is ready");
+        }
+        () = shutdown.cancelled() => {}
+    }
+    stack.run(shutdown).await?;
+    signals.abort();
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Done at Ctrl-C; never when that cannot be heard, since then the signal ends the process anyway.

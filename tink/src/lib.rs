@@ -12,6 +12,7 @@ pub mod describe;
 pub mod get;
 pub mod kinds;
 pub mod manifest;
+pub mod up;
 pub mod why;
 
 mod near;

@@ -171,7 +171,7 @@ pub fn read(paths: &[PathBuf]) -> (Vec<Document>, Vec<Finding>) {
 /// Parses all documents of one file.
 pub fn parse(file: &str, text: &str, documents: &mut Vec<Document>, findings: &mut Vec<Finding>) {
     for (line, part) in split(text) {
-        match serde_saphyr::from_str::<Option<Spanned<Parsed>>>(&part) {
+        match serde_saphyr::from_str_with_options::<Option<Spanned<Parsed>>>(&part, options()) {
             Ok(None) => {}
             Ok(Some(parsed)) if matches!(parsed.value, Parsed::Scalar(Value::Null)) => {}
             Ok(Some(parsed)) => documents.push(Document { file: file.to_owned(), line, root: parsed.into() }),
@@ -183,6 +183,16 @@ pub fn parse(file: &str, text: &str, documents: &mut Vec<Document>, findings: &m
             }),
         }
     }
+}
+
+/// The parser's own bounds are for small files: a rack of machines has more nodes, and people comment out whole objects.
+fn options() -> serde_saphyr::Options {
+    let budget = serde_saphyr::budget! {
+        max_nodes: 20_000_000,
+        max_events: 80_000_000,
+        max_buffered_comment_events: 1_000_000,
+    };
+    serde_saphyr::options! { budget: budget }
 }
 
 fn first_line(text: &str) -> String {
@@ -375,6 +385,14 @@ mod tests {
             "mac": "52:54:00:12:34:56", "base": { "k": "v" }, "use": { "k": "v" }
         });
         assert_eq!(documents[0].root.to_json(), expected);
+    }
+
+    #[test]
+    fn a_long_run_of_comments_is_no_mistake() {
+        let text = format!("a:\n{}  b: 1\n", "  # commented out\n".repeat(500));
+        let (documents, findings) = parse_text(&text);
+        assert!(findings.is_empty(), "{findings:?}");
+        assert_eq!(documents[0].finding("a.b", "").line, 502);
     }
 
     #[test]

@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 
 /// The patch that brings `current` to `wanted`; none when it is there already.
 ///
-/// A field is removed when `last` has it and `wanted` does not, or when `wanted` says null. Lists are replaced whole.
+/// A field is removed when `last` has it and `wanted` does not, or when `wanted` says null. Lists are replaced whole, but
+/// not for what the server has put into the elements of a list that is wanted as it was applied last.
 pub(super) fn patch(last: Option<&Value>, wanted: &Value, current: &Value) -> Option<Value> {
     let (Value::Object(wanted), Value::Object(current)) = (wanted, current) else {
-        return (wanted != current).then(|| wanted.clone());
+        let same = wanted == current || (last == Some(wanted) && covers(current, wanted));
+        return (!same).then(|| wanted.clone());
     };
     let mut patch = Map::new();
     for (key, value) in wanted {
@@ -30,6 +32,19 @@ pub(super) fn patch(last: Option<&Value>, wanted: &Value, current: &Value) -> Op
         }
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// Whether `current` is `wanted` with at most some more fields in its maps.
+fn covers(current: &Value, wanted: &Value) -> bool {
+    match (current, wanted) {
+        (Value::Object(current), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, value)| current.get(key).map_or(value.is_null(), |there| covers(there, value))),
+        (Value::Array(current), Value::Array(wanted)) => {
+            current.len() == wanted.len() && current.iter().zip(wanted).all(|(a, b)| covers(a, b))
+        }
+        _ => current == wanted,
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +72,17 @@ mod tests {
             Some(json!({ "a": null, "b": { "d": null } }))
         );
         assert_eq!(patch(Some(&last), &json!({ "a": 1, "b": { "c": 2, "d": 3 } }), &current), None);
+    }
+
+    #[test]
+    fn defaults_inside_a_list_are_no_difference_unless_the_list_is_wanted_otherwise_than_before() {
+        let applied = json!({ "l": [{ "a": 1 }] });
+        let current = json!({ "l": [{ "a": 1, "default": false }] });
+        assert_eq!(patch(Some(&applied), &applied, &current), None);
+        let before = json!({ "l": [{ "a": 1, "default": true }] });
+        assert_eq!(patch(Some(&before), &applied, &current), Some(applied.clone()));
+        let more = json!({ "l": [{ "a": 1 }, {}] });
+        assert_eq!(patch(Some(&applied), &more, &current), Some(more));
     }
 
     #[test]

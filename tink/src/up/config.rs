@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The configuration of the whole stack: one file, one section for each daemon and one for the API server.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use daemon::{
+    Telemetry,
+    config::{self, ConfigErrors, Inputs, Kind, Layers, Setting, Settings, Table},
+};
+
+use super::ports::{Listener, Protocol};
+
+/// Settings of the API server.
+const API_SETTINGS: &[Setting] = &[
+    Setting::new("bind-addr", "api-bind-addr", Kind::Ip, "address that the API server listens on")
+        .with_default("127.0.0.1"),
+    Setting::new("port", "api-port", Kind::Port, "port that the API server listens on").with_default("6443"),
+    Setting::new(
+        "names",
+        "api-names",
+        Kind::Csv("names or addresses"),
+        "names besides localhost by which the API server is reached, for its certificate",
+    ),
+    Setting::health_port("api-health-port", "9105"),
+];
+
+const TABLES: [Table; 5] = [
+    table("api", API_SETTINGS),
+    table("boots", boots::SETTINGS),
+    table("hegel", hegel::SETTINGS),
+    table("rufio", rufio::SETTINGS),
+    table(tink_server::NAME, tink_server::SETTINGS),
+];
+
+/// Everything that the stack is started with.
+#[derive(Debug)]
+pub struct UpConfig {
+    /// Directory of the store, the certificates and the kubeconfig.
+    pub state_dir: PathBuf,
+    /// How to log.
+    pub telemetry: Telemetry,
+    pub(super) api: ApiConfig,
+    pub(super) boots: Part<boots::Config>,
+    pub(super) hegel: Part<hegel::Config>,
+    pub(super) rufio: Part<rufio::Config>,
+    pub(super) tink_server: Part<tink_server::Config>,
+}
+
+/// The API server's share.
+#[derive(Debug)]
+pub(super) struct ApiConfig {
+    pub(super) bind: SocketAddr,
+    pub(super) names: Vec<String>,
+    pub(super) health: Option<SocketAddr>,
+}
+
+/// One daemon's share.
+#[derive(Debug)]
+pub(super) struct Part<C> {
+    pub(super) config: C,
+    pub(super) health: Option<SocketAddr>,
+}
+
+const fn table(daemon: &'static str, settings: &'static [Setting]) -> Table {
+    Table { daemon, settings, common: daemon::COMMON }
+}
+
+/// A configuration file with every setting, commented out at its default.
+#[must_use]
+pub fn sample() -> String {
+    config::sample(&TABLES)
+}
+
+/// The flags of all daemons.
+#[must_use]
+pub fn help() -> String {
+    config::help(&TABLES)
+}
+
+impl UpConfig {
+    /// Reads flags, environment and file; gives warnings beside the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake at once.
+    pub fn read(inputs: Inputs) -> Result<(Self, Vec<String>), ConfigErrors> {
+        let layers = Layers::read(&TABLES, inputs, true);
+        let mut all: Vec<Settings> = Vec::new();
+        let section = |name: &str| {
+            let mut settings = layers.settings(name);
+            if settings.is_set("backend-kube-config") {
+                let problem = "is for a daemon on its own: `tink up` brings its own API server";
+                settings.mistake("backend-kube-config", problem);
+            }
+            settings
+        };
+
+        let mut settings = section("api");
+        let state_dir = daemon::state_dir(settings.path("state-dir"));
+        let telemetry = Telemetry::from_settings(&mut settings);
+        let address = settings.get_or("bind-addr", IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let port: u16 = settings.get_or("port", 6443);
+        if port == 0 {
+            settings.mistake("port", "must not be 0: the kubeconfig names it");
+        }
+        let api = ApiConfig {
+            bind: SocketAddr::new(address, port),
+            names: settings.list("names"),
+            health: health(&mut settings),
+        };
+        all.push(settings);
+
+        let mut settings = section("boots");
+        let mut boots =
+            Part { config: boots::Config::from_settings(&mut settings), health: health(&mut settings) };
+        all.push(settings);
+        let mut settings = section("hegel");
+        let hegel =
+            Part { config: hegel::Config::from_settings(&mut settings), health: health(&mut settings) };
+        all.push(settings);
+        let mut settings = section("rufio");
+        let rufio =
+            Part { config: rufio::Config::from_settings(&mut settings), health: health(&mut settings) };
+        all.push(settings);
+        let mut settings = section(tink_server::NAME);
+        let tink_server =
+            Part { config: tink_server::Config::from_settings(&mut settings), health: health(&mut settings) };
+        all.push(settings);
+
+        let warnings = layers.finish(all)?;
+        boots.config.boot_program_dir = boots.config.boot_program_dir.or_else(|| built("boot-programs"));
+        boots.config.hook_dir = boots.config.hook_dir.or_else(|| built("hook"));
+        boots.config.images_dir = boots.config.images_dir.or_else(|| built("images"));
+        Ok((Self { state_dir, telemetry, api, boots, hegel, rufio, tink_server }, warnings))
+    }
+
+    /// Every address that something will listen on.
+    pub(super) fn listeners(&self) -> Vec<Listener> {
+        let tcp = |what, address| Listener { what, protocol: Protocol::Tcp, address };
+        let udp = |what, address| Listener { what, protocol: Protocol::Udp, address };
+        let boots = &self.boots.config;
+        let mut all = vec![
+            tcp("the API server (api.port)", self.api.bind),
+            tcp("network boot over HTTP (boots.http-port)", boots.http),
+            tcp("metadata (hegel.http-port)", self.hegel.config.listen),
+            tcp("agents (tink-server.bind-port)", self.tink_server.config.bind),
+        ];
+        all.extend(boots.dhcp.as_ref().map(|dhcp| udp("DHCP (boots.dhcp-bind-port)", dhcp.listen.into())));
+        all.extend(
+            boots.tftp.as_ref().map(|tftp| udp("TFTP (boots.tftp-server-bind-port)", tftp.listen.into())),
+        );
+        let health = [
+            ("health of the API server (api.health-port)", self.api.health),
+            ("health of boots (boots.health-port)", self.boots.health),
+            ("health of hegel (hegel.health-port)", self.hegel.health),
+            ("health of rufio (rufio.health-port)", self.rufio.health),
+            ("health of tink-server (tink-server.health-port)", self.tink_server.health),
+        ];
+        all.extend(health.into_iter().filter_map(|(what, address)| Some(tcp(what, address?))));
+        all
+    }
+}
+
+fn health(settings: &mut Settings) -> Option<SocketAddr> {
+    let address = settings.get_or("health-bind-addr", IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let port: u16 = settings.get_or("health-port", 0);
+    (port != 0).then_some(SocketAddr::new(address, port))
+}
+
+/// What `./x build` made last, where no setting says otherwise.
+fn built(name: &str) -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("TINK_CACHE_DIR")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|base| base.join("tink")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/tink")))?;
+    Some(cache.join("current").join(name)).filter(|path| path.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: &str, args: &[&str]) -> Result<(UpConfig, Vec<String>), Vec<String>> {
+        let inputs = Inputs {
+            file: Some(("up.yaml".to_owned(), file.to_owned())),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            ..Inputs::default()
+        };
+        UpConfig::read(inputs).map_err(|errors| errors.to_string().lines().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn the_sample_is_a_configuration_that_changes_nothing() {
+        let args = ["--public-ipv4=192.0.2.1"];
+        // Every default as if somebody had taken its comment sign away; the explanations go, as they say nothing to a parser.
+        let lines = sample().lines().map(|line| line.replacen("  #", "  ", 1)).collect::<Vec<_>>();
+        let chosen = lines.iter().filter(|line| !line.starts_with("   ") && !line.starts_with('#'));
+        let file: String = chosen.map(|line| format!("{line}\n")).collect();
+        assert!(file.contains("\n  http-port: 7171\n"), "{file}");
+        let (sampled, _) = read(&file, &args).unwrap();
+        let (plain, _) = read("", &args).unwrap();
+        let addresses = |config: &UpConfig| config.listeners().iter().map(|l| l.address).collect::<Vec<_>>();
+        assert_eq!(addresses(&sampled), addresses(&plain));
+        let ports: Vec<_> = plain.listeners().iter().map(|l| l.address.port()).collect();
+        assert_eq!(ports, [6443, 7171, 7172, 42113, 67, 69, 9105, 9101, 9102, 9103, 9104]);
+        for name in ["api:", "boots:", "hegel:", "rufio:", "tink-server:"] {
+            assert!(sample().lines().any(|line| line == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_of_every_section_is_told_at_once() {
+        let file = "\
+api:
+  port: 99999
+boots:
+  http-prt: 1
+  public-ipv4: 192.0.2.1
+hegel:
+  http-port: no
+rufoi: {}
+tink-server:
+  backend-kube-config: /etc/kubeconfig
+";
+        let mistakes = read(file, &["--dhcp-mode=off"]).unwrap_err();
+        let text = mistakes.join("\n");
+        for part in [
+            "up.yaml:2",
+            "up.yaml:4",
+            "up.yaml:7",
+            "up.yaml:8",
+            "up.yaml:10",
+            "--dhcp-mode",
+            "http-port",
+            "rufio",
+            "brings its own API server",
+        ] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+    }
+}
