@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod cli;
 pub mod connect;
+pub mod demo;
 pub mod describe;
 pub mod get;
 pub mod kinds;

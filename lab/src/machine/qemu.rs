@@ -126,8 +126,9 @@ fn arguments(spec: &MachineSpec, places: &Places, network_first: bool) -> Vec<St
         ),
     );
     all.option("-display", "none").option("-vga", "none").option("-rtc", "base=utc");
-    all.option("-chardev", &format!("file,id=serial0,append=on,path={}", path(&places.serial_log)));
-    all.option("-serial", "chardev:serial0");
+    // Two serial ports with one log: installed systems take the first, upstream's fixed kernel arguments name the second.
+    all.option("-chardev", &format!("file,id=serial,mux=on,append=on,path={}", path(&places.serial_log)));
+    all.option("-serial", "chardev:serial").option("-serial", "chardev:serial");
     all.option("-qmp", &format!("unix:{},server=on,wait=off", path(&places.qmp_socket)));
     // It tells why it would end and waits to be killed: see change_of in the parent module.
     all.option("-action", "reboot=shutdown,shutdown=pause,panic=shutdown").option("-boot", "strict=on");

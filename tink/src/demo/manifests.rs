@@ -66,7 +66,8 @@ pub struct Install {
 
 /// Secret, Machine and Hardware of a server.
 pub fn server(server: &Server) -> String {
-    let Server { name, mac, address, netmask, provisioner, uefi, disk, bmc, user, password, ssh_key, .. } = server;
+    let Server { name, mac, address, netmask, provisioner, uefi, disk, bmc, user, password, ssh_key, .. } =
+        server;
     let driver = match server.protocol {
         BmcProtocol::Ipmi => "ipmitool: {port: 623}\n      preferredOrder: [ipmitool]",
         BmcProtocol::Redfish => "redfish: {port: 443}\n      preferredOrder: [gofish]",

@@ -129,10 +129,17 @@ impl Timeline {
                 }
                 WorkflowState::Success if !self.seen.contains(&action.id) => {
                     self.seen.insert(action.id.clone());
-                    let started = self.running.as_ref().filter(|(id, _)| *id == action.id).map_or(self.last, |(_, at)| *at);
-                    if let Some(progress) = status.progress.as_ref().filter(|progress| progress.action_id == action.id) {
+                    let started = self
+                        .running
+                        .as_ref()
+                        .filter(|(id, _)| *id == action.id)
+                        .map_or(self.last, |(_, at)| *at);
+                    if let Some(progress) =
+                        status.progress.as_ref().filter(|progress| progress.action_id == action.id)
+                    {
                         let took = now.saturating_sub(started);
-                        self.image = Image { bytes: progress.bytes_read, written: progress.bytes_written, took };
+                        self.image =
+                            Image { bytes: progress.bytes_read, written: progress.bytes_written, took };
                         lines.extend(self.phase(name, &summary(&self.image), now));
                     } else {
                         lines.extend(self.phase(name, "", now));
@@ -156,16 +163,24 @@ impl Timeline {
 
     fn progress(&mut self, status: &WorkflowStatus, now: Duration) -> Option<String> {
         let progress = status.progress.as_ref()?;
-        let (id, started) = self.running.as_ref().filter(|(id, _)| *id == progress.action_id && !self.seen.contains(id))?;
+        let (id, started) =
+            self.running.as_ref().filter(|(id, _)| *id == progress.action_id && !self.seen.contains(id))?;
         let (before, bytes) = self.progress_at.unwrap_or((*started, 0));
         let passed = now.saturating_sub(before);
         if passed < PROGRESS_INTERVAL {
             return None;
         }
         let rate = mebibytes(progress.bytes_read.saturating_sub(bytes)) / passed.as_secs_f64();
-        let name = status.tasks.iter().flat_map(|task| &task.actions).find(|action| action.id == *id)?.name.clone()?;
+        let name = status
+            .tasks
+            .iter()
+            .flat_map(|task| &task.actions)
+            .find(|action| action.id == *id)?
+            .name
+            .clone()?;
         self.progress_at = Some((now, progress.bytes_read));
-        let total = progress.bytes_total.map_or(String::new(), |total| format!(" of {:.0}", mebibytes(total)));
+        let total =
+            progress.bytes_total.map_or(String::new(), |total| format!(" of {:.0}", mebibytes(total)));
         let read = mebibytes(progress.bytes_read);
         Some(format!("{name:30} {read:.0}{total} MiB read, {rate:.1} MiB/s"))
     }
@@ -183,7 +198,9 @@ impl Timeline {
 
 /// Why a Workflow failed, in one line.
 fn failure(status: &WorkflowStatus) -> String {
-    let failed = |action: &&api::v1alpha1::Action| matches!(action.state, WorkflowState::Failed | WorkflowState::Timeout);
+    let failed = |action: &&api::v1alpha1::Action| {
+        matches!(action.state, WorkflowState::Failed | WorkflowState::Timeout)
+    };
     if let Some(action) = status.tasks.iter().flat_map(|task| &task.actions).find(failed) {
         let name = action.name.as_deref().unwrap_or("an action");
         return format!("{name}: {}", action.message.as_deref().unwrap_or("no message"));
@@ -214,11 +231,22 @@ mod tests {
     }
 
     fn status(state: WorkflowState, action: WorkflowState, read: u64) -> WorkflowStatus {
-        let action = Action { id: "a1".into(), name: Some("stream image to disk".into()), state: action, ..Action::default() };
+        let action = Action {
+            id: "a1".into(),
+            name: Some("stream image to disk".into()),
+            state: action,
+            ..Action::default()
+        };
         WorkflowStatus {
             state,
             tasks: vec![Task { actions: vec![action], ..Task::default() }],
-            progress: Some(Progress { action_id: "a1".into(), bytes_read: read, bytes_written: read * 2, bytes_total: Some(100 << 20), ..Progress::default() }),
+            progress: Some(Progress {
+                action_id: "a1".into(),
+                bytes_read: read,
+                bytes_written: read * 2,
+                bytes_total: Some(100 << 20),
+                ..Progress::default()
+            }),
             ..WorkflowStatus::default()
         }
     }
@@ -239,7 +267,8 @@ mod tests {
         // A fetch of an earlier life must not count.
         timeline.event(Reason::MetadataFetched, "", 3, at(1));
         timeline.workflow(&status(WorkflowState::Running, WorkflowState::Running, 0), at(10));
-        let lines = timeline.workflow(&status(WorkflowState::Running, WorkflowState::Running, 50 << 20), at(20));
+        let lines =
+            timeline.workflow(&status(WorkflowState::Running, WorkflowState::Running, 50 << 20), at(20));
         assert!(lines[0].contains("50 of 100 MiB read, 5.0 MiB/s"), "{lines:?}");
         timeline.workflow(&status(WorkflowState::Success, WorkflowState::Success, 100 << 20), at(30));
         assert_eq!(timeline.state, State::Installed);
@@ -256,6 +285,9 @@ mod tests {
         let mut failed = status(WorkflowState::Failed, WorkflowState::Failed, 5);
         failed.tasks[0].actions[0].message = Some("image ended at byte 5 of 100".into());
         timeline.workflow(&failed, at(3));
-        assert_eq!(timeline.state, State::Failed("stream image to disk: image ended at byte 5 of 100".into()));
+        assert_eq!(
+            timeline.state,
+            State::Failed("stream image to disk: image ended at byte 5 of 100".into())
+        );
     }
 }
