@@ -113,14 +113,19 @@ async fn script(
 }
 
 fn send_script(server: &Server, client: Client, method: &Method, path: &str) -> Response {
-    match server.scripts.get(path, client.v4()) {
-        Ok((found, script)) => {
-            if method != Method::HEAD {
-                server.scripts.journal.script(&found, Via::Http);
-            }
-            ([(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")], script)
-                .into_response()
-        }
+    let script = server.scripts.get(path, client.v4());
+    if let Ok((found, _)) = &script
+        && method != Method::HEAD
+    {
+        server.scripts.journal.script(found, Via::Http);
+    }
+    text(script.map(|(_, script)| script))
+}
+
+fn text(script: Result<String, NoScript>) -> Response {
+    match script {
+        Ok(script) => ([(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")], script)
+            .into_response(),
         Err(NoScript::Unknown | NoScript::NotAllowed) => StatusCode::NOT_FOUND.into_response(),
         Err(NoScript::BadUrl) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -134,7 +139,7 @@ async fn binary(
     headers: HeaderMap,
 ) -> Response {
     if path.rsplit('/').next() == Some(AUTOEXEC) {
-        return send_script(&server, client, &method, &path);
+        return text(server.scripts.autoexec(&path, client.v4()));
     }
     let Some((name, bytes)) = server.programs.get(&path) else {
         return StatusCode::NOT_FOUND.into_response();

@@ -9,6 +9,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::Health;
 use daemon::events::Recorder;
@@ -38,6 +39,9 @@ use backend::watch::Backend;
 use files::{Directory, Programs};
 use journal::Journal;
 use scripts::Scripts;
+
+/// How long downloads under way may go on after shutdown. A client that is cut off repeats or resumes.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// Why the daemon could not start. Nothing of it is retried.
 #[derive(Debug, Error)]
@@ -154,7 +158,13 @@ async fn serve(
         () = shutdown.cancelled() => return Ok(servers),
     }
 
-    let scripts = Scripts { backend, config: Arc::new(config.script.clone()), key, journal };
+    let scripts = Scripts {
+        backend,
+        config: Arc::new(config.script.clone()),
+        urls: Arc::new(config.urls.clone()),
+        key,
+        journal,
+    };
     if let Some((tftp_config, socket)) = tftp_socket {
         let files = tftp::Files { programs: programs.clone(), scripts: scripts.clone() };
         let server = ::tftp::Server::new(tftp_config, socket, Arc::new(files));
@@ -171,7 +181,7 @@ async fn serve(
         trusted_proxies: config.trusted_proxies.clone(),
     });
     tracing::info!(http = %config.http, dhcp = config.dhcp.is_some(), tftp = config.tftp.is_some(), "network boot serves");
-    let limits = daemon::http::Limits::default();
+    let limits = daemon::http::Limits { drain: DRAIN, ..daemon::http::Limits::default() };
     servers.spawn(daemon::http::serve(http_listener, router, limits, shutdown.clone()));
     Ok(servers)
 }

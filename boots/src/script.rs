@@ -9,6 +9,9 @@ use std::fmt::Write as _;
 use crate::config::ScriptConfig;
 use crate::machine::{Machine, Nic};
 
+/// How often `autoexec.ipxe` asks for an address, as often as Tinkerbell's own iPXE.
+const DHCP_ATTEMPTS: u32 = 10;
+
 /// What varies from boot to boot.
 #[derive(Debug, Clone)]
 pub(crate) struct Moment {
@@ -55,6 +58,16 @@ pub(crate) fn render(
         return Ok(format!("#!ipxe\n\necho Running the script of {}\n{contents}", machine.name));
     }
     Ok(hook(machine, nic, config, moment))
+}
+
+/// What an iPXE that looks for `autoexec.ipxe` beside itself is given. It runs it with no network configured, so this gets an
+/// address first, with the user class of Tinkerbell's own iPXE, and then goes on to the script.
+pub(crate) fn autoexec(script_url: &str) -> String {
+    let url = one_line(script_url);
+    format!(
+        "#!ipxe\n\nset user-class Tinkerbell\nset attempt:int32 0\n:again\ndhcp && goto leased ||\ninc attempt\n\
+         iseq ${{attempt}} {DHCP_ATTEMPTS} && exit 1 ||\ngoto again\n:leased\nchain --autofree {url}\n"
+    )
 }
 
 /// Names of kernel and initramfs of a machine, iPXE variables resolved.
@@ -227,6 +240,15 @@ mod tests {
         );
         let other = json!({ "netboot": { "ipxe": { "url": "tftp://h/x" } } });
         assert_eq!(script(&[], &other), Err(ScriptError::Scheme));
+    }
+
+    #[test]
+    fn autoexec_gets_an_address_and_goes_on() {
+        assert_eq!(
+            autoexec("http://h/m/auto.ipxe"),
+            "#!ipxe\n\nset user-class Tinkerbell\nset attempt:int32 0\n:again\ndhcp && goto leased ||\n\
+             inc attempt\niseq ${attempt} 10 && exit 1 ||\ngoto again\n:leased\nchain --autofree http://h/m/auto.ipxe\n"
+        );
     }
 
     #[test]

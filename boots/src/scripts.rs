@@ -9,15 +9,16 @@ use api::token::{TokenKey, mint};
 
 use crate::backend::watch::Backend;
 use crate::backend::{Found, Miss};
-use crate::config::ScriptConfig;
+use crate::config::{ScriptConfig, Urls};
 use crate::journal::{self, Journal};
-use crate::script::{Moment, ScriptError, render};
+use crate::script::{Moment, ScriptError, autoexec, render};
 
 /// Everything that a script is made from.
 #[derive(Clone)]
 pub(crate) struct Scripts {
     pub(crate) backend: Backend,
     pub(crate) config: Arc<ScriptConfig>,
+    pub(crate) urls: Arc<Urls>,
     pub(crate) key: TokenKey,
     pub(crate) journal: Journal,
 }
@@ -60,6 +61,16 @@ impl Scripts {
             }
             Err(ScriptError::Scheme) => Err(NoScript::BadUrl),
         }
+    }
+
+    /// What an iPXE finds beside itself. It is a step on the way to the script, so it does not count as one.
+    pub(crate) fn autoexec(&self, path: &str, client: Option<Ipv4Addr>) -> Result<String, NoScript> {
+        let found = self.machine(path, client).map_err(|_| NoScript::Unknown)?;
+        if !found.nic().boot.allowed {
+            self.journal.refused(&found);
+            return Err(NoScript::NotAllowed);
+        }
+        Ok(autoexec(&self.urls.script(found.nic().mac)))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::files::Programs;
 use crate::journal::Via;
 use crate::scripts::{NoScript, Scripts};
 
-/// The script that an iPXE of Debian looks for beside itself.
+/// The script that an iPXE without one of its own looks for beside itself.
 pub(crate) const AUTOEXEC: &str = "autoexec.ipxe";
 /// Directory and prefix of pxelinux configurations; 01 is the hardware type Ethernet.
 const PXELINUX: &str = "pxelinux.cfg/01-";
@@ -45,7 +45,7 @@ impl Provider for Files {
         let Ok(found) = self.scripts.machine(&path, Some(*peer.ip())) else { return };
         if let Some((program, _)) = self.programs.get(&path) {
             self.scripts.journal.program(&found, Via::Tftp, program, *size);
-        } else if is_script(&path) {
+        } else if path.rsplit('/').next() == Some(TFTP_SCRIPT) {
             self.scripts.journal.script(&found, Via::Tftp);
         }
     }
@@ -56,9 +56,14 @@ impl Files {
         if let Some((_, bytes)) = self.programs.get(path) {
             return Ok(bytes);
         }
-        if is_script(path) {
-            let script = self.scripts.get(path, Some(*peer.ip()));
-            return script.map(|(_, script)| Bytes::from(script)).map_err(|error| match error {
+        let client = Some(*peer.ip());
+        let script = match path.rsplit('/').next() {
+            Some(TFTP_SCRIPT) => Some(self.scripts.get(path, client).map(|(_, script)| script)),
+            Some(AUTOEXEC) => Some(self.scripts.autoexec(path, client)),
+            _ => None,
+        };
+        if let Some(script) = script {
+            return script.map(Bytes::from).map_err(|error| match error {
                 NoScript::NotAllowed => {
                     Refusal { code: ErrorCode::AccessViolation, message: "Netboot not allowed".into() }
                 }
@@ -75,8 +80,4 @@ impl Files {
 
 fn normal(name: &str) -> String {
     name.replace('\\', "/").trim_start_matches('/').to_owned()
-}
-
-fn is_script(path: &str) -> bool {
-    matches!(path.rsplit('/').next(), Some(TFTP_SCRIPT | AUTOEXEC))
 }
