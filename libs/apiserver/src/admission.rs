@@ -153,6 +153,7 @@ pub(crate) fn create(
     namespace: &str,
     stamp: &Stamp,
 ) -> Result<Value, ApiError> {
+    fill_in(served, &mut object);
     metadata::prepare_create(&mut object, namespace, stamp)?;
     let resource = &served.resource;
     if resource.builtin().is_none_or(Builtin::has_generation) {
@@ -177,6 +178,7 @@ pub(crate) fn update(
     stamp: &Stamp,
 ) -> Result<Value, ApiError> {
     let resource = &served.resource;
+    fill_in(served, &mut new);
     metadata::check_identity(resource, old, &new)?;
     match part {
         Part::Status => new = with_field(old, &new, "status"),
@@ -185,6 +187,8 @@ pub(crate) fn update(
         Part::Main => {}
     }
     metadata::prepare_update(old, &mut new);
+    finish(served, &mut new, Some(old), part, stamp)?;
+    // After the rules of the kind, so that what they fill in is no change.
     if resource.builtin().is_none_or(Builtin::has_generation) {
         let spec_changed = !same_but(
             old,
@@ -193,7 +197,6 @@ pub(crate) fn update(
         );
         metadata::set_generation(old, &mut new, spec_changed);
     }
-    finish(served, &mut new, Some(old), part, stamp)?;
     Ok(new)
 }
 
@@ -227,7 +230,14 @@ fn same_but(old: &Value, new: &Value, but: &[&str]) -> bool {
         && new.keys().filter(relevant).all(|key| old.contains_key(key))
 }
 
-/// Defaults, the rules of the kind, and validation.
+/// Defaults of a custom resource: before anything is compared with the old object, so that a field that was filled in then is no change now.
+fn fill_in(served: &Served, object: &mut Value) {
+    if let Some(schema) = &served.version().schema {
+        schema::default(schema, object);
+    }
+}
+
+/// The rules of the kind, and validation.
 fn finish(
     served: &Served,
     object: &mut Value,
@@ -240,7 +250,6 @@ fn finish(
     match (resource.builtin(), &served.version().schema) {
         (Some(builtin), _) => builtin::finish(builtin, object, old, part, stamp, &mut causes),
         (None, Some(schema)) => {
-            schema::default(schema, object);
             causes.extend(schema::validate(schema, object, old));
         }
         (None, None) => {}

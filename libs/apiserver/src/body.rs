@@ -10,6 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use serde_json::Value;
 
+use crate::protobuf;
 use crate::status::ApiError;
 
 /// Any error, as tower and hyper pass it on.
@@ -50,6 +51,15 @@ pub(crate) fn parse_object(media_type: &str, bytes: &Bytes) -> Result<Value, Api
     match media_type {
         "application/json" | "" => json(bytes),
         "application/yaml" => yaml(bytes),
+        protobuf::MEDIA_TYPE => match protobuf::decode(bytes) {
+            Ok(object) => Ok(object),
+            Err(protobuf::Problem::Kind) => {
+                Err(ApiError::unsupported_media_type(&["application/json", "application/yaml"]))
+            }
+            Err(protobuf::Problem::Malformed(why)) => {
+                Err(ApiError::bad_request(format!("the object provided is unrecognized: {why}")))
+            }
+        },
         _ => Err(ApiError::unsupported_media_type(&["application/json", "application/yaml"])),
     }
 }

@@ -45,16 +45,10 @@ async fn wrong_bodies() {
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n";
     expect(f, "POST", WIDGETS, "application/yaml", bomb, 400, "BadRequest").await;
     let good = widget_json("a", json!({})).to_string();
-    expect(
-        f,
-        "POST",
-        WIDGETS,
-        "application/vnd.kubernetes.protobuf",
-        good.clone(),
-        415,
-        "UnsupportedMediaType",
-    )
-    .await;
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    let envelope = b"k8s\0\n\x18\n\x0eexample.org/v1\x12\x06Widget\x12\x00";
+    expect(f, "POST", WIDGETS, protobuf, envelope, 415, "UnsupportedMediaType").await;
+    expect(f, "POST", WIDGETS, protobuf, good.clone(), 400, "BadRequest").await;
     expect(f, "POST", WIDGETS, "text/plain", good, 415, "UnsupportedMediaType").await;
     let other_kind =
         json!({"apiVersion": "example.org/v1", "kind": "Gadget", "metadata": {"name": "a"}}).to_string();
