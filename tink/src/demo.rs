@@ -212,12 +212,13 @@ async fn run(
         fs::write(path, serde_json::to_vec_pretty(&report)?)
             .with_context(|| format!("write {}", path.display()))?;
     }
-    signals.abort();
     rack.stop().await;
     stop_stack.cancel();
     if !running.is_finished() {
         running.await??;
     }
+    // Until here a second Ctrl-C ends the process at once.
+    signals.abort();
     outcome
 }
 

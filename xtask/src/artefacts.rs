@@ -22,7 +22,7 @@ const BOOT_SUITE: &str = "trixie";
 const TOOL_SUITE: &str = "bookworm";
 const TOOLS: &[&str] = &["squashfs-tools", "kmod", "busybox-static"];
 /// Servers and clients that tests talk to; some bring services, so none is installed.
-const PEERS: &[&str] = &["openipmi", "ipmitool", "tftp-hpa", "tftpd-hpa", "atftp"];
+const PEERS: &[&str] = &["isc-dhcp-client", "openipmi", "ipmitool", "tftp-hpa", "tftpd-hpa", "atftp"];
 const PYTHON_PEERS: &[&str] = &["sushy-tools==2.2.0"];
 const WRAPPER: &str = "#!/bin/sh
 tree=$(dirname \"$(readlink -f \"$0\")\")/..
