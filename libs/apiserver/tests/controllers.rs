@@ -2,6 +2,13 @@
 
 //! kube-rs controllers, reflectors and conditions run unchanged; conflicts resolve.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected fails; clippy knows only test functions, not their helpers"
+)]
+
 mod common;
 
 use std::sync::Arc;

@@ -2,6 +2,13 @@
 
 //! create, get, list, update, patch and delete as clients see them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected fails; clippy knows only test functions, not their helpers"
+)]
+
 mod common;
 
 use common::{WIDGETS, eventually, start, widget, widget_json, widgets};

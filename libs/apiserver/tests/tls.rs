@@ -2,6 +2,13 @@
 
 //! The API over TLS, with clients that we did not write.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected fails; clippy knows only test functions, not their helpers"
+)]
+
 mod common;
 
 use std::path::PathBuf;
@@ -214,6 +221,24 @@ async fn kubectl_reads_and_writes() {
         served.kubectl(&["get", "wd", "w1", "-o", "jsonpath={.spec.size} {.status.state}"]).await,
         "4 fine"
     );
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_finds_and_explains() {
+    if !kubectl_is_there() {
+        return;
+    }
+    let served = serve().await;
+    let manifest = served.file(
+        "widget.yaml",
+        "apiVersion: example.org/v1\nkind: Widget\nmetadata: {name: w1}\nspec: {colour: blue}\n",
+    );
+    served.kubectl(&["apply", "-f", &manifest]).await;
+    let patch = "{\"spec\":{\"colour\":\"green\"}}";
+    served.kubectl(&["patch", "wd", "w1", "--type=merge", "-p", patch]).await;
+    let status = "{\"status\":{\"state\":\"fine\"}}";
+    served.kubectl(&["patch", "wd", "w1", "--subresource=status", "--type=merge", "-p", status]).await;
     served.kubectl(&["label", "wd", "w1", "role=x"]).await;
     served.kubectl(&["annotate", "wd", "w1", "note=y"]).await;
     assert!(

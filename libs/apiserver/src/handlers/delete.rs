@@ -14,6 +14,7 @@ use super::{Call, optional_object, read};
 use crate::body::{self, Answer};
 use crate::inner::Inner;
 use crate::object;
+use crate::registry::Builtin;
 use crate::request;
 use crate::status::{self, ApiError, Cause};
 use crate::store::Expect;
@@ -140,6 +141,9 @@ impl Call<'_> {
     }
 }
 
+/// Namespaces that everything relies on; Kubernetes refuses their removal, too.
+const IMMORTAL_NAMESPACES: [&str; 2] = ["default", "kube-system"];
+
 /// Removes one object of the call's collection, or marks it for removal.
 pub(crate) async fn remove(
     inner: &Inner,
@@ -151,6 +155,9 @@ pub(crate) async fn remove(
     let resource = &call.served.resource;
     let subject = resource.subject(name);
     let key = resource.key(call.namespace(), name);
+    if resource.builtin() == Some(Builtin::Namespace) && IMMORTAL_NAMESPACES.contains(&name) {
+        return Err(ApiError::forbidden(&subject, "this namespace may not be deleted", None));
+    }
     for _ in 0..ATTEMPTS {
         let stored = inner.store.snapshot()?.get(&key)?.ok_or_else(|| ApiError::not_found(&subject))?;
         let live: Value = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
