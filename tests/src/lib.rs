@@ -2,3 +2,4 @@
 //! Tests and benchmarks that cross daemons. What they share lives here; the tests are in `tests/tests`.
 
 pub mod bench;
+pub mod stack;

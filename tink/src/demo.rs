@@ -104,6 +104,11 @@ impl Artefacts {
         Ok((name, format!("sha256:{digest}")))
     }
 
+    /// Where an image file is.
+    pub fn image_path(&self, name: &str) -> PathBuf {
+        self.images.join(name)
+    }
+
     /// Sizes of the HookOS kernel and initramfs in bytes.
     ///
     /// # Errors

@@ -196,19 +196,25 @@ mod tests {
     #[test]
     fn the_sample_is_a_configuration_that_changes_nothing() {
         let args = ["--public-ipv4=192.0.2.1"];
-        // Every default as if somebody had taken its comment sign away; the explanations go, as they say nothing to a parser.
-        let lines = sample().lines().map(|line| line.replacen("  #", "  ", 1)).collect::<Vec<_>>();
-        let chosen = lines.iter().filter(|line| !line.starts_with("   ") && !line.starts_with('#'));
-        let file: String = chosen.map(|line| format!("{line}\n")).collect();
-        assert!(file.contains("\n  http-port: 7171\n"), "{file}");
-        let (sampled, _) = read(&file, &args).unwrap();
+        let sample = sample();
+        let uncomment = |line: &str| match line.strip_prefix("  #") {
+            Some(setting) if !setting.starts_with(' ') => format!("  {setting}\n"),
+            _ => format!("{line}\n"),
+        };
+        let chosen: String = sample.lines().map(uncomment).collect();
+        assert!(chosen.contains("\n  http-port: 7171\n") && chosen.contains("\n  # "), "{chosen}");
+        let (sampled, warnings) = read(&sample, &args).unwrap();
+        assert_eq!(warnings, Vec::<String>::new());
+        let (chosen, _) = read(&chosen, &args).unwrap();
         let (plain, _) = read("", &args).unwrap();
         let addresses = |config: &UpConfig| config.listeners().iter().map(|l| l.address).collect::<Vec<_>>();
-        assert_eq!(addresses(&sampled), addresses(&plain));
+        for config in [&sampled, &chosen] {
+            assert_eq!(addresses(config), addresses(&plain));
+        }
         let ports: Vec<_> = plain.listeners().iter().map(|l| l.address.port()).collect();
         assert_eq!(ports, [6443, 7171, 7172, 42113, 67, 69, 9105, 9101, 9102, 9103, 9104]);
         for name in ["api:", "boots:", "hegel:", "rufio:", "tink-server:"] {
-            assert!(sample().lines().any(|line| line == name), "{name}");
+            assert!(sample.lines().any(|line| line == name), "{name}");
         }
     }
 

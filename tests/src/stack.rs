@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tink up` as a process of its own, which a test may kill, and what a user does beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// A running `tink up`. Killed when dropped, and with this process whatever ends it.
+#[derive(Debug)]
+pub struct Up {
+    child: Child,
+}
+
+impl Up {
+    /// Starts it with these flags. Must be called on a thread that stays: the parent-death signal is tied to it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(flags: &[String], log: &Path) -> Result<Self> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(tink()?)
+            .arg("up")
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start tink up")?;
+        Ok(Self { child })
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When it had ended already.
+    pub fn kill(&mut self) -> Result<()> {
+        ensure!(self.child.try_wait()?.is_none(), "tink up had ended by itself");
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and the exit status.
+    ///
+    /// # Errors
+    /// When it does not end within the deadline.
+    pub async fn terminate(mut self, deadline: Duration) -> Result<ExitStatus> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.context("a process number")?, rustix::process::Signal::TERM)?;
+        let until = Instant::now() + deadline;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < until, "tink up does not end after SIGTERM");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until every daemon answers that it is ready.
+    ///
+    /// # Errors
+    /// When `tink up` ends, or the deadline passes.
+    pub async fn ready(&mut self, deadline: Duration) -> Result<()> {
+        let until = Instant::now() + deadline;
+        for port in 9101..=9105 {
+            while !Command::new("curl")
+                .args(["-sf", "-o", "/dev/null", &format!("http://127.0.0.1:{port}/readyz")])
+                .status()?
+                .success()
+            {
+                if let Some(status) = self.child.try_wait()? {
+                    bail!("tink up ended with {status}");
+                }
+                ensure!(Instant::now() < until, "the daemon with health port {port} is not ready");
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The `tink` binary under test.
+///
+/// # Errors
+/// When it was not built.
+pub fn tink() -> Result<PathBuf> {
+    let folder = std::env::var_os("TINK_BIN_DIR").context("TINK_BIN_DIR is not set: run ./x test")?;
+    let binary = PathBuf::from(folder).join("tink");
+    ensure!(binary.is_file(), "{} is missing: run ./x test", binary.display());
+    Ok(binary)
+}
+
+/// Runs a `tink` command against the stack with its state in `state`; gives what it printed.
+///
+/// # Errors
+/// When it fails; with what it said.
+pub fn run_tink(state: &Path, arguments: &[&str]) -> Result<String> {
+    let output =
+        Command::new(tink()?).arg("--state-dir").arg(state).args(arguments).stdin(Stdio::null()).output()?;
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "tink {} ended with {}: {error}{out}",
+        arguments.join(" "),
+        output.status
+    );
+    Ok(out.into_owned())
+}
+
+/// A client through TLS with the kubeconfig that `tink up` wrote.
+///
+/// # Errors
+/// When the kubeconfig cannot be used.
+pub async fn client(state: &Path) -> Result<Client> {
+    daemon::install_crypto();
+    let file = Kubeconfig::read_from(state.join("kubeconfig"))?;
+    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// Waits until `condition` gives something; the error names what was waited for and what it said last.
+///
+/// # Errors
+/// When the deadline passes, or `condition` fails for good (`Err`).
+pub async fn eventually<T>(
+    what: &str,
+    deadline: Duration,
+    mut condition: impl AsyncFnMut() -> Result<Option<T>, String>,
+) -> Result<T> {
+    let until = Instant::now() + deadline;
+    let mut last = String::from("nothing yet");
+    loop {
+        match condition().await {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => {}
+            Err(problem) => last = problem,
+        }
+        ensure!(Instant::now() < until, "{what}: not within {} s; last: {last}", deadline.as_secs());
+        tokio::time::sleep(POLL).await;
+    }
+}
