@@ -169,7 +169,8 @@ impl Stack {
     }
 
     async fn start_daemons(&mut self, config: UpConfig) -> Result<(), UpError> {
-        self.admin("api", config.api.health).await?;
+        // The store is open and the listener is bound by now.
+        self.admin("api", config.api.health).await?.latch("serving", "the listener").set();
         let health = self.admin("tink-server", config.tink_server.health).await?;
         let run =
             tink_server::run(config.tink_server.config, self.client(), health, self.stop_daemons.clone());
