@@ -19,6 +19,9 @@ use serde_saphyr::Spanned;
 /// Longest name of a template, task or action, in bytes.
 const MAX_NAME: usize = 199;
 
+/// Longest run of comment lines; people comment out whole actions, and the parser's own bound is 32.
+const MAX_COMMENT_LINES: usize = 1_000_000;
+
 /// What a rendered template says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rendered {
@@ -48,8 +51,10 @@ pub enum Error {
 /// See [`Error`].
 pub fn render(text: &str, data: &Value, id: &mut dyn FnMut() -> String) -> Result<Rendered, Error> {
     let rendered = gotemplate::render(text, data)?;
-    let workflow: Document =
-        serde_saphyr::from_str(&rendered).map_err(|error| Error::Yaml(yaml_error(&error)))?;
+    let budget = serde_saphyr::budget! { max_buffered_comment_events: MAX_COMMENT_LINES };
+    let options = serde_saphyr::options! { budget: budget };
+    let workflow: Document = serde_saphyr::from_str_with_options(&rendered, options)
+        .map_err(|error| Error::Yaml(yaml_error(&error)))?;
     let mistakes = check(&workflow);
     if !mistakes.is_empty() {
         return Err(Error::Invalid(mistakes));

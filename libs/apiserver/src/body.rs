@@ -13,6 +13,9 @@ use serde_json::Value;
 use crate::protobuf;
 use crate::status::ApiError;
 
+/// Longest run of comment lines; people comment out whole objects, and the parser's own bound is 32.
+const MAX_COMMENT_LINES: usize = 1_000_000;
+
 /// Any error, as tower and hyper pass it on.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -76,7 +79,9 @@ pub(crate) fn yaml(bytes: &Bytes) -> Result<Value, ApiError> {
     if text.trim_start().starts_with('{') {
         return json(bytes);
     }
-    serde_saphyr::from_str(text).map_err(|e| wrong(e.to_string()))
+    let budget = serde_saphyr::budget! { max_buffered_comment_events: MAX_COMMENT_LINES };
+    let options = serde_saphyr::options! { budget: budget };
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| wrong(e.to_string()))
 }
 
 fn full(bytes: Bytes) -> ResponseBody {

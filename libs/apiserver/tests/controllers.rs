@@ -177,6 +177,11 @@ async fn server_side_apply_through_the_client() {
         .send("PATCH", &format!("{path}?fieldManager=yaml"), "application/apply-patch+yaml", yaml)
         .await;
     assert_eq!((applied.code, &applied.json["spec"]["colour"]), (200, &json!("green")));
+    let commented = yaml.replace("spec: {", &format!("spec:\n{}  {{", "  # size: 3\n".repeat(100)));
+    let applied = fixture
+        .send("PATCH", &format!("{path}?fieldManager=yaml"), "application/apply-patch+yaml", commented)
+        .await;
+    assert_eq!(applied.code, 200, "{}", applied.text);
 }
 
 #[tokio::test]

@@ -101,15 +101,22 @@ pub fn to_yaml(value: &Value) -> Result<String, String> {
     Ok(text.trim_end_matches('\n').to_owned())
 }
 
+/// Longest run of comment lines in `fromYaml`'s text; the parser's own bound is 32.
+const MAX_COMMENT_LINES: usize = 1_000_000;
+
 /// `fromYaml`: any YAML value.
 ///
 /// # Errors
-/// Empty input and bad YAML, with the position.
+/// Empty input and bad YAML, with the position but never the text, which may hold passwords.
 pub fn from_yaml(text: &str) -> Result<Value, String> {
     if text.trim().is_empty() {
         return Err("empty input".to_owned());
     }
-    serde_saphyr::from_str::<Json>(text).map(|json| from_json(&json)).map_err(|e| e.to_string())
+    let budget = serde_saphyr::budget! { max_buffered_comment_events: MAX_COMMENT_LINES };
+    let options = serde_saphyr::options! { budget: budget };
+    serde_saphyr::from_str_with_options::<Json>(text, options)
+        .map(|json| from_json(&json))
+        .map_err(|error| error.without_snippet().to_string())
 }
 
 /// The value with every float in it replaced by the text that Go's `%v` gives.

@@ -252,6 +252,9 @@ fn encodings() {
         ok(template, expected);
     }
     assert!(render("{{ fromYaml \"\" }}", &data()).is_err());
+    ok("{{ (repeat 100 \"# x\\n\" | printf \"a:\\n%s  b: 2\\n\" | fromYaml).a.b }}", "2");
+    let error = render("{{ fromYaml \"password: [hunter2\" }}", &data()).unwrap_err().to_string();
+    assert!(error.contains("line") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]

@@ -234,6 +234,14 @@ fn a_yaml_error_has_its_place_and_shows_no_content() {
 }
 
 #[test]
+fn many_lines_of_comment_are_no_problem() {
+    let plain = "name: n\ntasks:\n- name: t\n  worker: w\n  actions:\n  - name: a\n    image: i\n";
+    let comment = "  # - name: not now\n".repeat(100);
+    let text = plain.replace("  actions:\n", &format!("{comment}  actions:\n{comment}")) + &comment;
+    assert_eq!(read(&text).unwrap(), read(plain).unwrap());
+}
+
+#[test]
 fn image_references() {
     for image in [
         "alpine",

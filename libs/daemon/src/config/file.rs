@@ -14,6 +14,9 @@ use super::mistake::{Mistake, Source};
 /// Largest file that is parsed; a configuration is a few kilobytes.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
 
+/// Longest run of comment lines; the parser's own bound of 32 refuses our sample, which is made of them.
+const MAX_COMMENT_LINES: usize = 1_000_000;
+
 /// A parsed configuration file.
 #[derive(Debug)]
 pub(super) struct File {
@@ -54,7 +57,9 @@ impl File {
             let problem = format!("is larger than {MAX_FILE_BYTES} bytes");
             return Err(Box::new(Mistake::new(Source::File { name, line: 0 }, "file", problem)));
         }
-        let document: Option<Map> = match serde_saphyr::from_str(text) {
+        let budget = serde_saphyr::budget! { max_buffered_comment_events: MAX_COMMENT_LINES };
+        let options = serde_saphyr::options! { budget: budget };
+        let document: Option<Map> = match serde_saphyr::from_str_with_options(text, options) {
             Ok(document) => document,
             Err(error) => {
                 let line = error.location().map_or(0, |location| location.line());

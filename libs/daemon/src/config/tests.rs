@@ -239,6 +239,19 @@ fn the_sample_loads_as_it_is_and_uncommented_and_changes_nothing() {
 }
 
 #[test]
+fn the_sample_of_a_daemon_with_many_settings_loads_as_it_is() {
+    const ONE: Setting = Setting::new("name", "name", Kind::Text, "a name").with_default("x");
+    const MANY: &[Setting] = &[ONE; 100];
+    let tables = &[Table::new("many", MANY)];
+    let sample = sample(tables);
+    assert!(sample.lines().filter(|line| line.starts_with("  #")).count() > 200, "{sample}");
+    let layers = Layers::read(tables, inputs(&sample, &[], &[]), true);
+    let mut settings = layers.settings("many");
+    assert_eq!(settings.text("name"), "x");
+    assert_eq!(layers.finish([settings]).unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn durations_as_go_writes_them() {
     let cases = [
         ("90", Some(90_000)),
