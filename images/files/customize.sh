@@ -27,6 +27,9 @@ network:
       optional: true
 X
 chmod 600 "$root/etc/netplan/config.yaml"
+# The one locale that every installation has; cloud-init's default needs the package locales.
+echo 'locale: C.UTF-8' > "$root/etc/cloud/cloud.cfg.d/05_image.cfg"
+
 # Host keys are the installed machine's own: cloud-init makes them; without it, the server does at its first start.
 mkdir -p "$root/etc/systemd/system/ssh.service.d"
 printf '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n' > "$root/etc/systemd/system/ssh.service.d/host-keys.conf"
