@@ -10,6 +10,7 @@ mod inventory;
 mod metadata;
 mod rule_set;
 mod template;
+mod turn;
 mod workflow;
 
 pub use hardware::*;
@@ -17,6 +18,7 @@ pub use inventory::*;
 pub use metadata::*;
 pub use rule_set::*;
 pub use template::*;
+pub use turn::Turn;
 pub use workflow::*;
 
 /// `apiVersion` of these kinds.

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use api::Mac;
-use api::v1alpha1::{Hardware, Workflow, WorkflowState};
+use api::v1alpha1::{Hardware, Turn, Workflow};
 use kube::ResourceExt as _;
 
 use crate::machine::{Machine, Nic};
@@ -56,7 +56,9 @@ pub(crate) struct Index {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Claim {
     uid: String,
-    order: (u8, String),
+    /// Who is to work on it, once that is known.
+    agent: Option<String>,
+    turn: Turn,
 }
 
 impl Index {
@@ -90,10 +92,9 @@ impl Index {
         let key = key(workflow);
         self.remove_workflow(&key);
         let Some(name) = workflow.spec.hardware_ref.clone().filter(|name| !name.is_empty()) else { return };
-        let Some(rank) = rank(workflow) else { return };
-        let created = workflow.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string());
-        let claim =
-            Claim { uid: workflow.uid().unwrap_or_default(), order: (rank, created.unwrap_or_default()) };
+        let Some(turn) = workflow.turn() else { return };
+        let agent = workflow.status.as_ref().and_then(|status| status.agent_id.clone());
+        let claim = Claim { uid: workflow.uid().unwrap_or_default(), agent, turn };
         let machine = (key.0.clone(), name);
         self.workflows.entry(machine.clone()).or_default().insert(key.1.clone(), claim);
         self.claims.insert(key, machine);
@@ -119,10 +120,13 @@ impl Index {
         self.only(self.by_address.get(&address), |machine| machine.by_address(address))
     }
 
-    /// UID of the Workflow that the machine boots for: the one furthest on its way that is not over, the oldest of these.
-    pub(crate) fn workflow(&self, machine: &Machine) -> Option<&str> {
+    /// UID of the Workflow that the machine boots for through this interface: the one whose turn it is. One that waits for
+    /// another agent than the interface's would not be handed to it, so it comes after all others.
+    pub(crate) fn workflow(&self, machine: &Machine, nic: &Nic) -> Option<&str> {
         let claims = self.workflows.get(&(machine.namespace.clone(), machine.name.clone()))?;
-        claims.values().min_by(|a, b| a.order.cmp(&b.order)).map(|claim| claim.uid.as_str())
+        let other_agent = |claim: &Claim| claim.agent.as_ref().is_some_and(|agent| *agent != nic.agent_id);
+        let first = claims.values().min_by_key(|claim| (other_agent(claim), &claim.turn));
+        first.map(|claim| claim.uid.as_str())
     }
 
     /// How many machines there are.
@@ -147,20 +151,6 @@ impl Index {
 
 fn key<K: kube::Resource>(object: &K) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
-}
-
-/// How near a Workflow is to needing its machine booted; nothing when it does not.
-fn rank(workflow: &Workflow) -> Option<u8> {
-    if workflow.is_disabled() {
-        return None;
-    }
-    match workflow.state() {
-        WorkflowState::Running => Some(0),
-        WorkflowState::Pending => Some(1),
-        WorkflowState::Preparing => Some(2),
-        WorkflowState::Unset | WorkflowState::Other(_) => Some(3),
-        WorkflowState::Post | WorkflowState::Success | WorkflowState::Failed | WorkflowState::Timeout => None,
-    }
 }
 
 fn forget<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<Key>>, entry: &K, key: &Key) {
@@ -226,10 +216,10 @@ mod tests {
     fn the_workflow_that_runs_comes_before_those_that_wait() {
         let mut index = Index::default();
         index.apply_hardware(&hardware(&json!({})));
-        let machine = index.by_mac(mac()).unwrap().machine;
+        let found = index.by_mac(mac()).unwrap();
         let apply = |index: &mut Index, name: &str, state: &str, created: &str| {
             index.apply_workflow(&workflow(name, state, created));
-            index.workflow(&machine).map(str::to_owned)
+            index.workflow(&found.machine, found.nic()).map(str::to_owned)
         };
         let uid = |name: &str| Some(format!("uid-{name}"));
         assert_eq!(apply(&mut index, "old", "SUCCESS", "2026-01-01T00:00:00Z"), None);
@@ -238,7 +228,22 @@ mod tests {
         assert_eq!(apply(&mut index, "b", "RUNNING", "2026-01-03T00:00:00Z"), uid("b"));
         assert_eq!(apply(&mut index, "b", "FAILED", "2026-01-03T00:00:00Z"), uid("a"));
         index.remove_workflow(&("tinkerbell".into(), "a".into()));
-        assert_eq!(index.workflow(&machine), None);
+        assert_eq!(index.workflow(&found.machine, found.nic()), None);
         assert!(index.workflows.is_empty() && index.claims.len() == index.workflows.len());
+    }
+
+    #[test]
+    fn a_workflow_for_another_agent_does_not_keep_the_token_from_one_for_this() {
+        let mut index = Index::default();
+        index.apply_hardware(&hardware(&json!({})));
+        let found = index.by_mac(mac()).unwrap();
+        let mut stale = workflow("stale", "PENDING", "2026-01-01T00:00:00Z");
+        stale.status.get_or_insert_default().agent_id = Some("elsewhere".into());
+        index.apply_workflow(&stale);
+        assert_eq!(index.workflow(&found.machine, found.nic()), Some("uid-stale"));
+        let mut right = workflow("right", "PENDING", "2026-01-02T00:00:00Z");
+        right.status.get_or_insert_default().agent_id = Some(found.nic().agent_id.clone());
+        index.apply_workflow(&right);
+        assert_eq!(index.workflow(&found.machine, found.nic()), Some("uid-right"));
     }
 }

@@ -49,7 +49,7 @@ impl Scripts {
     pub(crate) fn get(&self, path: &str, client: Option<Ipv4Addr>) -> Result<(Found, String), NoScript> {
         let found = self.machine(path, client).map_err(|_| NoScript::Unknown)?;
         let mac = found.nic().mac;
-        let workflow = self.backend.read().workflow(&found.machine).map(str::to_owned);
+        let workflow = self.backend.read().workflow(&found.machine, found.nic()).map(str::to_owned);
         // Without a Workflow there is nothing to prove; the agent is then treated as one that has no token.
         let token = workflow.map(|uid| mint(&self.key, mac, &uid, self.journal.boot(mac)));
         let moment = Moment { token, now: journal::now() };

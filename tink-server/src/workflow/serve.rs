@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which action an agent gets.
 //!
-//! Of the Workflows that name the agent the newest active one decides, so that an old one, finished or not, never
-//! blocks the one that was asked for last. In it the first action that has not succeeded is handed out: a pending one
-//! for the first time, a running one again (the agent was restarted; it knows from its journal how far it was).
+//! Of the Workflows that name the agent the active one whose turn it is decides ([`Workflow::turn`], the rule by which
+//! boots names the Workflow in the agent's token); one that is over never blocks another. In it the first action that
+//! has not succeeded is handed out: a pending one for the first time, a running one again (the agent was restarted; it
+//! knows from its journal how far it was).
 //!
 //! Called by the gRPC endpoint. It reads and gives a status; it writes nothing.
 
-use api::v1alpha1::{Action, Task, Workflow, WorkflowState, WorkflowStatus};
+use std::cmp::Reverse;
+
+use api::v1alpha1::{Action, Task, Turn, Workflow, WorkflowState, WorkflowStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use proto::workflow::{ActionResponse, Namespaces};
@@ -43,16 +46,27 @@ pub fn is_active(workflow: &Workflow) -> bool {
         && workflow.metadata.deletion_timestamp.is_none()
 }
 
-/// Picks the Workflow that decides for an agent among those that name it: the newest active one, and the newest of
-/// all when none is active.
+/// Picks the Workflow that decides for an agent among those that name it: the active one whose turn it is, and when none
+/// is active the newest, whose state is then what the agent is told.
 pub fn choose<W: AsRef<Workflow>>(mine: impl IntoIterator<Item = W>) -> Option<W> {
-    mine.into_iter().max_by_key(|workflow| (is_active(workflow.as_ref()), age_key(workflow.as_ref())))
+    mine.into_iter().min_by_key(|workflow| Place::of(workflow.as_ref()))
 }
 
-/// Later is larger; equal times are told apart by name, so that every caller picks the same.
-fn age_key(workflow: &Workflow) -> (Timestamp, String, String) {
-    let created = workflow.creation_timestamp().map_or(Timestamp::MIN, |time| time.0);
-    (created, workflow.namespace().unwrap_or_default(), workflow.name_any())
+/// Where a Workflow stands among those of an agent. The order of the variants counts.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Active(Turn),
+    Idle(Reverse<(Timestamp, String, String)>),
+}
+
+impl Place {
+    fn of(workflow: &Workflow) -> Self {
+        if let Some(turn) = workflow.turn().filter(|_| is_active(workflow)) {
+            return Self::Active(turn);
+        }
+        let created = workflow.creation_timestamp().map_or(Timestamp::MIN, |time| time.0);
+        Self::Idle(Reverse((created, workflow.namespace().unwrap_or_default(), workflow.name_any())))
+    }
 }
 
 /// The action that `agent` gets of this Workflow, and the status that remembers it (the same as before when the same

@@ -410,7 +410,7 @@ fn a_job_of_an_earlier_workflow_of_this_name_is_replaced() {
 }
 
 #[test]
-fn the_newest_active_workflow_decides() {
+fn the_active_workflow_whose_turn_it_is_decides() {
     let make = |name: &str, age: i64, state: WorkflowState| {
         let mut workflow = World::new(None).workflow;
         workflow.metadata.name = Some(name.to_owned());
@@ -419,11 +419,13 @@ fn the_newest_active_workflow_decides() {
         std::sync::Arc::new(workflow)
     };
     let old = make("old", 1, WorkflowState::Failed);
+    let running = make("running", 5, WorkflowState::Running);
     let mid = make("mid", 2, WorkflowState::Pending);
     let new = make("new", 3, WorkflowState::Pending);
     let done = make("done", 4, WorkflowState::Success);
     let pick = |all: &[&std::sync::Arc<Workflow>]| choose(all.iter().copied()).map(|w| w.name_any());
-    assert_eq!(pick(&[&old, &mid, &new, &done]).as_deref(), Some("new"));
+    assert_eq!(pick(&[&old, &mid, &new, &done, &running]).as_deref(), Some("running"));
+    assert_eq!(pick(&[&old, &new, &mid, &done]).as_deref(), Some("mid"), "in the order they were made");
     assert_eq!(pick(&[&done, &mid, &old]).as_deref(), Some("mid"));
     assert_eq!(pick(&[&old, &done]).as_deref(), Some("done"));
     assert_eq!(pick(&[]), None);
