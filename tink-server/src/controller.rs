@@ -53,6 +53,8 @@ impl From<kube::Error> for ReconcileError {
 /// What reconciliations share.
 struct Context {
     client: Client,
+    /// All Workflows as the watch has them.
+    workflows: Store<Workflow>,
     events: Events,
     /// Failures in a row per Workflow; entries go with the first success or the end of the Workflow.
     failures: std::sync::Mutex<BTreeMap<String, u32>>,
@@ -85,7 +87,12 @@ impl WorkflowController {
                     workflow.spec.hardware_ref.as_ref() == Some(&name)
                 })
             });
-        let context = Arc::new(Context { client: client.clone(), events, failures: Default::default() });
+        let context = Arc::new(Context {
+            client: client.clone(),
+            workflows: controller.store(),
+            events,
+            failures: Default::default(),
+        });
         Self { controller, context }
     }
 
@@ -166,7 +173,7 @@ async fn reconcile_active(cached: &Workflow, context: &Context) -> Result<Action
     let name = cached.name_any();
     for attempt in 1.. {
         let Some(workflow) = workflows.get_opt(&name).await? else { break };
-        let surroundings = Surroundings::read(&context.client, &workflow).await?;
+        let surroundings = Surroundings::read(context, &workflow).await?;
         let decision = surroundings.decide(&workflow);
         for effect in &decision.effects {
             apply(&context.client, &namespace, &workflow, effect).await?;
@@ -201,13 +208,15 @@ fn log_transition(before: &Workflow, after: &Workflow) {
 struct Surroundings {
     template: Option<Template>,
     hardware: Option<Hardware>,
+    rival: Option<Arc<Workflow>>,
     jobs: BTreeMap<String, Job>,
 }
 
 impl Surroundings {
-    async fn read(client: &Client, workflow: &Workflow) -> Result<Self, kube::Error> {
+    async fn read(context: &Context, workflow: &Workflow) -> Result<Self, kube::Error> {
+        let client = &context.client;
         let namespace = workflow.namespace().unwrap_or_default();
-        let mut found = Self { template: None, hardware: None, jobs: BTreeMap::new() };
+        let mut found = Self { template: None, hardware: None, rival: None, jobs: BTreeMap::new() };
         let state = workflow.state();
         // A running Workflow gets a status write every second; it needs nothing but itself.
         if *state == WorkflowState::Running {
@@ -217,7 +226,10 @@ impl Surroundings {
             found.hardware = Api::namespaced(client.clone(), &namespace).get_opt(name).await?;
         }
         let wanted = match state {
-            WorkflowState::Preparing => boot::preparing_job(workflow),
+            WorkflowState::Preparing => {
+                found.rival = workflow::rival(workflow, context.workflows.state());
+                boot::preparing_job(workflow)
+            }
             WorkflowState::Post => boot::post_job(workflow, &workflow.status.clone().unwrap_or_default()),
             WorkflowState::Unset | WorkflowState::Other(_) => {
                 if let Some(name) = workflow.spec.template_ref.as_deref().filter(|name| !name.is_empty()) {
@@ -240,6 +252,7 @@ impl Surroundings {
             workflow,
             template: self.template.as_ref(),
             hardware: self.hardware.as_ref(),
+            rival: self.rival.as_deref(),
             jobs: &self.jobs,
             now: Timestamp::now(),
         };

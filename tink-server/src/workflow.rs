@@ -19,10 +19,12 @@
 
 pub mod boot;
 mod decide;
+mod queue;
 mod report;
 mod serve;
 
 pub use decide::{Decision, Effect, Input, Rendering, decide};
+pub use queue::rival;
 pub use report::{Report, ReportError, Reported, report};
 pub use serve::{Refusal, choose, is_active, response, serve};
 

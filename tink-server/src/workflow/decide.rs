@@ -23,8 +23,14 @@ use super::{
 /// watches of both wake it at once; this is for a lost one.
 const RETRY_RENDER: Duration = Duration::from_secs(300);
 
+/// How long until a Workflow that waits for another one of its machine is looked at again; no watch tells it of that one.
+const RETRY_TURN: Duration = Duration::from_secs(5);
+
 /// How long until a Job is looked at again without an event.
 const RETRY_JOB: Duration = Duration::from_secs(60);
+
+/// Reason of the condition of a Workflow that waits for another one of its machine.
+const WAITING: &str = "Waiting";
 
 /// Everything that a decision depends on.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub struct Input<'a> {
     pub template: Option<&'a Template>,
     /// Its Hardware, if it names one and it is there.
     pub hardware: Option<&'a Hardware>,
+    /// The Workflow that has the machine now ([`super::rival`]). Only looked at in PREPARING.
+    pub rival: Option<&'a Workflow>,
     /// The BMC Jobs under the names of this Workflow's Jobs.
     pub jobs: &'a BTreeMap<String, Job>,
     /// Now.
@@ -198,13 +206,29 @@ fn refuse_protected(input: &Input<'_>, next: &mut Next) {
     }
 }
 
-/// `PREPARING`: network boot on, then the BMC Job.
+/// `PREPARING`: network boot on, then the BMC Job; not while another Workflow has the machine, which would be switched off
+/// under its install, and whose end would switch off the netboot that was just switched on.
 fn preparing(input: &Input<'_>, next: &mut Next) {
     let workflow = input.workflow;
     refuse_protected(input, next);
     if next.status.state != WorkflowState::Preparing {
         return;
     }
+    if let Some(rival) = input.rival {
+        let why = format!(
+            "Workflow {} is {} and has the machine; this one waits until it is over, disabled or deleted",
+            rival.name_any(),
+            if rival.state().is_unset() { "first" } else { rival.state().as_str() },
+        );
+        let waits = condition(types::BOOT_JOB_SETUP_COMPLETE, false, WAITING, &why, input.now);
+        next.status.set_condition(waits);
+        next.decision.again = Some(RETRY_TURN);
+        return;
+    }
+    // It waits no longer.
+    next.status
+        .conditions
+        .retain(|c| c.type_ != types::BOOT_JOB_SETUP_COMPLETE || c.reason.as_deref() != Some(WAITING));
     let Some(hardware) = input.hardware else {
         let why = match hardware_name(workflow) {
             Some(name) => format!("Hardware {name} does not exist"),

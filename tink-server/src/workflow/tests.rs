@@ -46,6 +46,7 @@ struct World {
     workflow: Workflow,
     template: Option<Template>,
     hardware: Option<Hardware>,
+    rival: Option<Workflow>,
     jobs: BTreeMap<String, Job>,
     netboot: bool,
     now: i64,
@@ -72,6 +73,7 @@ impl World {
             workflow,
             template: Some(template),
             hardware: Some(hardware()),
+            rival: None,
             jobs: BTreeMap::new(),
             netboot: false,
             now: 0,
@@ -89,6 +91,7 @@ impl World {
             workflow: &self.workflow,
             template: self.template.as_ref(),
             hardware: self.hardware.as_ref(),
+            rival: self.rival.as_ref(),
             jobs: &self.jobs,
             now: at(self.now),
         };
@@ -429,6 +432,69 @@ fn the_active_workflow_whose_turn_it_is_decides() {
     assert_eq!(pick(&[&done, &mid, &old]).as_deref(), Some("mid"));
     assert_eq!(pick(&[&old, &done]).as_deref(), Some("done"));
     assert_eq!(pick(&[]), None);
+}
+
+#[test]
+fn a_machine_is_not_taken_from_the_workflow_that_has_it() {
+    let make = |name: &str, age: i64, state: WorkflowState, boot: Option<BootOptions>| {
+        let mut workflow = World::new(boot).workflow;
+        workflow.metadata.name = Some(name.to_owned());
+        workflow.metadata.uid = Some(format!("uid-{name}"));
+        workflow.metadata.creation_timestamp = Some(Time(at(age)));
+        workflow.status.get_or_insert_default().state = state;
+        std::sync::Arc::new(workflow)
+    };
+    use WorkflowState::{Pending, Post, Preparing, Running, Success, Unset};
+    let mine = make("mine", 5, Preparing, Some(netboot()));
+    let has = |other: &std::sync::Arc<Workflow>| rival(&mine, [other, &mine]).is_some();
+    for (state, age, boot, expected) in [
+        (Running, 9, None, true),
+        (Post, 9, None, true),
+        (Pending, 9, Some(netboot()), true),
+        (Pending, 1, None, false),
+        (Preparing, 1, Some(netboot()), true),
+        (Preparing, 9, Some(netboot()), false),
+        (Unset, 1, Some(netboot()), true),
+        (Unset, 1, None, false),
+        (Unset, 9, Some(netboot()), false),
+        (Success, 1, Some(netboot()), false),
+    ] {
+        let other = make("other", age, state.clone(), boot);
+        assert_eq!(has(&other), expected, "{state} {age}");
+        let mut elsewhere = (*other).clone();
+        elsewhere.spec.hardware_ref = Some("m2".to_owned());
+        assert!(!has(&std::sync::Arc::new(elsewhere)), "another machine");
+    }
+    let running = make("other", 1, Running, None);
+    let mut begun = (*mine).clone();
+    begun
+        .status
+        .get_or_insert_default()
+        .boot_options
+        .get_or_insert_default()
+        .allow_netboot
+        .get_or_insert_default();
+    assert!(rival(&begun, [&running]).is_none(), "what has begun is brought to its end");
+    let mut disabled = (*running).clone();
+    disabled.spec.disabled = Some(true);
+    assert!(!has(&std::sync::Arc::new(disabled)));
+
+    let mut world = World::new(Some(netboot()));
+    world.rival = Some((*running).clone());
+    world.settle();
+    assert_eq!(world.state(), Preparing);
+    assert!(!world.netboot && world.jobs.is_empty(), "nothing is touched");
+    let waits =
+        world.workflow.status.as_ref().and_then(|s| s.condition(types::BOOT_JOB_SETUP_COMPLETE)).cloned();
+    assert!(waits.unwrap().message.unwrap().starts_with("Workflow other is RUNNING"));
+    assert!(world.decision().again.is_some(), "it is looked at again");
+    world.rival = None;
+    world.settle();
+    assert!(world.netboot && world.jobs.contains_key("netboot-w1"));
+    world.end_jobs(COMPLETED);
+    world.settle();
+    let waited = world.workflow.status.as_ref().and_then(|s| s.condition(types::BOOT_JOB_SETUP_COMPLETE));
+    assert_eq!(waited.map(|c| c.status.as_str()), Some("True"));
 }
 
 #[test]

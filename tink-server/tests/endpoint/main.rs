@@ -184,6 +184,36 @@ async fn a_failure_is_told_and_netboot_ends_off() {
 }
 
 #[tokio::test]
+async fn a_second_workflow_does_not_switch_off_a_machine_that_is_being_installed() {
+    let bench = bench().await;
+    let daemon = bench.start(Config::default()).await;
+    bench.workflow("w1", "m1", MAC, netboot()).await;
+    bench.complete_job("netboot-w1").await;
+    let agent = daemon.agent(MAC).await;
+    let stream = agent.next().await;
+    agent.report(&stream, StateType::Running, "").await.unwrap();
+
+    bench.workflow("w2", "m1", MAC, netboot()).await;
+    eventually("w2 says what it waits for", || async {
+        let status = bench.read("w2").await.status?;
+        let message = status.condition(condition::BOOT_JOB_SETUP_COMPLETE)?.message.clone()?;
+        message.contains("Workflow w1 is RUNNING").then_some(())
+    })
+    .await;
+    assert!(bench.api::<Job>().get_opt("netboot-w2").await.unwrap().is_none());
+    assert_eq!(agent.ask().await.unwrap().action_id, stream.action_id);
+
+    agent.report(&stream, StateType::Failed, "the disk broke").await.unwrap();
+    bench.reaches("w1", WorkflowState::Failed).await;
+    bench.complete_job("netboot-w2").await;
+    bench.reaches("w2", WorkflowState::Pending).await;
+    assert!(bench.netboot_allowed("m1").await, "the end of the first did not switch off the second's");
+    assert_eq!(agent.next().await.workflow_id(), "tinkerbell/w2");
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_said_and_picked_up_when_it_is_put_right() {
     let bench = Bench::new().await;
     let daemon = bench.start(Config::default()).await;

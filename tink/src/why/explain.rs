@@ -156,7 +156,7 @@ impl<'a> Story<'a> {
         }
         match &status.state {
             WorkflowState::Unset => self.not_looked_at(&flow),
-            WorkflowState::Preparing => self.preparing(&flow),
+            WorkflowState::Preparing => self.preparing(&flow, status),
             WorkflowState::Pending => self.booting(&flow, workflow),
             WorkflowState::Running => self.running(&flow, status),
             WorkflowState::Post => {
@@ -184,8 +184,12 @@ impl<'a> Story<'a> {
         )
     }
 
-    fn preparing(&self, flow: &str) -> String {
+    fn preparing(&self, flow: &str, status: &WorkflowStatus) -> String {
         let name = &self.name;
+        let setup = status.condition(condition::BOOT_JOB_SETUP_COMPLETE).filter(|c| c.status == "False");
+        if let Some(why) = setup.and_then(|condition| condition.message.as_deref()) {
+            return format!("{name} is not prepared for Workflow {flow} yet: {why}");
+        }
         if let Some(problem) = self.job_failure() {
             return format!("{name} cannot be booted for Workflow {flow}: {problem}");
         }

@@ -126,6 +126,17 @@ fn a_template_that_does_not_render_is_the_reason() {
 }
 
 #[test]
+fn a_workflow_that_waits_for_another_one_of_its_machine_names_it() {
+    let snapshot = base(
+        "{state: PREPARING, conditions: [{type: BootJobSetupComplete, status: 'False', reason: Waiting, message: 'Workflow w1 is RUNNING and has the machine'}]}",
+    );
+    assert_eq!(
+        why(&snapshot, "m1"),
+        "m1 is not prepared for Workflow w yet: Workflow w1 is RUNNING and has the machine."
+    );
+}
+
+#[test]
 fn bmc_jobs_say_how_far_they_are_and_what_failed() {
     let mut snapshot = base("{state: PREPARING}");
     assert_eq!(why(&snapshot, "m1"), "m1 is being prepared for Workflow w; no BMC Job was made yet.");
