@@ -13,11 +13,11 @@ mod stream;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use api::AgentId;
 use api::token::METADATA_KEY;
 use api::v1alpha1::{Hardware, Workflow, WorkflowState, WorkflowStatus};
+use api::{AgentId, Mac};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use proto::workflow::action_status_request::StateType;
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use crate::controller::scoped;
 use crate::events::Events;
 use crate::store::{self, StoreError};
 use crate::token::{Bearer, Denied, Guard};
@@ -203,9 +204,12 @@ impl Endpoint {
                 .guard
                 .admit(caller.bearer(), &workflow, hardware.as_ref(), agent, now)
                 .map_err(|denied| denied_status(&denied))?;
-            let protected = hardware.as_ref().filter(|hardware| hardware.is_protected());
-            if let Some(hardware) = protected.filter(|_| workflow::may_write_disk(&action)) {
-                let why = workflow::protected_message(&hardware.name_any(), &action);
+            let protected = match workflow::may_write_disk(&action) {
+                true => self.protected(hardware.as_ref(), agent).await?,
+                false => None,
+            };
+            if let Some(protected) = protected {
+                let why = workflow::protected_message(&protected, &action);
                 let (status, notes) = workflow::fail_protected(&workflow, &action.id, &why, now);
                 if self.write(&workflow, &status, &notes).await? {
                     return Err(Status::failed_precondition(why));
@@ -281,6 +285,24 @@ impl Endpoint {
         api.get_opt(name).await.map_err(|error| unavailable(&error))
     }
 
+    /// Name of the protected Hardware that an action of this agent may write: the one that the Workflow names, or the one
+    /// that the agent runs on, which a Workflow need not name and may name wrongly. Only then all are searched.
+    async fn protected(&self, named: Option<&Hardware>, agent: &str) -> Result<Option<String>, Status> {
+        if let Some(hardware) = named {
+            if hardware.is_protected() {
+                return Ok(Some(hardware.name_any()));
+            }
+            if is_machine_of(hardware, agent) {
+                return Ok(None);
+            }
+        }
+        let api: Api<Hardware> = scoped(&self.client, self.namespace.as_deref());
+        let all = api.list(&ListParams::default()).await.map_err(|error| unavailable(&error))?;
+        let found =
+            all.items.iter().find(|hardware| hardware.is_protected() && is_machine_of(hardware, agent));
+        Ok(found.map(ResourceExt::name_any))
+    }
+
     /// Writes a status and then tells; false when another write came between.
     async fn write(&self, read: &Workflow, status: &WorkflowStatus, notes: &[Note]) -> Result<bool, Status> {
         match store::write_status(&self.client, read, status).await {
@@ -310,6 +332,12 @@ impl Endpoint {
             tracing::warn!(workflow = workflow.name_any(), error = %error, "inventory was not kept");
         }
     }
+}
+
+/// Whether an agent that calls itself so may be running on this machine.
+fn is_machine_of(hardware: &Hardware, agent: &str) -> bool {
+    hardware.has_agent_id(agent)
+        || agent.parse::<Mac>().is_ok_and(|mac| hardware.interface_by_mac(mac).is_some())
 }
 
 /// Whether the Workflow waits for this agent.

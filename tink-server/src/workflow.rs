@@ -134,25 +134,30 @@ fn arm(status: &mut WorkflowStatus) {
         .map(Time);
 }
 
-/// Actions that never write a disk, by the last element of their image's path.
+/// Actions that never write a disk, by the last element of their image's path below `actions/` or `embedded/`; elsewhere
+/// an image of that name may be anything.
 const HARMLESS: &[&str] = &["kexec", "poweroff", "reboot", "slurp"];
 
 /// Whether an action may write a disk. A container runs privileged with all devices, so everything may that is not
 /// known not to; a `waitdaemon` runs the image in its environment.
 pub fn may_write_disk(action: &Action) -> bool {
-    let name = image_name(action.image.as_deref().unwrap_or_default());
-    if name == "waitdaemon" {
-        let inner = action.environment.get("IMAGE").map_or("", String::as_str);
-        return !HARMLESS.contains(&image_name(inner));
+    let image = action.image.as_deref().unwrap_or_default();
+    if image_name(image).1 == "waitdaemon" {
+        return !is_harmless(action.environment.get("IMAGE").map_or("", String::as_str));
     }
-    !HARMLESS.contains(&name)
+    !is_harmless(image)
 }
 
-/// The last element of an image's path, without tag and digest.
-fn image_name(image: &str) -> &str {
+fn is_harmless(image: &str) -> bool {
+    let (folder, name) = image_name(image);
+    matches!(folder, "actions" | "embedded") && HARMLESS.contains(&name)
+}
+
+/// The last two elements of an image's path, without tag and digest.
+fn image_name(image: &str) -> (&str, &str) {
     let path = image.split('@').next().unwrap_or_default();
-    let last = path.rsplit('/').next().unwrap_or_default();
-    last.split(':').next().unwrap_or_default()
+    let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
+    (folder.rsplit('/').next().unwrap_or_default(), last.split(':').next().unwrap_or_default())
 }
 
 /// What a refusal because of the annotation says.

@@ -356,6 +356,27 @@ fn legacy_and_disabled_workflows() {
 }
 
 #[test]
+fn only_actions_that_are_known_not_to_may_not_write_a_disk() {
+    let action = |image: &str, inner: &str| Action {
+        image: Some(image.to_owned()),
+        environment: BTreeMap::from([("IMAGE".to_owned(), inner.to_owned())]),
+        ..Action::default()
+    };
+    for (image, inner, may) in [
+        ("quay.io/tinkerbell/actions/reboot:latest", "", false),
+        ("127.0.0.1/embedded/kexec", "", false),
+        ("ghcr.io/jacobweinstock/waitdaemon:v1", "quay.io/tinkerbell/actions/reboot", false),
+        ("ghcr.io/jacobweinstock/waitdaemon:v1", "alpine", true),
+        ("example.com/tools/reboot", "", true),
+        ("reboot", "", true),
+        ("quay.io/tinkerbell/actions/image2disk", "", true),
+        ("", "", true),
+    ] {
+        assert_eq!(may_write_disk(&action(image, inner)), may, "{image} {inner}");
+    }
+}
+
+#[test]
 fn a_protected_machine_is_never_written() {
     let protect = |world: &mut World| {
         let hardware = world.hardware.as_mut().unwrap();

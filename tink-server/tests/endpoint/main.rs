@@ -214,6 +214,35 @@ async fn a_second_workflow_does_not_switch_off_a_machine_that_is_being_installed
 }
 
 #[tokio::test]
+async fn a_protected_machine_is_not_written_through_a_workflow_that_names_another_or_none() {
+    let bench = bench().await;
+    let protected = "52:54:00:00:00:12";
+    bench.hardware("m2", protected).await;
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {api::annotations::PROTECTED: "true"}}}));
+    bench.api::<Hardware>().patch("m2", &PatchParams::default(), &patch).await.unwrap();
+    let without_hardware = INSTALL.replace("{{ index .Hardware.Disks 0 }}", "/dev/sda");
+    let without_hardware =
+        without_hardware.replace("{{ formatPartition (index .Hardware.Disks 0) 1 }}", "/dev/sda1");
+    let patch = Patch::Merge(json!({"spec": {"data": without_hardware}}));
+    bench.api::<Template>().patch("install", &PatchParams::default(), &patch).await.unwrap();
+    let daemon = bench.start(Config::default()).await;
+    let agent = daemon.agent(protected).await;
+    for (name, hardware) in [("w1", "m1"), ("w2", "")] {
+        bench.workflow(name, hardware, protected, json!({})).await;
+        bench.reaches(name, WorkflowState::Pending).await;
+        let refused = agent.ask().await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert!(refused.message().contains("Hardware m2 is protected"), "{}", refused.message());
+        bench.reaches(name, WorkflowState::Failed).await;
+    }
+    // One that is not protected is written as ever.
+    bench.workflow("w3", "", MAC, json!({})).await;
+    assert_eq!(daemon.agent(MAC).await.next().await.name(), "stream");
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_said_and_picked_up_when_it_is_put_right() {
     let bench = Bench::new().await;
     let daemon = bench.start(Config::default()).await;
