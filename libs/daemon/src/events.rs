@@ -246,18 +246,29 @@ fn merged(notes: impl Iterator<Item = Note>) -> Vec<Note> {
     order
 }
 
-/// `<hardware>.<phase>.<boot>`, boot 0 where it is not known: always a valid object name. What a name may not hold becomes `-`,
-/// and of a very long one the hardware's part is cut.
-fn event_name(hardware: &str, phase: &str, boot: Option<u64>) -> String {
-    let tail = clean(&format!(".{phase}.{}", boot.unwrap_or_default()));
-    let room = MAX_NAME_BYTES.saturating_sub(tail.len());
+/// `<hardware>.<phase>.<boot>`, boot 0 where it is not known: always a valid object name. What a name may not hold becomes `-` or
+/// goes, and of a very long one the hardware's part is cut. Readers compute the same name.
+#[must_use]
+pub fn event_name(hardware: &str, phase: &str, boot: Option<u64>) -> String {
+    let tail = clean(&format!("{phase}.{}", boot.unwrap_or_default()));
+    let tail = tail.get(tail.len().saturating_sub(MAX_NAME_BYTES)..).unwrap_or_default();
+    let tail = tail.trim_start_matches(['.', '-']);
+    let room = MAX_NAME_BYTES.saturating_sub(tail.len() + 1);
     let head: String = clean(hardware).chars().take(room).collect();
-    format!("{}{tail}", head.trim_end_matches(['.', '-']))
+    match head.trim_end_matches(['.', '-']) {
+        "" => tail.to_owned(),
+        head => format!("{head}.{tail}"),
+    }
 }
 
+/// Lower-case labels of letters, digits and inner hyphens, with dots between them (RFC 1123).
 fn clean(text: &str) -> String {
     let lower = text.chars().map(|c| c.to_ascii_lowercase());
-    lower.map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' }).collect()
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let text: String = lower.map(|c| if allowed(c) { c } else { '-' }).collect();
+    let labels: Vec<&str> =
+        text.split('.').map(|label| label.trim_matches('-')).filter(|label| !label.is_empty()).collect();
+    labels.join(".")
 }
 
 fn truncated(mut message: String) -> String {
