@@ -21,8 +21,19 @@ const BOOT_SUITE: &str = "trixie";
 /// Debian's release of tools and test peers: that of the machines this runs on.
 const TOOL_SUITE: &str = "bookworm";
 const TOOLS: &[&str] = &["squashfs-tools", "kmod", "busybox-static"];
-/// Servers and clients that tests talk to; some bring services, so none is installed.
-const PEERS: &[&str] = &["isc-dhcp-client", "openipmi", "ipmitool", "tftp-hpa", "tftpd-hpa", "atftp"];
+/// Servers and clients that tests talk to. Some bring services or boot hooks (busybox-static a hook for the initramfs,
+/// openssh-client a user unit, procps an init script), so none is installed.
+const PEERS: &[&str] = &[
+    "isc-dhcp-client",
+    "busybox-static",
+    "openipmi",
+    "ipmitool",
+    "tftp-hpa",
+    "tftpd-hpa",
+    "atftp",
+    "openssh-client",
+    "procps",
+];
 const PYTHON_PEERS: &[&str] = &["sushy-tools==2.2.0"];
 const WRAPPER: &str = "#!/bin/sh
 tree=$(dirname \"$(readlink -f \"$0\")\")/..

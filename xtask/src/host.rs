@@ -2,7 +2,7 @@
 //! The only packages that are installed on the user's machine: tools that bring no service, boot hook or kernel.
 //!
 //! Everything else is unpacked into the cache by [`crate::debian`]. `./x test` holds the list to that: it compares units,
-//! `/boot` and `/etc` before and after with a [`Snapshot`].
+//! boot hooks, `/boot` and `/etc` before and after with a [`Snapshot`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,15 +36,12 @@ const BUILD: &[(&str, &str)] = &[
 ];
 const MACHINES: &[(&str, &str)] = &[
     ("qemu-system-x86", "simulated machines"),
-    ("qemu-utils", "their disks"),
     ("ovmf", "their UEFI firmware"),
     ("iproute2", "network namespaces"),
-    ("openssh-client", "logging in to what was installed"),
     ("curl", "test peer for HTTP and TFTP"),
     ("cpio", "test peer for the initramfs"),
     ("bzip2", "test peer for images"),
     ("xz-utils", "test peer for images"),
-    ("busybox-static", "DHCP client in tests"),
     ("python3-venv", "Redfish test peer"),
 ];
 
@@ -90,15 +87,30 @@ fn is_installed(package: &str) -> bool {
     status.is_ok_and(|text| text == "installed")
 }
 
-/// What must be the same on the host before and after: systemd units, `/boot`, `/etc`.
+/// What must be the same on the host before and after: what starts by itself, what takes part in booting, `/etc`.
 #[derive(Debug)]
-pub struct Snapshot(BTreeMap<PathBuf, String>);
+pub struct Snapshot {
+    files: BTreeMap<PathBuf, String>,
+    groups: String,
+}
 
 /// Folders that a snapshot covers.
-const WATCHED: &[&str] =
-    &["/boot", "/etc", "/lib/systemd/system", "/usr/lib/systemd/system", "/usr/local/lib/systemd"];
+const WATCHED: &[&str] = &[
+    "/boot",
+    "/etc",
+    "/lib/systemd",
+    "/lib/udev",
+    "/usr/lib/systemd",
+    "/usr/lib/udev",
+    "/usr/local/lib/systemd",
+    "/usr/share/initramfs-tools",
+];
 /// What dpkg itself keeps there for any package, tools included.
 const PACKAGE_MANAGER: &[&str] = &["/etc/ld.so.cache", "/etc/alternatives/"];
+/// What maintainer scripts of the tools write there: defaults of readline and Python, which no package owns.
+const DEFAULTS: &[&str] = &["/etc/inputrc", "/etc/python3/debian_config"];
+/// A library of QEMU brings an empty group for a kind of device. [`only_new_system_groups`] looks inside.
+const GROUPS: &[&str] = &["/etc/group", "/etc/group-", "/etc/gshadow", "/etc/gshadow-"];
 
 impl Snapshot {
     /// Reads the watched folders.
@@ -107,35 +119,49 @@ impl Snapshot {
         for folder in WATCHED {
             collect(Path::new(folder), &mut files)?;
         }
-        Ok(Self(files))
+        Ok(Self { files, groups: fs::read_to_string("/etc/group")? })
     }
 
     /// What is different now, one line each. Configuration files that dpkg placed for one of the tools do not count.
     pub fn changes_since(&self) -> Result<Vec<String>> {
         let now = Self::take()?;
         let mut changes = Vec::new();
-        for (path, state) in &now.0 {
-            match self.0.get(path) {
+        let groups_grew = only_new_system_groups(&self.groups, &now.groups);
+        for (path, state) in &now.files {
+            let is_known = is_one_of(PACKAGE_MANAGER, path) || (groups_grew && is_one_of(GROUPS, path));
+            match self.files.get(path) {
                 Some(before) if before == state => {}
-                Some(_) if is_package_managers(path) => {}
+                Some(_) | None if is_known => {}
                 Some(_) => changes.push(format!("changed: {}", path.display())),
-                None if is_package_managers(path) || is_plain_configuration(path) => {}
+                None if is_one_of(DEFAULTS, path) || is_plain_configuration(path) => {}
                 None => changes.push(format!("new: {}", path.display())),
             }
         }
         changes.extend(
-            self.0
+            self.files
                 .keys()
-                .filter(|path| !now.0.contains_key(*path))
+                .filter(|path| !now.files.contains_key(*path))
                 .map(|path| format!("gone: {}", path.display())),
         );
         Ok(changes)
     }
 }
 
-fn is_package_managers(path: &Path) -> bool {
+/// A known path, or one below a known folder.
+fn is_one_of(known: &[&str], path: &Path) -> bool {
     let path = path.to_string_lossy();
-    PACKAGE_MANAGER.iter().any(|known| path == *known || (known.ends_with('/') && path.starts_with(known)))
+    known.iter().any(|known| path == *known || (known.ends_with('/') && path.starts_with(known)))
+}
+
+/// Every group is still there as it was, and new ones are system groups without members.
+fn only_new_system_groups(before: &str, now: &str) -> bool {
+    let is_kept = before.lines().all(|group| now.lines().any(|line| line == group));
+    let added = now.lines().filter(|group| !before.lines().any(|line| line == *group));
+    is_kept
+        && added.into_iter().all(|group| {
+            let fields: Vec<&str> = group.split(':').collect();
+            matches!(fields.as_slice(), [_, _, number, ""] if number.parse::<u32>().is_ok_and(|id| id < 1000))
+        })
 }
 
 /// A new file below `/etc` that belongs to an installed package and is neither a unit nor an init script or hook.
@@ -162,4 +188,28 @@ fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_for_a_device_is_no_change_but_a_member_is() {
+        let before = "root:x:0:\ndisk:x:6:\n";
+        let with = |line: &str| format!("{before}{line}\n");
+        assert!(only_new_system_groups(before, before));
+        assert!(only_new_system_groups(before, &with("rdma:x:101:")));
+        assert!(!only_new_system_groups(before, &with("rdma:x:101:somebody")));
+        assert!(!only_new_system_groups(before, &with("people:x:1000:")));
+        assert!(!only_new_system_groups(before, "root:x:0:\ndisk:x:6:somebody\n"));
+        assert!(!only_new_system_groups(before, "root:x:0:\n"));
+    }
+
+    #[test]
+    fn a_folder_covers_what_is_below_it_only() {
+        let is_known = |path: &str| is_one_of(PACKAGE_MANAGER, Path::new(path));
+        assert!(is_known("/etc/ld.so.cache") && is_known("/etc/alternatives/cc"));
+        assert!(!is_known("/etc/ld.so.cache.d") && !is_known("/etc/alternatives.conf"));
+    }
 }
