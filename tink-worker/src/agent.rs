@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::action::Action;
+use crate::action::{Action, Key};
 use crate::actions::{self, ActionError, Context, Done};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -127,6 +127,9 @@ enum Reported {
 
 impl Agent {
     async fn serve(mut self, stream: Stream) {
+        if let Some(plan) = self.unfinished().await {
+            return self.power(plan, stream).await;
+        }
         let plan = loop {
             if self.shutdown.is_cancelled() {
                 break None;
@@ -148,6 +151,18 @@ impl Agent {
             self.power(plan, stream).await;
         } else {
             stream.finish().await;
+        }
+    }
+
+    /// What an earlier process of this boot was about to do when it died. The server may have its report and would not hand
+    /// the action out again, so the machine would stay as it is for ever; so the report is repeated, which changes nothing
+    /// where it is known, and the rest follows when the server has it.
+    async fn unfinished(&self) -> Option<PowerPlan> {
+        let (key, outcome) = self.journal.unfinished()?;
+        tracing::info!(workflow = %key.workflow, action = %key.action, "an earlier process ended before its power action");
+        match self.report(key, "", outcome).await {
+            Reported::Taken => outcome.then.filter(|_| self.config.authority == Authority::Machine),
+            Reported::Gone | Reported::Unanswered => None,
         }
     }
 
@@ -220,7 +235,7 @@ impl Agent {
                 outcome
             }
         };
-        match self.report(action, &outcome).await {
+        match self.report(&action.key, &action.name, &outcome).await {
             Reported::Taken => {
                 self.backoff.reset();
                 outcome.then.map_or(next, Step::Power)
@@ -235,7 +250,8 @@ impl Agent {
 
     /// Reports RUNNING; false when the server did not take it.
     async fn announce(&self, action: &Action) -> bool {
-        let status = status_of(action, &self.config.agent_id, StateType::Running, "running action");
+        let (key, id) = (&action.key, &self.config.agent_id);
+        let status = status_of(key, &action.name, id, StateType::Running, "running action");
         match self.server.report_action(status).await {
             Ok(()) => true,
             Err(status) => {
@@ -319,7 +335,7 @@ impl Agent {
     }
 
     /// Reports the end of an action until the server has answered.
-    async fn report(&self, action: &Action, outcome: &Outcome) -> Reported {
+    async fn report(&self, key: &Key, name: &str, outcome: &Outcome) -> Reported {
         let state = match outcome.ending {
             Ending::Success => StateType::Success,
             Ending::Failed => StateType::Failed,
@@ -331,7 +347,7 @@ impl Agent {
             execution_start: Some(start.into()),
             execution_stop: Some((start + took).into()),
             execution_duration: Some(duration_text(took)),
-            ..status_of(action, &self.config.agent_id, state, &outcome.message)
+            ..status_of(key, name, &self.config.agent_id, state, &outcome.message)
         };
         let mut backoff = Backoff::new(self.config.longest_backoff);
         let mut logged = false;
@@ -348,7 +364,7 @@ impl Agent {
                     }
                     code if !logged => {
                         let reason = status.message();
-                        tracing::warn!(action = %action.name, ?code, reason, "result will be reported again");
+                        tracing::warn!(action = %key.action, name, ?code, reason, "result will be reported again");
                         logged = true;
                     }
                     _ => {}
@@ -393,13 +409,13 @@ enum Failure {
     TimedOut,
 }
 
-fn status_of(action: &Action, agent_id: &str, state: StateType, message: &str) -> ActionStatusRequest {
+fn status_of(key: &Key, name: &str, agent_id: &str, state: StateType, message: &str) -> ActionStatusRequest {
     ActionStatusRequest {
-        workflow_id: Some(action.key.workflow.clone()),
+        workflow_id: Some(key.workflow.clone()),
         agent_id: Some(agent_id.to_owned()),
-        task_id: Some(action.key.task.clone()),
-        action_id: Some(action.key.action.clone()),
-        action_name: Some(action.name.clone()),
+        task_id: Some(key.task.clone()),
+        action_id: Some(key.action.clone()),
+        action_name: Some(name.to_owned()),
         action_state: Some(state.into()),
         execution_start: None,
         execution_stop: None,

@@ -88,6 +88,12 @@ impl Journal {
         self.records.iter().rev().find(|record| record.key == *key).map(|record| &record.outcome)
     }
 
+    /// The last action that ended, if the machine was to go down after it: it did not, or this boot would be another.
+    pub(crate) fn unfinished(&self) -> Option<(&Key, &Outcome)> {
+        let last = self.records.last()?;
+        last.outcome.then.map(|_| (&last.key, &last.outcome))
+    }
+
     /// Remembers how an action ended; on stable storage when this returns.
     pub(crate) fn record(&mut self, key: &Key, outcome: &Outcome) -> io::Result<()> {
         let record = Record { boot: self.boot.clone(), key: key.clone(), outcome: outcome.clone() };
@@ -149,6 +155,21 @@ mod tests {
         assert_eq!(journal.outcome(&key("b")), Some(&outcome("first")));
         assert_eq!(journal.outcome(&key("c")), None);
         assert_eq!(open("2").outcome(&key("a")), None);
+    }
+
+    #[test]
+    fn a_reboot_that_did_not_come_is_unfinished_in_its_boot_until_something_else_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = |boot: &str| Journal::open_for_boot(directory.path(), boot.to_owned()).unwrap();
+        let mut journal = open("1");
+        assert_eq!(journal.unfinished(), None);
+        journal.record(&key("reboot"), &outcome("done")).unwrap();
+        let mut journal = open("1");
+        assert_eq!(journal.unfinished(), Some((&key("reboot"), &outcome("done"))));
+        journal.record(&key("next"), &Outcome { then: None, ..outcome("done") }).unwrap();
+        assert_eq!(open("1").unfinished(), None);
+        journal.record(&key("reboot"), &outcome("done")).unwrap();
+        assert_eq!(open("2").unfinished(), None);
     }
 
     #[test]

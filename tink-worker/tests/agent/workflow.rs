@@ -77,6 +77,30 @@ async fn an_action_that_has_ended_is_reported_again_and_never_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reboot_that_the_last_process_did_not_come_to_is_reported_again() {
+    let mut world = World::new([]).await;
+    world.agent.take().unwrap().stop().await;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let record = format!(
+        r#"{{"boot":"{}","workflow":"ns/w","task":"t","action":"reboot","ending":"SUCCESS","message":"done","started":1,"duration_ms":2,"then":{{"change":"reboot","delay_seconds":0}}}}"#,
+        boot.trim()
+    );
+    std::fs::write(world.directory.path().join("state/journal"), record + "\n").unwrap();
+    // An action behind it is not lost: this machine was not booted for the agent, so it does not go down.
+    world
+        .tink
+        .0
+        .lock()
+        .unwrap()
+        .actions
+        .extend([action("reboot", "x", 5, &[]), action("b", "nginx", 5, &[])]);
+    world.start_agent();
+    let (state, message) = world.end_of("reboot").await;
+    assert_eq!((state, message.as_str()), (StateType::Success, "done"));
+    assert_eq!(world.end_of("b").await.0, StateType::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reports_are_repeated_until_answered_and_a_workflow_that_is_gone_is_dropped() {
     let world = World::new([action("a", "nginx", 5, &[]), action("b", "nginx", 5, &[])]).await;
     world.tink.0.lock().unwrap().refusals.extend([
