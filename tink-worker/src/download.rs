@@ -210,6 +210,10 @@ impl Download {
                 if range.length.is_some() && range.length != self.identity.length {
                     return Err(self.changed("its length has changed"));
                 }
+                // Some servers do not know If-Range.
+                if identity.validator.is_some() && identity.validator != self.identity.validator {
+                    return Err(self.changed("it has changed on the server"));
+                }
                 Ok(0)
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {

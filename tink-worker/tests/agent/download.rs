@@ -168,6 +168,21 @@ async fn without_proof_that_it_is_the_same_file_the_write_starts_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_know_if_range_cannot_mix_two_files() {
+    let data = image(5);
+    let server = FileServer::start(data.clone(), move |number| match number {
+        0 => Answer::cut_after(2 * MIB),
+        _ => Answer { etag: Some("\"v2\"".to_owned()), honour_if_range: false, ..Answer::good() },
+    })
+    .await;
+    let (world, state, message) = run(&server, "a.img", 5 * MIB, &[]).await;
+    assert_eq!(state, StateType::Success, "{message}");
+    assert!(disk_of(&world) == data);
+    let script = world.tink.0.lock().unwrap();
+    assert_eq!(script.lines.iter().filter(|line| line.contains("starting over")).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn starting_over_is_bounded() {
     let data = image(5);
     let server = FileServer::start(data, |_| Answer { etag: None, ..Answer::cut_after(2 * MIB) }).await;
