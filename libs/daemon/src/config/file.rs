@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The configuration file: one YAML document, top level = daemon, below it key = value, with the line of every value.
+//! The configuration file: one YAML document, top level = daemon, below it key = value, with the line of every key.
 //!
 //! Scalars are kept as they are written, so that `1.10` stays `1.10` whatever YAML thinks it is.
 
@@ -30,7 +30,7 @@ struct Section {
     entries: BTreeMap<String, Entry>,
 }
 
-/// A value and the line it is on.
+/// A value and the line its key is on.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) line: u64,
@@ -59,8 +59,13 @@ impl File {
         }
         let budget = serde_saphyr::budget! { max_buffered_comment_events: MAX_COMMENT_LINES };
         let options = serde_saphyr::options! { budget: budget };
-        let document: Option<Map> = match serde_saphyr::from_str_with_options(text, options) {
-            Ok(document) => document,
+        let document = match serde_saphyr::from_str_with_options(text, options) {
+            Ok(Yaml::Map(map)) => map,
+            Ok(Yaml::Null) => Map::new(),
+            Ok(_) => {
+                let problem = "must be sections with settings below them";
+                return Err(Box::new(Mistake::new(Source::File { name, line: 0 }, "YAML", problem)));
+            }
             Err(error) => {
                 let line = error.location().map_or(0, |location| location.line());
                 let problem = error.without_snippet().to_string();
@@ -68,8 +73,7 @@ impl File {
             }
         };
         let mut file = Self { name, sections: BTreeMap::new() };
-        for (section, value) in document.unwrap_or_default() {
-            let line = value.referenced.line();
+        for (section, (line, value)) in document {
             let entries = match value.value {
                 Yaml::Map(map) => map,
                 Yaml::Null => Map::new(),
@@ -80,10 +84,7 @@ impl File {
             };
             let entries = entries
                 .into_iter()
-                .map(|(key, value)| {
-                    let line = value.referenced.line();
-                    (key, Entry { line, node: Node::from_yaml(&value, text) })
-                })
+                .map(|(key, (line, value))| (key, Entry { line, node: Node::from_yaml(&value, text) }))
                 .collect();
             file.sections.insert(section, Section { line, entries });
         }
@@ -115,7 +116,8 @@ impl File {
     }
 }
 
-type Map = BTreeMap<String, Spanned<Yaml>>;
+/// Values by key, each with the line of its key: a map, a list or a block of text as value begins further down.
+type Map = BTreeMap<String, (u64, Spanned<Yaml>)>;
 
 /// Any YAML value, with places.
 enum Yaml {
@@ -213,12 +215,13 @@ impl<'de> Visitor<'de> for YamlVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Yaml, A::Error> {
         let mut entries = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let (line, key) = (key.referenced.line(), key.value);
             if entries.contains_key(&key) {
                 map.next_value::<IgnoredAny>()?;
                 return Err(serde::de::Error::custom(format!("key `{key}` is there twice")));
             }
-            entries.insert(key, map.next_value()?);
+            entries.insert(key, (line, map.next_value()?));
         }
         Ok(Yaml::Map(entries))
     }

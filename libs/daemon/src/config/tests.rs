@@ -108,7 +108,7 @@ fn every_mistake_of_every_section_is_told_at_once_with_its_place() {
             "tink.yaml:5: boots.extra-kernel-args has the wrong shape; expected a list of kernel arguments",
             "tink.yaml:7: hegel.http-port: \"70000\" is not valid; expected a port number from 0 to 65535",
             "tink.yaml:8: hegel.trusted-proxies: \"nonsense\" is not valid; expected a comma-separated list of networks",
-            "tink.yaml:10: bots is not a section; did you mean `boots`?",
+            "tink.yaml:9: bots is not a section; did you mean `boots`?",
             "not set: boots.kernel-name must be set",
         ]
     );
@@ -159,7 +159,9 @@ fn an_empty_value_unsets_and_a_switch_needs_no_value() {
 
 #[test]
 fn broken_yaml_names_the_line() {
-    for (text, line) in [("boots:\n  a: [1\n", 0), ("boots:\n  a: 1\n  a: 2\n", 3), ("boots: 7\n", 1)] {
+    let texts =
+        [("boots:\n  a: [1\n", 0), ("boots:\n  a: 1\n  a: 2\n", 3), ("boots: 7\n", 1), ("- boots\n", 0)];
+    for (text, line) in texts {
         let mut settings = Settings::load("boots", BOOTS, inputs(text, &[], &[]));
         settings.get::<u16>("http-port");
         let errors = settings.finish().unwrap_err();
@@ -168,6 +170,26 @@ fn broken_yaml_names_the_line() {
         assert_eq!(name, "tink.yaml");
         assert!(line == 0 || line == *told, "{errors}");
     }
+}
+
+#[test]
+fn a_mistake_is_told_with_the_line_of_its_key_wherever_the_value_begins() {
+    let file = "boost:\n  # not there\n  http-port: 1\nboots:\n  http-port:\n    - 1\n    - 2\n  dhcp-mode:\n    any\n";
+    let layers = Layers::read(TABLES, inputs(file, &[], &[]), true);
+    let mut boots = layers.settings("boots");
+    boots.get::<u16>("http-port");
+    boots.text("dhcp-mode");
+    let errors = layers.finish([boots]).unwrap_err();
+    let mut lines: Vec<_> = errors
+        .mistakes()
+        .iter()
+        .map(|mistake| match &mistake.source {
+            Source::File { line, .. } => *line,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [1, 5, 8], "{errors}");
 }
 
 #[test]
