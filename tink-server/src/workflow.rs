@@ -31,6 +31,7 @@ pub use serve::{Refusal, choose, is_active, response, serve};
 pub(crate) use decide::hardware_name;
 
 use api::events::Reason;
+use api::v1alpha1::condition as types;
 use api::v1alpha1::{Action, CurrentState, Task, Workflow, WorkflowCondition, WorkflowState, WorkflowStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -182,8 +183,8 @@ pub(crate) fn fail_protected(
         action.state = WorkflowState::Failed;
         action.message = Some(why.to_owned());
     }
-    let type_ = api::v1alpha1::condition::BOOT_JOB_SETUP_FAILED;
-    status.set_condition(condition(type_, true, "Protected", why, now));
+    let (type_, reason) = (types::BOOT_JOB_SETUP_FAILED, types::REASON_PROTECTED);
+    status.set_condition(condition(type_, true, reason, why, now));
     let note = end(workflow, &mut status, WorkflowState::Failed, why);
     (status, note.into_iter().collect())
 }

@@ -370,6 +370,8 @@ pub mod condition {
     pub const ALLOW_NETBOOT_TRUE: &str = "AllowNetbootTrue";
     /// Network boot was switched off.
     pub const ALLOW_NETBOOT_FALSE: &str = "AllowNetbootFalse";
+    /// Reason of [`BOOT_JOB_SETUP_FAILED`]: the machine is protected, and nothing was tried. Ours.
+    pub const REASON_PROTECTED: &str = "Protected";
 }
 
 /// What the BMC is asked for when a Workflow begins.

@@ -201,7 +201,7 @@ fn refuse_protected(input: &Input<'_>, next: &mut Next) {
         if let Some(condition) =
             next.status.conditions.iter_mut().find(|c| c.type_ == types::BOOT_JOB_SETUP_FAILED)
         {
-            condition.reason = Some("Protected".to_owned());
+            condition.reason = Some(types::REASON_PROTECTED.to_owned());
         }
     }
 }

@@ -150,6 +150,8 @@ impl<'a> Story<'a> {
             let template = workflow.spec.template_ref.as_deref().unwrap_or_default();
             let reason = status.condition(condition::TEMPLATE_RENDERED).and_then(|c| c.message.as_deref());
             let reason = reason.unwrap_or("the Workflow does not say why");
+            // The condition names the Template too.
+            let reason = reason.strip_prefix(&format!("Template {template}: ")).unwrap_or(reason);
             return format!(
                 "{name} waits because the Template {template} of Workflow {flow} cannot be rendered: {reason}"
             );
@@ -353,10 +355,11 @@ impl<'a> Story<'a> {
         }
         let failed = [condition::BOOT_JOB_FAILED, condition::BOOT_JOB_SETUP_FAILED];
         let found = failed.iter().find_map(|type_| status.condition(type_).filter(|c| c.status == "True"));
-        let found =
-            found.and_then(|condition| condition.message.clone().or_else(|| condition.reason.clone()));
-        if let Some(problem) = found {
-            return format!("it could not be booted: {problem}");
+        if let Some(found) = found {
+            let problem = found.message.as_deref().or(found.reason.as_deref()).unwrap_or_default();
+            // Nobody tried to boot it.
+            let protected = found.reason.as_deref() == Some(condition::REASON_PROTECTED);
+            return if protected { problem.to_owned() } else { format!("it could not be booted: {problem}") };
         }
         let seen = self.last(&[Reason::WorkflowFailed, Reason::ActionFailed]);
         seen.map_or("nothing says why".to_owned(), |seen| message(seen.event).to_owned())

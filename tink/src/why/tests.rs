@@ -137,6 +137,26 @@ fn a_workflow_that_waits_for_another_one_of_its_machine_names_it() {
 }
 
 #[test]
+fn a_template_is_named_once_and_a_protected_machine_was_not_tried() {
+    let mut snapshot = base(
+        "{templateRendering: failed, conditions: [{type: TemplateRenderedSuccess, status: 'False', message: 'Template debian: line 3: no'}]}",
+    );
+    assert_eq!(
+        why(&snapshot, "m1"),
+        "m1 waits because the Template debian of Workflow w cannot be rendered: line 3: no."
+    );
+    let failed = |reason: &str| {
+        read(&format!(
+            "{{state: FAILED, conditions: [{{type: BootJobSetupFailed, status: 'True', reason: {reason}, message: because}}]}}"
+        ))
+    };
+    snapshot.workflows[0].status = failed("Protected");
+    assert_eq!(why(&snapshot, "m1"), "m1 failed in Workflow w: because.");
+    snapshot.workflows[0].status = failed("Error");
+    assert_eq!(why(&snapshot, "m1"), "m1 failed in Workflow w: it could not be booted: because.");
+}
+
+#[test]
 fn bmc_jobs_say_how_far_they_are_and_what_failed() {
     let mut snapshot = base("{state: PREPARING}");
     assert_eq!(why(&snapshot, "m1"), "m1 is being prepared for Workflow w; no BMC Job was made yet.");
