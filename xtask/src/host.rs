@@ -94,12 +94,10 @@ pub struct Snapshot {
     groups: String,
 }
 
-/// Folders that a snapshot covers.
+/// Folders that a snapshot covers. `/lib` is `/usr/lib` on every Debian that this runs on.
 const WATCHED: &[&str] = &[
     "/boot",
     "/etc",
-    "/lib/systemd",
-    "/lib/udev",
     "/usr/lib/systemd",
     "/usr/lib/udev",
     "/usr/local/lib/systemd",
