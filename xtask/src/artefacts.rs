@@ -85,7 +85,7 @@ impl Artefacts {
         })?;
         artefact(&cache, "sushy", &PYTHON_PEERS.join(" "), |out| {
             // A virtual environment knows its own path, so it is made where it stays.
-            let home = out.with_extension("venv");
+            let home = cache.join("sushy-venv");
             run(command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
             run(command(&home.join("bin/pip").display().to_string())
                 .args(["-q", "install", "--disable-pip-version-check"])
