@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use diskimage::disks;
+use diskimage::disks::{self, attribute};
 use proto::workflow::{
     AgentAttributes, Baseboard, Bios, Block, Chassis, Cpu, Memory, Network, Pci, Processor, Product,
 };
@@ -48,12 +48,6 @@ pub(crate) fn collect(root: &Path) -> AgentAttributes {
 pub(crate) fn uptime_seconds() -> f64 {
     let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
-}
-
-fn attribute(path: &Path) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    let text = text.trim();
-    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {
@@ -155,7 +149,7 @@ fn block(sys: &Path, disk: disks::Disk) -> Block {
         physical_block_size: physical.map(binary_size),
         vendor: attribute(&directory.join("device/vendor")),
         model: disk.model,
-        wwn: attribute(&directory.join("wwid")).or_else(|| attribute(&directory.join("device/wwid"))),
+        wwn: disk.wwid,
         serial_number: disk.serial,
         name: Some(disk.name),
     }

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which disks and partitions this machine has, read from sysfs. The agent calls it for its inventory and for error
-//! texts that say what is there instead of only what is not.
+//! Which disks and partitions this machine has, read from sysfs. The agent calls it for its inventory, for the names of
+//! disks in actions, and for error texts that say what is there instead of only what is not.
+
+mod names;
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+
+pub use names::{Unresolved, resolve};
 
 /// Where sysfs is mounted.
 pub const SYS: &str = "/sys";
@@ -27,6 +31,8 @@ pub struct Disk {
     pub model: Option<String>,
     /// As the drive reports it.
     pub serial: Option<String>,
+    /// World-wide identification with its kind, e.g. `naa.5002538e40a1b2c3` or `eui.0025385b01a2b3c4`.
+    pub wwid: Option<String>,
     /// Kernel names of its partitions, in the order of their numbers.
     pub partitions: Vec<String>,
 }
@@ -94,6 +100,30 @@ pub fn describe_partitions(disks: &[Disk]) -> String {
     }
 }
 
+/// Waits until a name means a disk or partition ([`resolve`]) and its node is a block device; returns the node, after
+/// `patience` also one that is not there.
+///
+/// # Errors
+/// See [`Unresolved`].
+pub fn wait_for(sys: &Path, path: &Path, patience: Duration) -> Result<PathBuf, Unresolved> {
+    let deadline = Instant::now() + patience;
+    let node = loop {
+        match resolve(sys, path) {
+            Ok(node) => break node,
+            Err(Unresolved::NoSuchDisk { .. } | Unresolved::NoSuchPartition { .. })
+                if Instant::now() < deadline =>
+            {
+                thread::sleep(POLL);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    if !node.is_file() {
+        wait_for_block_device(&node, deadline.saturating_duration_since(Instant::now()));
+    }
+    Ok(node)
+}
+
 /// Waits until `path` is a block device. Polls, because nothing in the in-memory OS reports new nodes.
 pub fn wait_for_block_device(path: &Path, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
@@ -129,15 +159,19 @@ fn disk(sys: &Path, name: String) -> Disk {
     let directory = sys.join("block").join(&name);
     // The unit of this file is 512 bytes whatever the logical block size is.
     let sectors: u64 = attribute(&directory.join("size")).and_then(|text| text.parse().ok()).unwrap_or(0);
-    let model = attribute(&directory.join("device/model"));
+    // SD and MMC cards have a name instead.
+    let model =
+        attribute(&directory.join("device/model")).or_else(|| attribute(&directory.join("device/name")));
     let serial = attribute(&directory.join("device/serial"))
         .or_else(|| attribute(&directory.join("serial")))
         .or_else(|| unit_serial_number(&directory.join("device/vpd_pg80")));
+    let wwid = attribute(&directory.join("wwid")).or_else(|| attribute(&directory.join("device/wwid")));
     let partitions = partitions(sys, &name);
-    Disk { name, size: sectors.saturating_mul(512), model, serial, partitions }
+    Disk { name, size: sectors.saturating_mul(512), model, serial, wwid, partitions }
 }
 
-fn attribute(path: &Path) -> Option<String> {
+/// A text of sysfs, without white space and NUL around it; nothing when there is none.
+pub fn attribute(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     (!text.is_empty()).then(|| text.to_owned())
@@ -168,10 +202,10 @@ fn human_size(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn put(root: &Path, path: &str, text: &str) {
+    pub(crate) fn put(root: &Path, path: &str, text: &str) {
         let path = root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();

@@ -14,6 +14,9 @@ pub enum Error {
     /// The data is not what the action said it is. The disk was not touched.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// The disk's name means none, or more than one. Nothing was touched.
+    #[error(transparent)]
+    Name(#[from] crate::disks::Unresolved),
     /// The source reported an error; what it was is inside.
     #[error("{0}")]
     Source(#[source] io::Error),

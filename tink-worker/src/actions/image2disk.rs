@@ -86,7 +86,7 @@ impl Settings {
 pub(super) async fn run(action: &Action, context: &Context) -> Result<Done, ActionError> {
     let settings = Settings::parse(&action.environment)?;
     let client = download::client(&proxies(&action.environment, &context.proxies))?;
-    wait_for_disk(&settings.disk).await?;
+    let disk = find_disk(&settings.disk).await?;
     let started = Instant::now();
     let mut restarts = 0;
     loop {
@@ -97,9 +97,8 @@ pub(super) async fn run(action: &Action, context: &Context) -> Result<Done, Acti
         };
         let from = download::redacted(&settings.url);
         let length = source.length().map_or("unknown length".to_owned(), |length| format!("{length} bytes"));
-        let disk = settings.disk.display();
-        context.say(action, Level::Info, &format!("writing {from} ({length}) to {disk}"));
-        match transfer(source, &settings, action, context).await {
+        context.say(action, Level::Info, &format!("writing {from} ({length}) to {}", disk.display()));
+        match transfer(source, &settings, &disk, action, context).await {
             Ok(written) => return Ok(done(&written, context, started.elapsed())),
             Err(ActionError::Download(error @ DownloadError::Changed { .. })) if restarts < RESTARTS => {
                 restarts += 1;
@@ -129,6 +128,7 @@ fn done(written: &Written, context: &Context, took: Duration) -> Done {
 async fn transfer(
     source: Download,
     settings: &Settings,
+    disk: &Path,
     action: &Action,
     context: &Context,
 ) -> Result<Written, ActionError> {
@@ -141,7 +141,7 @@ async fn transfer(
     let (sender, receiver) = mpsc::channel(FEED);
     let cancel = Cancel::default();
     let mut writing = {
-        let (disk, progress, cancel) = (settings.disk.clone(), context.progress.clone(), cancel.clone());
+        let (disk, progress, cancel) = (disk.to_owned(), context.progress.clone(), cancel.clone());
         let feed = FeedReader { feed: receiver, current: Bytes::new(), ended: false };
         tokio::task::spawn_blocking(move || write_image(feed, &image, &disk, &progress, &cancel))
     };
@@ -237,15 +237,14 @@ impl Read for FeedReader {
     }
 }
 
-/// A disk that is missing is not waited for longer than a driver takes; the pipeline then says what there is.
-async fn wait_for_disk(disk: &Path) -> Result<(), ActionError> {
+/// The node of the disk. One that is missing is not waited for longer than a driver takes; the pipeline then says what
+/// there is.
+async fn find_disk(disk: &Path) -> Result<PathBuf, ActionError> {
     let disk = disk.to_owned();
-    let waited = tokio::task::spawn_blocking(move || {
-        if !disk.is_file() {
-            disks::wait_for_block_device(&disk, DISK_PATIENCE);
-        }
-    });
-    waited.await.map_err(|_| ActionError::Thread)
+    let found =
+        tokio::task::spawn_blocking(move || disks::wait_for(Path::new(disks::SYS), &disk, DISK_PATIENCE));
+    let found = found.await.map_err(|_| ActionError::Thread)?;
+    Ok(found.map_err(diskimage::Error::from)?)
 }
 
 /// The action's own proxies win over the agent's, each by itself.

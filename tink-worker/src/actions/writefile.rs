@@ -31,6 +31,8 @@ const LONGEST_LINK_CHAIN: u32 = 40;
 /// Why the file was not written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteFileError {
+    #[error(transparent)]
+    Name(#[from] disks::Unresolved),
     #[error("partition {} does not exist; {present}", .disk.display())]
     NoSuchPartition { disk: PathBuf, present: String },
     #[error("cannot mount {} as {fs}: {reason}", .disk.display())]
@@ -131,16 +133,18 @@ pub(super) async fn run(action: &Action, context: &Context) -> Result<Done, Acti
 }
 
 fn write(settings: &Settings) -> Result<(), WriteFileError> {
-    if !disks::wait_for_block_device(&settings.disk, PARTITION_PATIENCE) {
-        let present = disks::describe_partitions(&disks::list(Path::new(disks::SYS)));
+    let sys = Path::new(disks::SYS);
+    let node = disks::wait_for(sys, &settings.disk, PARTITION_PATIENCE)?;
+    if !disks::wait_for_block_device(&node, Duration::ZERO) {
+        let present = disks::describe_partitions(&disks::list(sys));
         return Err(WriteFileError::NoSuchPartition { disk: settings.disk.clone(), present });
     }
-    let root = mount(settings)?;
+    let root = mount(settings, &node)?;
     write_below(&root, settings)
 }
 
 /// Mounts the partition detached; closing the descriptor unmounts it.
-fn mount(settings: &Settings) -> Result<OwnedFd, WriteFileError> {
+fn mount(settings: &Settings, node: &Path) -> Result<OwnedFd, WriteFileError> {
     let failed = |reason: String| WriteFileError::Mount {
         disk: settings.disk.clone(),
         fs: settings.fs.clone(),
@@ -154,7 +158,7 @@ fn mount(settings: &Settings) -> Result<OwnedFd, WriteFileError> {
     })?;
     // What the file system has to say about a failure is read from the same descriptor.
     let explain = |error: Errno| failed(format!("{error}{}", kernel_messages(&fs)));
-    rustix::mount::fsconfig_set_string(&fs, "source", settings.disk.as_path()).map_err(explain)?;
+    rustix::mount::fsconfig_set_string(&fs, "source", node).map_err(explain)?;
     rustix::mount::fsconfig_create(&fs).map_err(explain)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC

@@ -45,6 +45,13 @@ async fn a_missing_disk_fails_with_the_disks_there_are() {
     let (state, message) = world.end_of("a").await;
     assert_eq!(state, StateType::Failed);
     assert!(message.starts_with("disk /dev/no-such-disk does not exist; this machine has "), "{message}");
+
+    let disk = Path::new("/dev/disk/by-id/ata-No_Such_Model_123");
+    let world = World::new([image2disk("a", &server.url("a.img"), disk, &[])]).await;
+    let (state, message) = world.end_of("a").await;
+    assert_eq!(state, StateType::Failed);
+    let expected = format!("disk {} does not exist; this machine has ", disk.display());
+    assert!(message.starts_with(&expected), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
