@@ -2,4 +2,7 @@
 //! Tests and benchmarks that cross daemons. What they share lives here; the tests are in `tests/tests`.
 
 pub mod bench;
+pub mod runner;
+pub mod simulated;
 pub mod stack;
+pub mod web;

@@ -38,6 +38,11 @@ impl Up {
         Ok(Self { child })
     }
 
+    /// Its process number.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`.
     ///
     /// # Errors

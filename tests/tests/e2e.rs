@@ -25,6 +25,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use lab::netns::Namespace;
 use lab::rack::{PROVISIONER_INTERFACE, Rack, RackSpec};
+use tests::runner;
 use tests::stack::{Up, client, eventually, run_tink};
 use tink::demo::{Artefacts, Install, NAMESPACE, Server, TEMPLATE, describe, server, workflow};
 
@@ -40,47 +41,7 @@ const OVERHEAD_PERCENT: u64 = 6;
 const WINDOW: u64 = 8 << 20;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        println!("{NAME}: test");
-        return ExitCode::SUCCESS;
-    }
-    // What libtest would make of the same arguments: a filter, and tests that need more than cargo.
-    let is_filter = |argument: &&String| !argument.starts_with('-') && *argument != "full_";
-    let filtered = arguments.iter().filter(is_filter).any(|filter| !NAME.contains(filter.as_str()));
-    let included =
-        arguments.iter().any(|argument| argument == "--include-ignored" || argument == "--ignored");
-    if filtered || !included {
-        let (ignored, out) = if filtered { (0, 1) } else { (1, 0) };
-        println!("test result: ok. 0 passed; 0 failed; {ignored} ignored; 0 measured; {out} filtered out");
-        return ExitCode::SUCCESS;
-    }
-    let started = Instant::now();
-    let outcome = scenario();
-    let took = started.elapsed().as_secs();
-    if let Err(error) = outcome {
-        println!("test {NAME} ... FAILED\n{error:?}");
-        println!(
-            "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in {took} s"
-        );
-        return ExitCode::FAILURE;
-    }
-    println!("test {NAME} ... ok");
-    println!(
-        "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in {took} s"
-    );
-    ExitCode::SUCCESS
-}
-
-fn scenario() -> Result<()> {
-    let namespace = lab::netns::enter_or_reexec()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let dir = tempfile::Builder::new().prefix("e2e-").tempdir()?;
-    let result = runtime.block_on(run(&namespace, dir.path()));
-    if result.is_err() {
-        println!("logs and disks are in {}", dir.keep().display());
-    }
-    result
+    runner::main(NAME, || runner::in_namespace("e2e-", run))
 }
 
 /// Everything that the steps share.

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Servers without a processor: a BMC of the lab over a chassis in memory, and the real agent in this process, which begins
+//! when the chassis was started from the network. The disk is a file.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lab::bmc::{self, Account, Behaviour, BmcHandle, Kind};
+use lab::chassis::{BootTarget, Identity, SimulatedChassis};
+use lab::netns::Namespace;
+use lab::rack::PROVISIONER_INTERFACE;
+use tink::demo::{BmcProtocol, Server};
+use tokio_util::sync::CancellationToken;
+
+/// The other end of the provisioner's cable.
+pub const RACK_INTERFACE: &str = "rack0";
+/// The provisioner's address.
+pub const PROVISIONER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
+
+const USER: &str = "admin";
+/// How often the agent looks whether its server was started.
+const POLL: Duration = Duration::from_millis(50);
+/// Longest wait of the agent between questions.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// A server that is mounted. Its BMC and its agent end when it is dropped.
+#[derive(Debug)]
+pub struct Simulated {
+    /// As its owner describes it.
+    pub server: Server,
+    /// Its power and boot override.
+    pub chassis: SimulatedChassis,
+    _bmc: BmcHandle,
+    agent: CancellationToken,
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        self.agent.cancel();
+    }
+}
+
+/// The cable between provisioner and rack.
+///
+/// # Errors
+/// When `ip` fails.
+pub fn plug(_namespace: &Namespace) -> Result<()> {
+    let name = PROVISIONER_INTERFACE;
+    ip(&["link", "add", name, "type", "veth", "peer", "name", RACK_INTERFACE])?;
+    ip(&["address", "add", &format!("{PROVISIONER}/24"), "dev", name])?;
+    ip(&["link", "set", name, "up"])?;
+    ip(&["link", "set", RACK_INTERFACE, "up"])
+}
+
+/// Runs `ip` of iproute2 inside the namespace.
+///
+/// # Errors
+/// With what it said.
+pub fn ip(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(arguments).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "ip {}: {said}", arguments.join(" "));
+    Ok(())
+}
+
+/// Mounts a server: number 1 to 99 of the rack, its BMC with `password`, its disk a file of `disk_bytes` in `dir`. Even
+/// numbers speak Redfish, odd ones IPMI.
+///
+/// # Errors
+/// When its BMC or its disk cannot be made.
+pub async fn mount(dir: &Path, name: &str, number: u8, password: &str, disk_bytes: u64) -> Result<Simulated> {
+    let mac = format!("52:54:00:00:01:{number:02x}");
+    let (kind, protocol, port) = match number % 2 {
+        0 => (Kind::Redfish, BmcProtocol::Redfish, 443),
+        _ => (Kind::Ipmi, BmcProtocol::Ipmi, 623),
+    };
+    let address = Ipv4Addr::new(172, 31, 0, 100 + number);
+    ip(&["address", "add", &format!("{address}/24"), "dev", PROVISIONER_INTERFACE])?;
+    let identity = Identity {
+        name: name.to_owned(),
+        uuid: format!("00000000-0000-0000-0000-0000000000{number:02x}"),
+        mac: mac.clone(),
+        manufacturer: "Lab".to_owned(),
+        model: "Simulated".to_owned(),
+        serial: name.to_owned(),
+    };
+    let chassis = SimulatedChassis::new(identity, Duration::from_millis(100));
+    let account = Account::administrator(USER, password)?;
+    let at = SocketAddr::new(IpAddr::V4(address), port);
+    let bmc = bmc::start(kind, at, account, Arc::new(chassis.clone()), Behaviour::default()).await?;
+
+    let disk = dir.join(format!("{name}.disk"));
+    fs::File::create(&disk)?.set_len(disk_bytes)?;
+    let server = Server {
+        name: name.to_owned(),
+        mac: mac.clone(),
+        address: Ipv4Addr::new(172, 31, 0, number + 10),
+        netmask: Ipv4Addr::new(255, 255, 255, 0),
+        provisioner: PROVISIONER,
+        uefi: true,
+        disk: disk.display().to_string(),
+        bmc: address,
+        protocol,
+        user: USER.to_owned(),
+        password: password.to_owned(),
+        ssh_key: "ssh-ed25519 AAAA test".to_owned(),
+    };
+    let agent = CancellationToken::new();
+    let mut config = tink_worker::config::Config::new(
+        mac,
+        format!("{PROVISIONER}:42113"),
+        dir.join(format!("{name}.agent")),
+    );
+    config.longest_backoff = BACKOFF;
+    tokio::spawn(boot(chassis.clone(), config, agent.clone()));
+    Ok(Simulated { server, chassis, _bmc: bmc, agent })
+}
+
+/// Runs the agent once the server was started from the network.
+async fn boot(chassis: SimulatedChassis, config: tink_worker::config::Config, stop: CancellationToken) {
+    while chassis.starts().last() != Some(&BootTarget::Pxe) {
+        if stop.is_cancelled() {
+            return;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    let id = config.agent_id.clone();
+    if let Err(error) = tink_worker::run(config, stop).await {
+        println!("the agent {id} did not start: {error}");
+    }
+}

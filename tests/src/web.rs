@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A web server that misbehaves on purpose: one file that is announced longer than it is, and one that comes slowly until
+//! the test lets it go.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// How often the slow file gives a few bytes.
+const DRIP: Duration = Duration::from_millis(500);
+/// How many.
+const DROPS: usize = 1024;
+
+/// The server. Ends with its runtime.
+#[derive(Debug)]
+pub struct Web {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// `/slow.img`.
+    slow: Vec<u8>,
+    released: CancellationToken,
+    slow_requests: AtomicU32,
+    /// `/short.img`: its announced length; half of it is there.
+    announced: usize,
+}
+
+impl Web {
+    /// Serves on a free port of this address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn start(address: Ipv4Addr, slow: Vec<u8>, announced: usize) -> Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
+        let shared = Arc::new(Shared {
+            slow,
+            released: CancellationToken::new(),
+            slow_requests: AtomicU32::new(0),
+            announced,
+        });
+        let web = Self { address: listener.local_addr()?, shared: shared.clone() };
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    // A client may leave at any time.
+                    drop(serve(client, &shared).await);
+                });
+            }
+        });
+        Ok(web)
+    }
+
+    /// The file that comes slowly until it is let go.
+    pub fn slow_url(&self) -> String {
+        format!("http://{}/slow.img", self.address)
+    }
+
+    /// The file that ends at half of its announced length.
+    pub fn short_url(&self) -> String {
+        format!("http://{}/short.img", self.address)
+    }
+
+    /// The rest of the slow file comes at once.
+    pub fn release(&self) {
+        self.shared.released.cancel();
+    }
+
+    /// How often the slow file was asked for.
+    pub fn slow_requests(&self) -> u32 {
+        self.shared.slow_requests.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(client: TcpStream, shared: &Shared) -> Result<()> {
+    let mut client = BufReader::new(client);
+    let (mut path, mut from) = (String::new(), None);
+    loop {
+        let mut line = String::new();
+        if client.read_line(&mut line).await? == 0 {
+            bail!("the client is gone");
+        }
+        let line = line.trim().to_ascii_lowercase();
+        if let Some(rest) = line.strip_prefix("get ") {
+            path = rest.split(' ').next().unwrap_or_default().to_owned();
+        }
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            from = range.trim_end_matches('-').parse::<usize>().ok();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let client = client.get_mut();
+    match path.as_str() {
+        "/slow.img" => {
+            shared.slow_requests.fetch_add(1, Ordering::Relaxed);
+            head(client, shared.slow.len(), from).await?;
+            drip(client, shared.slow.get(from.unwrap_or(0)..).unwrap_or_default(), &shared.released).await?;
+        }
+        "/short.img" => {
+            head(client, shared.announced, from).await?;
+            let half = vec![0x5a; (shared.announced / 2).saturating_sub(from.unwrap_or(0))];
+            client.write_all(&half).await?;
+        }
+        _ => {
+            client
+                .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await?
+        }
+    }
+    Ok(client.shutdown().await?)
+}
+
+async fn head(client: &mut TcpStream, length: usize, from: Option<usize>) -> Result<()> {
+    let start = from.unwrap_or(0);
+    let (status, range) = match from {
+        Some(_) => {
+            let last = length.saturating_sub(1);
+            ("206 Partial Content", format!("Content-Range: bytes {start}-{last}/{length}\r\n"))
+        }
+        None => ("200 OK", String::new()),
+    };
+    let left = length.saturating_sub(start);
+    let head = format!(
+        "HTTP/1.1 {status}\r\nETag: \"one\"\r\nAccept-Ranges: bytes\r\nContent-Length: {left}\r\n{range}Connection: close\r\n\r\n"
+    );
+    Ok(client.write_all(head.as_bytes()).await?)
+}
+
+/// A few bytes at a time until `released`, then the rest.
+async fn drip(client: &mut TcpStream, mut body: &[u8], released: &CancellationToken) -> Result<()> {
+    while !body.is_empty() && !released.is_cancelled() {
+        let (drops, rest) = body.split_at(DROPS.min(body.len()));
+        client.write_all(drops).await?;
+        body = rest;
+        tokio::select! {
+            () = released.cancelled() => {}
+            () = tokio::time::sleep(DRIP) => {}
+        }
+    }
+    Ok(client.write_all(body).await?)
+}
