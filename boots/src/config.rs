@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use api::Mac;
 use daemon::config::{Kind, Setting, Settings};
+use daemon::http::TrustedProxies;
 use dhcp::Arch;
-use ipnet::IpNet;
 
 mod public;
 
@@ -26,12 +26,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new("bind-address", "bind-address", Kind::Ip, "address that HTTP and TFTP listen on")
         .with_default("0.0.0.0"),
     Setting::new("http-port", "http-port", Kind::Port, "port of the HTTP server").with_default("7171"),
-    Setting::new(
-        "trusted-proxies",
-        "trusted-proxies",
-        Kind::Csv("networks such as 10.0.0.0/8"),
-        "who may say in X-Forwarded-For which machine asks",
-    ),
+    TrustedProxies::SETTING,
     Setting::new("dhcp-enabled", "dhcp-enabled", Kind::Bool, "answer DHCP").with_default("true"),
     Setting::new(
         "dhcp-enable-netboot-options",
@@ -270,7 +265,7 @@ pub struct Config {
     /// Where HTTP listens.
     pub http: SocketAddr,
     /// Proxies whose `X-Forwarded-For` counts.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
     /// DHCP, unless it is off.
     pub dhcp: Option<DhcpConfig>,
     /// TFTP, unless it is off.
@@ -377,7 +372,6 @@ impl Config {
         let http = SocketAddr::new(bind, settings.get_or("http-port", 7171));
         let osie_url: Option<String> = settings.get("ipxe-http-script-osie-url");
         let hook_needed = osie_url.is_none();
-        let proxies: Vec<Network> = settings.list("trusted-proxies");
         let mappings: Vec<Mapping> = settings.list("ipxe-override-arch-mapping");
         let script = script(
             settings,
@@ -386,7 +380,7 @@ impl Config {
         );
         Self {
             http,
-            trusted_proxies: proxies.into_iter().map(|network| network.0).collect(),
+            trusted_proxies: TrustedProxies::from_settings(settings),
             dhcp: dhcp(settings, public),
             tftp: tftp(settings, bind),
             urls: urls(settings, public, http.port()),
@@ -528,17 +522,6 @@ impl Urls {
             }
             MacFormat::Empty => String::new(),
         }
-    }
-}
-
-/// A network in CIDR form, or one address.
-struct Network(IpNet);
-
-impl std::str::FromStr for Network {
-    type Err = ipnet::AddrParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().or_else(|error| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| error)).map(Self)
     }
 }
 

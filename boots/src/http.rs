@@ -15,9 +15,8 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use daemon::http::Peer;
+use daemon::http::{Peer, TrustedProxies};
 use http::{HeaderMap, Method, StatusCode, header};
-use ipnet::IpNet;
 
 use crate::files::{Directory, Programs};
 use crate::journal::Via;
@@ -35,7 +34,7 @@ pub(crate) struct Server {
     pub(crate) programs: Programs,
     pub(crate) hook: Option<Directory>,
     pub(crate) images: Option<Directory>,
-    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) trusted_proxies: TrustedProxies,
 }
 
 type Shared = State<Arc<Server>>;
@@ -69,7 +68,9 @@ pub(crate) fn router(server: Server) -> Router {
 async fn observe(State(server): Shared, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     let peer = peer.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-    let client = client_address(peer.ip(), request.headers(), &server.trusted_proxies);
+    // A proxy that forwards nonsense speaks for itself only.
+    let client = server.trusted_proxies.client(peer.ip(), request.headers());
+    let client = client.unwrap_or(peer.ip().to_canonical());
     request.extensions_mut().insert(Client(client));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
@@ -77,27 +78,6 @@ async fn observe(State(server): Shared, mut request: Request, next: Next) -> Res
     server.scripts.journal.metrics().request(&method, status);
     tracing::debug!(%client, %method, path, status = status.as_u16(), "HTTP request");
     response
-}
-
-/// The peer, or what trusted proxies say: the last address in X-Forwarded-For that is not one of them.
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let peer = peer.to_canonical();
-    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
-    if !is_trusted(&peer) {
-        return peer;
-    }
-    let mut client = peer;
-    let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
-    for hop in hops.iter().rev() {
-        // What is not an address ends the chain that can be believed.
-        let Ok(ip) = hop.parse::<IpAddr>() else { return client };
-        client = ip.to_canonical();
-        if !is_trusted(&client) {
-            return client;
-        }
-    }
-    client
 }
 
 async fn script(
@@ -209,6 +189,3 @@ async fn open(directory: Option<&Directory>, name: &str) -> Option<Source> {
 fn empty() -> Body {
     Body::empty()
 }
-
-#[cfg(test)]
-mod tests;

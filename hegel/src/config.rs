@@ -4,18 +4,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use daemon::config::{Kind, Setting, Settings};
-use ipnet::IpNet;
+use daemon::http::TrustedProxies;
 
 /// All settings of this daemon, beside those of the skeleton.
 pub const SETTINGS: &[Setting] = &[
     Setting::new("bind-addr", "tootles-bind-addr", Kind::Ip, "address that the metadata service listens on").with_default("0.0.0.0"),
     Setting::new("http-port", "tootles-http-port", Kind::Port, "port that the metadata service listens on").with_default("7172"),
-    Setting::new(
-        "trusted-proxies",
-        "trusted-proxies",
-        Kind::Csv("networks such as 10.0.0.0/8"),
-        "who may say in X-Forwarded-For which machine asks",
-    ),
+    TrustedProxies::SETTING,
     Setting::new(
         "instance-endpoint",
         "tootles-instance-endpoint",
@@ -32,7 +27,7 @@ pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
     /// Proxies whose `X-Forwarded-For` counts.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
     /// Whether machines can be asked for by instance ID.
     pub instance_endpoint: bool,
     /// Namespace whose Hardware is served; nothing is all.
@@ -47,24 +42,12 @@ impl Config {
         if port == Some(0) {
             settings.mistake("http-port", "must not be 0");
         }
-        let proxies: Vec<Network> = settings.list("trusted-proxies");
         Self {
             listen: SocketAddr::new(address, port.unwrap_or_default()),
-            trusted_proxies: proxies.into_iter().map(|network| network.0).collect(),
+            trusted_proxies: TrustedProxies::from_settings(settings),
             instance_endpoint: settings.bool("instance-endpoint"),
             namespace: settings.get("backend-kube-namespace"),
         }
-    }
-}
-
-/// A network in CIDR form, or one address.
-struct Network(IpNet);
-
-impl std::str::FromStr for Network {
-    type Err = ipnet::AddrParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().or_else(|error| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| error)).map(Self)
     }
 }
 
@@ -87,10 +70,8 @@ mod tests {
         assert_eq!(settings.unread(), ["health-port"], "that one is the skeleton's");
         settings.finish().unwrap();
         assert_eq!(config.listen.to_string(), "0.0.0.0:80");
-        assert_eq!(
-            config.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["10.0.0.0/8", "192.0.2.1/32"]
-        );
+        let proxies = ["10.0.0.0/8", "192.0.2.1/32"].map(|network| network.parse().unwrap());
+        assert_eq!(config.trusted_proxies, proxies.into_iter().collect());
         assert!(config.instance_endpoint);
     }
 

@@ -7,7 +7,6 @@
 //! never answer one machine with another's data.
 
 mod config;
-mod identity;
 mod index;
 mod machine;
 mod metrics;

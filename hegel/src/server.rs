@@ -14,11 +14,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use daemon::events::Recorder;
-use daemon::http::Peer;
-use ipnet::IpNet;
+use daemon::http::{BadAddress, Peer, TrustedProxies};
 
 use crate::config::Config;
-use crate::identity::{BadAddress, client_ip};
 use crate::index::Miss;
 use crate::machine::Machine;
 use crate::metrics::{Metrics, Outcome};
@@ -38,7 +36,7 @@ const MAX_AGENT: usize = 64;
 
 struct Server {
     index: Shared,
-    trusted_proxies: Vec<IpNet>,
+    trusted_proxies: TrustedProxies,
     instance_endpoint: bool,
     metrics: Metrics,
     recorder: Recorder,
@@ -133,7 +131,7 @@ impl Server {
 
     fn address(&self, request: &Request) -> Result<IpAddr, BadAddress> {
         let Peer(peer) = request.extensions().get::<Peer>().ok_or(BadAddress)?;
-        client_ip(peer.ip(), request.headers(), &self.trusted_proxies)
+        self.trusted_proxies.client(peer.ip(), request.headers())
     }
 
     fn record(&self, machine: &Machine, headers: &HeaderMap) {

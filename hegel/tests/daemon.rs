@@ -44,7 +44,7 @@ impl World {
         let address = free_address();
         let config = hegel::Config {
             listen: address,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Default::default(),
             instance_endpoint: false,
             namespace: Some("tinkerbell".to_owned()),
         };

@@ -76,7 +76,7 @@ impl World {
     fn new(all: &[Hardware], change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Default::default(),
             instance_endpoint: false,
             namespace: None,
         };
@@ -213,7 +213,9 @@ async fn strangers_get_listings_and_nothing_else() {
 
 #[tokio::test]
 async fn forwarded_addresses_count_only_from_trusted_proxies() {
-    let world = World::new(&[m1()], |config| config.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]);
+    let world = World::new(&[m1()], |config| {
+        config.trusted_proxies = ["10.0.0.0/8".parse().unwrap()].into_iter().collect()
+    });
     let request =
         |value: &str| Request::get("/2009-04-04/meta-data/hostname").header("X-Forwarded-For", value);
     assert_eq!(world.request("10.0.0.1", request("172.31.0.11")).await.2, "m1.example.org");

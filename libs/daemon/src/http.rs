@@ -3,6 +3,8 @@
 //!
 //! Handlers find the peer's address as a [`Peer`] extension of the request. What they answer is their own business.
 
+mod proxies;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+
+pub use proxies::{BadAddress, TrustedProxies};
 
 /// The address that a request came from, as a request extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
