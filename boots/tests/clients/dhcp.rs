@@ -179,13 +179,23 @@ fn dhclient_with_a_lease_from_elsewhere_is_refused_and_begins_anew() {
 
 async fn dhclient(cable: &Cable, script: &Path, leases: &Path) {
     let (program, pid) = (peer("dhclient"), cable.dir.path().join("pid"));
+    // One of an earlier run would name a process that is gone.
+    std::fs::remove_file(&pid).unwrap_or_default();
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let (program, script, leases, pid) = (path(&program), path(script), path(leases), path(&pid));
     let output = cable.run(&[&program, "-1", "-v", "-sf", &script, "-lf", &leases, "-pf", &pid, "cli"]).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let pid = std::fs::read_to_string(pid).unwrap();
-    // It went into the background as a process of this test.
-    command("kill", &[pid.trim()]);
+    // It went into the background as a process of this test, which writes its number once it is there.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let number = loop {
+        let text = std::fs::read_to_string(&pid).unwrap_or_default();
+        if text.ends_with('\n') {
+            break text.trim().to_owned();
+        }
+        assert!(Instant::now() < deadline, "dhclient writes its process number");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    command("kill", &[&number]);
 }
 
 #[test]
