@@ -2,7 +2,7 @@
 //! Go `text/template` as Tinkerbell's users write it: the workflow templates and the `customboot` media URLs.
 //!
 //! The parser and the executor are the `gotmpl` crate's. This crate owns what stands around them: the strict
-//! meaning of a missing key and of a nil pointer, source lines in every error, a bound on the output, and the
+//! meaning of a missing key and of a nil pointer, source lines in every error, bounds on output and work, and the
 //! functions ([`funcs`]). `tink-server` calls it; it knows nothing of hardware or workflows.
 //!
 //! It never reads a file, a clock, the environment or a random number: a template is a pure function of its
@@ -18,6 +18,7 @@
 pub mod data;
 pub mod funcs;
 mod rewrite;
+mod work;
 
 use std::fmt;
 use std::sync::Arc;
@@ -98,6 +99,7 @@ impl fmt::Debug for Template {
 /// positions.
 #[derive(Default)]
 struct Trace {
+    work: work::Work,
     line: AtomicUsize,
     error: std::sync::Mutex<Option<Error>>,
 }
@@ -105,6 +107,12 @@ struct Trace {
 impl Trace {
     fn at(&self, line: usize) {
         self.line.store(line, Ordering::Relaxed);
+    }
+
+    /// Takes from the rendering's work; what is too much fails at the line noted last.
+    fn cost(&self, take: impl FnOnce(&work::Work) -> Result<(), String>) -> Result<(), TemplateError> {
+        take(&self.work)
+            .map_err(|message| self.fail(Error::Exec { line: self.line.load(Ordering::Relaxed), message }))
     }
 
     /// Keeps the first error of a rendering and gives the executor something to stop with.
@@ -127,6 +135,7 @@ impl Template {
     /// # Errors
     /// [`Error::Parse`] for bad syntax and for a function that does not exist or is not supported.
     pub fn parse(source: &str) -> Result<Self, Error> {
+        work::check_nesting(source)?;
         let parser = Parser::new(source, "{{", "}}").map_err(parse_error)?;
         let (main, defines) = parser.parse().map_err(parse_error)?;
         let trace = Arc::new(Trace::default());
@@ -148,6 +157,7 @@ impl Template {
     pub fn render(&mut self, data: &Value) -> Result<String, Error> {
         self.trace.at(1);
         self.trace.take();
+        self.trace.work.begin();
         let mut out = Capped::default();
         let result = self.inner.execute_template_fmt(&mut out, MAIN, data);
         if out.full {
@@ -174,7 +184,8 @@ pub fn render(source: &str, data: &Value) -> Result<String, Error> {
 fn parse_error(error: TemplateError) -> Error {
     match error {
         TemplateError::Parse { line, message, .. } | TemplateError::Lex { line, message, .. } => {
-            Error::Parse { line, message }
+            // Its bound on nesting comes without a line.
+            Error::Parse { line: line.max(1), message }
         }
         other => Error::Parse { line: 1, message: other.to_string() },
     }

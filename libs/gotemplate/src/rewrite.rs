@@ -5,18 +5,23 @@
 //! evaluating", "nil data; no entry for key"), and cannot change a dictionary in place. All three are put right
 //! here, before execution, by rewriting expressions into calls of support functions that carry their line:
 //! * `.A.B`, `$x.A`, `(…).A` become `\0field <line> <text> <base> "A" "B"`;
-//! * `name arg…` becomes `\0call <line> "name" arg…`; the language's own functions stay, with their last argument
-//!   passed through `\0at <line> arg`;
+//! * `name arg…` becomes `\0call <line> "name" arg…`; the language's own functions stay, with their arguments and
+//!   result passed through `\0at <line> value`;
 //! * `set $d …` becomes `($d = set $d …)`.
 //!
 //! What an action prints goes through `\0print`, which writes floats as Go's `%v` does (`1e+09`).
+//!
+//! Every support function also takes what it costs from the rendering's [`crate::work::Work`]. Two exist only for
+//! that: each body begins with `\0step <line> <nodes>`, and the format of `printf` goes through `\0format`.
 //!
 //! Called by [`crate::Template::parse`] only. It never evaluates anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos, SmolStr};
+use gotmpl::parse::{
+    ActionNode, BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos, SmolStr,
+};
 use gotmpl::{FuncMap, TemplateError, Value};
 
 use crate::funcs::{self, Function};
@@ -26,6 +31,8 @@ const FIELD: &str = "\u{0}field";
 const CALL: &str = "\u{0}call";
 const AT: &str = "\u{0}at";
 const PRINT: &str = "\u{0}print";
+const STEP: &str = "\u{0}step";
+const FORMAT: &str = "\u{0}format";
 
 /// The language's own functions, which the executor brings along.
 const BUILTINS: &[&str] = &[
@@ -42,12 +49,27 @@ pub(crate) fn support(trace: &Arc<Trace>) -> FuncMap {
     let mut map = FuncMap::new();
     let here = Arc::clone(trace);
     map.insert(FIELD.to_owned(), Arc::new(move |args: &[Value]| field(&here, args)));
+    let here = Arc::clone(trace);
     map.insert(
         PRINT.to_owned(),
-        Arc::new(|args: &[Value]| Ok(args.first().map_or(Value::Nil, data::go_floats))),
+        Arc::new(move |args: &[Value]| {
+            let value = args.first().unwrap_or(&Value::Nil);
+            here.cost(|work| work.weigh(value))?;
+            Ok(data::go_floats(value))
+        }),
     );
     let here = Arc::clone(trace);
-    map.insert(AT.to_owned(), Arc::new(move |args: &[Value]| at(&here, args)));
+    map.insert(
+        AT.to_owned(),
+        Arc::new(move |args: &[Value]| at(&here, args, |value| here.work.weigh(value))),
+    );
+    let here = Arc::clone(trace);
+    map.insert(
+        FORMAT.to_owned(),
+        Arc::new(move |args: &[Value]| at(&here, args, |format| here.work.format(format))),
+    );
+    let here = Arc::clone(trace);
+    map.insert(STEP.to_owned(), Arc::new(move |args: &[Value]| step(&here, args)));
     let here = Arc::clone(trace);
     map.insert(
         CALL.to_owned(),
@@ -58,9 +80,10 @@ pub(crate) fn support(trace: &Arc<Trace>) -> FuncMap {
             let line = line_of(line);
             here.at(line);
             let result = match table.get(name.as_ref()) {
-                Some(function) => function.call(rest),
+                Some(function) => here.work.call(name, rest).and_then(|()| function.call(rest)),
                 None => Err("not defined".to_owned()),
             };
+            let result = result.and_then(|value| here.work.weigh(&value).map(|()| value));
             result.map_err(|message| {
                 here.fail(Error::Exec { line, message: format!("error calling {name}: {message}") })
             })
@@ -80,13 +103,29 @@ fn line_of(value: &Value) -> usize {
     value.as_int().and_then(|n| usize::try_from(n).ok()).unwrap_or(1)
 }
 
-/// Notes the line and hands its argument through.
-fn at(trace: &Trace, args: &[Value]) -> Result<Value, TemplateError> {
+/// Notes the line and hands its argument through, at the price that `cost` takes.
+fn at(
+    trace: &Trace,
+    args: &[Value],
+    cost: impl FnOnce(&Value) -> Result<(), String>,
+) -> Result<Value, TemplateError> {
     let [line, value] = args else {
         return Err(trace.fail(internal(args)));
     };
     trace.at(line_of(line));
+    trace.cost(|_| cost(value))?;
     Ok(value.clone())
+}
+
+/// Pays for a body and prints nothing.
+fn step(trace: &Trace, args: &[Value]) -> Result<Value, TemplateError> {
+    let [line, nodes] = args else {
+        return Err(trace.fail(internal(args)));
+    };
+    trace.at(line_of(line));
+    let nodes = nodes.as_int().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    trace.cost(|work| work.body(nodes))?;
+    Ok(data::string(""))
 }
 
 /// Walks a chain of members; the meaning of a missing one is Go's with `missingkey=error`.
@@ -96,6 +135,7 @@ fn field(trace: &Trace, args: &[Value]) -> Result<Value, TemplateError> {
     };
     let line = line_of(line);
     trace.at(line);
+    trace.cost(|work| work.members(names.len()))?;
     let mut value = base.clone();
     let mut path = text.to_string();
     for name in names {
@@ -131,8 +171,18 @@ fn near(map: &BTreeMap<Arc<str>, Value>, name: &str) -> String {
 
 /// Rewrites a whole body.
 pub(crate) fn tree(list: ListNode) -> Result<ListNode, Error> {
-    let nodes = list.nodes.into_iter().map(node).collect::<Result<_, _>>()?;
-    Ok(ListNode { pos: list.pos, nodes })
+    let ListNode { pos, nodes } = list;
+    let mut rewritten = Vec::with_capacity(nodes.len() + 1);
+    if !nodes.is_empty() {
+        let count = i64::try_from(nodes.len()).unwrap_or(i64::MAX);
+        let args =
+            vec![Expr::Identifier(pos, STEP.into()), number(pos), Expr::Number(pos, Number::Int(count))];
+        rewritten.push(Node::Action(ActionNode { pos, pipe: single(pos, CommandNode { pos, args }) }));
+    }
+    for each in nodes {
+        rewritten.push(node(each)?);
+    }
+    Ok(ListNode { pos, nodes: rewritten })
 }
 
 fn node(node: Node) -> Result<Node, Error> {
@@ -181,8 +231,37 @@ fn pipe(p: PipeNode) -> Result<PipeNode, Error> {
             return Err(Error::Parse { line: first.pos().line, message });
         }
     }
-    let commands = p.commands.into_iter().map(command).collect::<Result<_, _>>()?;
+    let mut commands = Vec::with_capacity(p.commands.len());
+    for each in p.commands {
+        let builtin = builtin(&each);
+        if let Some((at, "printf")) = builtin
+            && each.args.len() == 1
+            && !commands.is_empty()
+        {
+            commands.push(marker(FORMAT, at, None));
+        }
+        let after = builtin.map(|(at, _)| marker(AT, at, None));
+        commands.push(command(each)?);
+        commands.extend(after);
+    }
     Ok(PipeNode { pos: p.pos, decl: p.decl, commands, is_assign: p.is_assign })
+}
+
+/// The function of the language itself that a command calls, and where.
+fn builtin(command: &CommandNode) -> Option<(Pos, &'static str)> {
+    match command.args.first() {
+        Some(Expr::Identifier(at, name)) => {
+            BUILTINS.iter().find(|known| **known == name.as_str()).map(|known| (*at, *known))
+        }
+        _ => None,
+    }
+}
+
+/// `name <line> value`; without a value for what is piped into it.
+fn marker(name: &str, at: Pos, value: Option<Expr>) -> CommandNode {
+    let mut args = vec![Expr::Identifier(at, name.into()), number(at)];
+    args.extend(value);
+    CommandNode { pos: at, args }
 }
 
 fn command(c: CommandNode) -> Result<CommandNode, Error> {
@@ -216,13 +295,11 @@ fn call(pos: Pos, at: Pos, name: SmolStr, rest: Vec<Expr>) -> Result<CommandNode
     let rest = rest.into_iter().map(expr).collect::<Result<Vec<_>, _>>()?;
     let mut args = Vec::with_capacity(rest.len() + 3);
     if BUILTINS.contains(&name.as_str()) {
+        let format = name == "printf";
         args.push(Expr::Identifier(at, name));
-        args.extend(rest);
-        if args.len() > 1
-            && let Some(last) = args.pop()
-        {
-            let marker = vec![Expr::Identifier(at, AT.into()), number(at), last];
-            args.push(Expr::Pipe(at, single(at, CommandNode { pos: at, args: marker })));
+        for (index, arg) in rest.into_iter().enumerate() {
+            let through = if format && index == 0 { FORMAT } else { AT };
+            args.push(Expr::Pipe(at, single(at, marker(through, at, Some(arg)))));
         }
     } else {
         args.extend([Expr::Identifier(at, CALL.into()), number(at), Expr::String(at, name.as_str().into())]);

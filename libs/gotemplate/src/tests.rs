@@ -88,6 +88,63 @@ fn output_and_loops_are_bounded() {
 }
 
 #[test]
+fn work_values_and_nesting_are_bounded() {
+    let deep =
+        |open: &str, close: &str, levels: usize| format!("{}{}", open.repeat(levels), close.repeat(levels));
+    let chain = |links: usize| format!("{{{{if false}}}}{}{{{{end}}}}", "{{else if false}}".repeat(links));
+    // Each of these took the process down, or all of its memory, or hours.
+    for template in [
+        "{{ $x := \"xxxxxxxx\" }}{{ range until 60 }}{{ $x = print $x $x }}{{ end }}".to_owned(),
+        "{{ $x := list 1 }}{{ range until 100 }}{{ $x = list $x $x }}{{ end }}{{ toJson $x }}".to_owned(),
+        "{{ $x := list 1 }}{{ range until 100 }}{{ $x = list $x $x }}{{ end }}{{ $x }}".to_owned(),
+        "{{ $x := list 1 }}{{ range until 100000 }}{{ $x = list $x }}{{ end }}".to_owned(),
+        "{{ $x := dict }}{{ range until 100000 }}{{ $x = dict \"a\" $x }}{{ end }}".to_owned(),
+        "{{ range until 100000 }}{{ $x := until 100000 }}{{ end }}".to_owned(),
+        "{{ $s := repeat 200000 \"x\" }}{{ range until 100000 }}{{ $x := sha512sum $s }}{{ end }}".to_owned(),
+        "{{ uniq (until 100000) }}".to_owned(),
+        "{{ range until 100000 }}{{ $x := regexMatch \"a\" \"a\" }}{{ end }}".to_owned(),
+        "{{ $s := repeat 100000 \"a \" }}{{ wrapWith 1 $s $s }}".to_owned(),
+        "{{ $s := repeat 200000 \"a\" }}{{ replace \"a\" $s $s }}".to_owned(),
+        "{{ $s := repeat 200000 \"a\" }}{{ join $s (until 100000) }}".to_owned(),
+        "{{ $s := repeat 100000 \"a\" }}{{ regexReplaceAll \".*\" $s (repeat 1000 \"$0\") }}".to_owned(),
+        "{{ $s := repeat 100000 \"a\" }}{{ regexReplaceAllLiteral \"a\" $s $s }}".to_owned(),
+        "{{ $s := repeat 200000 \"a\" }}{{ printf (repeat 10000 \"%[1]s\") $s }}".to_owned(),
+        "{{ repeat 10000 \"%[1]065535d\" | printf }}".to_owned(),
+        (0..60)
+            .map(|n| {
+                format!(
+                    "{{{{define \"{n}\"}}}}{}{{{{end}}}}",
+                    format!("{{{{template \"{}\"}}}}", n + 1).repeat(2)
+                )
+            })
+            .collect::<String>()
+            + "{{define \"60\"}}{{if 0}}{{end}}{{end}}{{template \"0\"}}",
+        format!("{{{{range until 10000}}}}{}{{{{end}}}}", "{{if 0}}{{end}}".repeat(10_000)),
+        deep("{{if 1}}", "{{end}}", 50_000),
+        format!("{{{{{}}}}}", deep("(", ")", 50_000)),
+        chain(50_000),
+        deep("{{if 1}}{{else if 1}}{{else if 1}}", "{{end}}", 90),
+    ] {
+        let begun = std::time::Instant::now();
+        let error = render(&template, &data()).unwrap_err();
+        assert!(error.line() == Some(1), "{error}: {template:.60}");
+        assert!(begun.elapsed().as_secs() < 30, "{template:.60}");
+    }
+    ok(&chain(195), "");
+    ok(&deep("{{if 1}}", "{{end}}", 90), "");
+    ok(&format!("{{{{ {} }}}}", deep("(", ")", 90).replace("()", "(1)")), "1");
+    ok(
+        "{{ range $i := until 1000 }}{{ if index $.Hardware.Disks 0 | eq (print \"/dev/\" \"sda\") }}x{{ end }}{{ end }}",
+        &"x".repeat(1000),
+    );
+    // Nothing is left over from the rendering before.
+    let mut template = Template::parse("{{ range until 50000 }}{{ $x := print . }}{{ end }}").unwrap();
+    for _ in 0..10 {
+        assert_eq!(template.render(&data()).unwrap(), "");
+    }
+}
+
+#[test]
 fn a_failed_rendering_leaves_no_trace_in_the_next() {
     let mut template = Template::parse("{{ .a.b }}").unwrap();
     assert!(template.render(&data::from_json(&json!({"a": null}))).is_err());

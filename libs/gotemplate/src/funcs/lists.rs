@@ -5,6 +5,7 @@ use gotmpl::Value;
 
 use super::args::{at, empty, int, list_at, str_at, text};
 use super::kinds::equal;
+use super::text::fits;
 use super::{MANY, Outcome, Row};
 use crate::data;
 
@@ -136,7 +137,9 @@ fn sort_alpha(args: &[Value]) -> Outcome {
 
 /// `join separator list`; a single value counts as a list of one.
 fn join(args: &[Value]) -> Outcome {
-    Ok(data::string(strings(at(args, 1)).join(str_at(args, 0)?)))
+    let (separator, parts) = (str_at(args, 0)?, strings(at(args, 1)));
+    fits(parts.len(), separator.len(), parts.iter().map(String::len).sum())?;
+    Ok(data::string(parts.join(separator)))
 }
 
 /// sprig's `strslice`: nil members are dropped.

@@ -12,6 +12,9 @@ use crate::data;
 /// Longest string that `repeat`, `indent` and the like make; a rendering could not use more.
 const LONGEST: usize = crate::OUTPUT_LIMIT;
 
+/// Longest string that putting strings together makes: no value may be larger ([`crate::work`]).
+const LONGEST_VALUE: usize = 1 << 20;
+
 pub(super) const ROWS: &[Row] = &[
     ("abbrev", 2, 2, |a| ok(abbreviate(0, int_at(a, 0)?, str_at(a, 1)?))),
     ("abbrevboth", 3, 3, |a| ok(abbreviate(int_at(a, 0)?, int_at(a, 1)?, str_at(a, 2)?))),
@@ -49,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
     ("regexReplaceAllLiteral", 3, 3, replace_all_literal),
     ("regexSplit", 3, 3, regex_split),
     ("repeat", 2, 2, repeat),
-    ("replace", 3, 3, |a| ok(str_at(a, 2)?.replace(str_at(a, 0)?, str_at(a, 1)?))),
+    ("replace", 3, 3, replace),
     ("snakecase", 1, 1, |a| ok(words(str_at(a, 0)?).join("_"))),
     ("split", 2, 2, |a| Ok(numbered(str_at(a, 1)?.split(str_at(a, 0)?)))),
     ("splitList", 2, 2, |a| Ok(data::list(str_at(a, 1)?.split(str_at(a, 0)?).map(data::string)))),
@@ -81,9 +84,15 @@ pub(super) const ROWS: &[Row] = &[
             .collect::<String>())
     }),
     ("upper", 1, 1, |a| ok(str_at(a, 0)?.to_uppercase())),
-    ("wrap", 2, 2, |a| ok(wrap(int_at(a, 0)?, "\n", str_at(a, 1)?))),
-    ("wrapWith", 3, 3, |a| ok(wrap(int_at(a, 0)?, str_at(a, 1)?, str_at(a, 2)?))),
+    ("wrap", 2, 2, |a| wrap(int_at(a, 0)?, "\n", str_at(a, 1)?)),
+    ("wrapWith", 3, 3, |a| wrap(int_at(a, 0)?, str_at(a, 1)?, str_at(a, 2)?)),
 ];
+
+/// Refuses a result of `pieces` times `each` and `rest` bytes before it is made.
+pub(super) fn fits(pieces: usize, each: usize, rest: usize) -> Result<(), String> {
+    let length = pieces.saturating_mul(each).saturating_add(rest);
+    if length > LONGEST_VALUE { Err("the result is too long".to_owned()) } else { Ok(()) }
+}
 
 fn ok(text: impl AsRef<str>) -> Outcome {
     Ok(data::string(text))
@@ -138,6 +147,12 @@ fn repeat(args: &[Value]) -> Outcome {
         return Err("the result is too long".to_owned());
     }
     ok(text.repeat(count))
+}
+
+fn replace(args: &[Value]) -> Outcome {
+    let (old, new, text) = (str_at(args, 0)?, str_at(args, 1)?, str_at(args, 2)?);
+    fits(text.matches(old).count(), new.len(), text.len())?;
+    ok(text.replace(old, new))
 }
 
 /// `text[start..end]` in bytes, clamped and moved back to character starts.
@@ -256,7 +271,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// Breaks at blanks so that no line is longer than `width`, unless one word is.
-fn wrap(width: i64, separator: &str, text: &str) -> String {
+fn wrap(width: i64, separator: &str, text: &str) -> Outcome {
     let width = usize::try_from(width).unwrap_or(1).max(1);
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -268,7 +283,8 @@ fn wrap(width: i64, separator: &str, text: &str) -> String {
             _ => lines.push(word.to_owned()),
         }
     }
-    lines.join(separator)
+    fits(lines.len(), separator.len(), text.len())?;
+    ok(lines.join(separator))
 }
 
 /// Largest compiled program; a pattern that needs more is refused.
@@ -306,11 +322,17 @@ fn find_all(args: &[Value]) -> Outcome {
 }
 
 fn replace_all(args: &[Value]) -> Outcome {
-    ok(regex(args)?.replace_all(str_at(args, 1)?, str_at(args, 2)?))
+    let (pattern, text, with) = (regex(args)?, str_at(args, 1)?, str_at(args, 2)?);
+    // Each `$` of the replacement may stand for a whole match, and the matches are the text at most.
+    let expanded = with.matches('$').count().saturating_mul(text.len());
+    fits(pattern.find_iter(text).count(), with.len(), text.len().saturating_add(expanded))?;
+    ok(pattern.replace_all(text, with))
 }
 
 fn replace_all_literal(args: &[Value]) -> Outcome {
-    ok(regex(args)?.replace_all(str_at(args, 1)?, regex::NoExpand(str_at(args, 2)?)))
+    let (pattern, text, with) = (regex(args)?, str_at(args, 1)?, str_at(args, 2)?);
+    fits(pattern.find_iter(text).count(), with.len(), text.len())?;
+    ok(pattern.replace_all(text, regex::NoExpand(with)))
 }
 
 fn regex_split(args: &[Value]) -> Outcome {
