@@ -36,8 +36,8 @@ struct Global {
     /// Kubeconfig of the API server [default: $KUBECONFIG, else the one that `tink up` writes]
     #[arg(long, global = true, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// State directory of `tink up`
-    #[arg(long, global = true, env = "TINK_STATE_DIR", value_name = "DIR")]
+    /// State directory of `tink up` [default: /var/lib/tinkerbell for root, else ~/.local/state/tinkerbell]
+    #[arg(long, global = true, env = "TINKERBELL_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
 
@@ -308,6 +308,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_state_directory_is_found_where_tink_up_puts_it() {
+        let command = Cli::command();
+        let argument = command.get_arguments().find(|argument| argument.get_id() == "state_dir").unwrap();
+        let setting = daemon::COMMON.iter().find(|setting| setting.key == "state-dir").unwrap();
+        let variable = argument.get_env().unwrap().to_str().unwrap().to_owned();
+        assert!(setting.env_names().any(|name| name == variable), "{variable}");
+        for help in [argument.get_help().unwrap().to_string(), setting.help.to_owned()] {
+            assert!(help.contains("/var/lib/tinkerbell"), "{help}");
+        }
+        assert_eq!(daemon::state_dir(None).file_name().unwrap(), "tinkerbell");
     }
 
     #[test]

@@ -51,7 +51,12 @@ pub const COMMON: &[Setting] = &[
         Kind::Text,
         "namespace to work in; empty is all",
     ),
-    Setting::new("state-dir", "state-dir", Kind::Path, "directory for what must survive a restart"),
+    Setting::new(
+        "state-dir",
+        "state-dir",
+        Kind::Path,
+        "directory for what must survive a restart; unset: /var/lib/tinkerbell for root, else ~/.local/state/tinkerbell",
+    ),
     Setting::new("health-bind-addr", "health-bind-addr", Kind::Ip, "address of the health ports")
         .with_default("127.0.0.1"),
 ];
