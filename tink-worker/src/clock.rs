@@ -22,8 +22,11 @@ impl Clock {
 
     /// Steps to `seconds` since 1970 unless the clock is already later.
     pub(crate) fn not_before(self, seconds: u64) {
-        let floor = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        if let Some(time) = correction(SystemTime::now(), floor, Direction::ForwardOnly) {
+        // A number beyond all calendars is no time.
+        let floor = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        if let Some(time) =
+            floor.and_then(|floor| correction(SystemTime::now(), floor, Direction::ForwardOnly))
+        {
             self.set(time);
         }
     }
@@ -74,6 +77,11 @@ fn correction(now: SystemTime, reference: SystemTime, direction: Direction) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_on_the_command_line_that_is_none_is_left_alone() {
+        Clock::new(Authority::DisksOnly).not_before(u64::MAX);
+    }
 
     #[test]
     fn only_a_clock_that_is_off_is_set_and_the_floor_never_turns_it_back() {
