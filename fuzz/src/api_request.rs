@@ -76,7 +76,10 @@ async fn ask(server: &Server, line: &str, body: &[u8]) {
     if shape.0 != "GET" {
         path.push_str(if path.contains('?') { "&dryRun=All" } else { "?dryRun=All" });
     }
-    // A watch never ends by itself; watches are of no interest here.
+    // A fragment would hide the dry run. A watch never ends by itself, and is of no interest here.
+    if path.contains('#') {
+        return;
+    }
     let Ok(uri) = path.parse::<Uri>() else { return };
     if uri.query().is_some_and(|query| query.contains("watch")) {
         return;

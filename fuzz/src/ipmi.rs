@@ -13,6 +13,9 @@ use ipmi::session::Session;
 use ipmi::{CipherSuite, Command, Credentials, Options, lan, rakp};
 use libfuzzer_sys::fuzz_target;
 
+/// What both ends of the fuzzed session know.
+const PASSWORD: &str = "secret";
+
 fuzz_target!(|data: &[u8]| {
     datagram(data);
     messages(data);
@@ -64,19 +67,117 @@ fn messages(data: &[u8]) {
     let _ = (ChassisStatus::decode(data), BootFlags::decode(data));
 }
 
-/// Each chunk of the input, after a length byte, is one datagram of the BMC.
+/// Each chunk of the input, after its header byte, is one step of the BMC: with the high bit its datagram as it is,
+/// otherwise the right answer, twisted by the chunk. The low bits are the length.
 fn client(mut data: &[u8]) {
-    let credentials = Credentials::new("admin", "secret").expect("credentials are valid");
+    let credentials = Credentials::new("admin", PASSWORD).expect("credentials are valid");
     let mut session = Session::new(credentials, Options::default(), [7; 32]);
+    let mut bmc = Bmc::default();
     let mut now = Instant::now();
-    session.open(now);
-    let _ = session.request(Command::GET_DEVICE_ID, &[], now);
-    while let Some((length, rest)) = data.split_first() {
-        let (chunk, rest) = rest.split_at(rest.len().min(usize::from(*length)));
+    let mut sent = session.open(now).send;
+    while let Some((header, rest)) = data.split_first() {
+        let (chunk, rest) = rest.split_at(rest.len().min(usize::from(header & 0x7f)));
         data = rest;
         now += Duration::from_millis(100);
-        session.datagram(chunk, now);
-        session.tick(now);
+        let datagram = match header & 0x80 {
+            0 => sent.as_deref().and_then(|asked| bmc.answer(asked, chunk)),
+            _ => Some(chunk.to_vec()),
+        };
+        let mut step = datagram.map(|datagram| session.datagram(&datagram, now)).unwrap_or_default();
+        if matches!(step.outcome, Some(Ok(_))) {
+            step = session.request(Command::GET_DEVICE_ID, chunk, now);
+        }
+        sent = step.send.or(session.tick(now).send).or(sent);
     }
-    let _ = session.close(now);
+    let _ = (session.close(now), session.farewell());
+}
+
+/// The other end of a session, as far as the client can see it.
+#[derive(Default)]
+struct Bmc {
+    exchange: Option<rakp::Exchange>,
+    keys: Option<SessionKeys>,
+    sequence: u32,
+}
+
+impl Bmc {
+    fn answer(&mut self, asked: &[u8], twist: &[u8]) -> Option<Vec<u8>> {
+        let mut answer = match Packet::decode(asked).ok()? {
+            Packet::Unauthenticated { message, .. } => {
+                let capabilities = [1, 0x80, 0, 2, 0, 0, 0, 0];
+                let asked = lan::Message::decode(message).ok()?;
+                packet::unauthenticated(&asked.response(0, &capabilities).encode())
+            }
+            Packet::Plain { payload_type: PayloadType::OpenRequest, payload } => self.opened(payload)?,
+            Packet::Plain { payload_type: PayloadType::Rakp1, payload } => self.rakp2(payload)?,
+            Packet::Plain { payload_type: PayloadType::Rakp3, payload } => self.rakp4(payload)?,
+            Packet::Secured(secured) => {
+                let keys = self.keys.as_ref()?;
+                let asked = lan::Message::decode(&secured.open(keys).ok()?).ok()?;
+                let (code, data) = twist.split_first().unwrap_or((&0, &[]));
+                let answer = asked.response(*code, data).encode();
+                self.sequence += 1;
+                let console_id = self.exchange.as_ref()?.console_id;
+                return Some(packet::secured(
+                    keys,
+                    console_id,
+                    self.sequence,
+                    PayloadType::Ipmi,
+                    &[9; 16],
+                    &answer,
+                ));
+            }
+            _ => return None,
+        };
+        if let [at, with, ..] = twist {
+            let at = usize::from(*at) % answer.len();
+            answer[at] ^= with;
+        }
+        Some(answer)
+    }
+
+    fn opened(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+        let asked = rakp::OpenRequest::decode(payload).ok()?;
+        let suite = [CipherSuite::Suite17, CipherSuite::Suite3]
+            .into_iter()
+            .find(|suite| suite.algorithms().map(Some) == asked.algorithms)?;
+        self.exchange = Some(rakp::Exchange {
+            suite,
+            console_id: asked.console_id,
+            bmc_id: 0x0203_0405,
+            console_random: [0; 16],
+            bmc_random: [3; 16],
+            guid: [4; 16],
+            role: 0,
+            user: Vec::new(),
+        });
+        let accepted = Some((0x0203_0405, asked.algorithms));
+        let (tag, console_id) = (asked.tag, asked.console_id);
+        let opened = rakp::OpenResponse { tag, status: rakp::Status::OK, privilege: 4, console_id, accepted };
+        Some(packet::plain(PayloadType::OpenResponse, &opened.encode()))
+    }
+
+    fn rakp2(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+        let asked = rakp::Rakp1::decode(payload).ok()?;
+        let exchange = self.exchange.as_mut()?;
+        exchange.console_random = asked.console_random;
+        exchange.role = asked.role;
+        exchange.user = asked.user;
+        let code = exchange.bmc_code(PASSWORD.as_bytes()).to_vec();
+        let accepted = rakp::Rakp2Accepted { bmc_random: exchange.bmc_random, guid: exchange.guid, code };
+        let (tag, console_id) = (asked.tag, exchange.console_id);
+        let answer = rakp::Rakp2 { tag, status: rakp::Status::OK, console_id, accepted: Some(accepted) };
+        Some(packet::plain(PayloadType::Rakp2, &answer.encode()))
+    }
+
+    fn rakp4(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+        let asked = rakp::Rakp3::decode(payload).ok()?;
+        let exchange = self.exchange.as_ref()?;
+        let sik = exchange.session_integrity_key(PASSWORD.as_bytes());
+        self.keys = Some(exchange.keys(&sik));
+        let (tag, console_id) = (asked.tag, exchange.console_id);
+        let check = exchange.integrity_check(&sik);
+        let answer = rakp::Rakp4 { tag, status: rakp::Status::OK, console_id, check };
+        Some(packet::plain(PayloadType::Rakp4, &answer.encode()))
+    }
 }
