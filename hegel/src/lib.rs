@@ -2,8 +2,8 @@
 //! The metadata daemon: tells an installed machine who it is (EC2's layout of 2009-04-04, and rootio's `/metadata`).
 //!
 //! A machine is known by the address it asks from, matched against the reserved addresses of its Hardware. The floor plan:
-//! [`tree`] says which path is which value, [`machine`] what a Hardware answers, [`index`] which machine has which address (all
-//! pure); [`server`] and [`watch`] are the rim. It asks the API server nothing per request, writes nothing but Events, and must
+//! `tree` says which path is which value, `machine` what a Hardware answers, `index` which machine has which address (all
+//! pure); `server` and `watch` are the rim. It asks the API server nothing per request, writes nothing but Events, and must
 //! never answer one machine with another's data.
 
 mod config;

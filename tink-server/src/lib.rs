@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The workflow daemon: turns Templates into actions, hands them to agents, and keeps what agents report.
 //!
-//! Two halves that meet in the Workflow's status and nowhere else: the controller ([`controller`]) renders, prepares
-//! and cleans up; the gRPC endpoint ([`grpc`]) serves agents. Both decide with the pure functions of [`workflow`] and
+//! Two halves that meet in the Workflow's status and nowhere else: the controller (`controller`) renders, prepares
+//! and cleans up; the gRPC endpoint (`grpc`) serves agents. Both decide with the pure functions of [`workflow`] and
 //! write with optimistic concurrency, so that they, and several instances of them, cannot undo each other's work, and
 //! a `kill -9` at any moment loses nothing that was answered.
 //!

@@ -2,7 +2,7 @@
 //! What a workflow template sees: the data of [`data`], with the Go-cased view of the Hardware beside the JSON one.
 //!
 //! Published templates are written against Go structs (`.Hardware.Metadata.Instance.ID`), so every field of
-//! HardwareSpec has its Go name in the table [`ROOT`]; a test holds the table against the schema. The meaning of an
+//! HardwareSpec has its Go name in the table `ROOT`; a test holds the table against the schema. The meaning of an
 //! absent field is Go's: a member held by value has its zero value (`""`, `0`, `false`, an empty list), a member
 //! held by pointer is nil, and reading through nil is an error that says where (the template engine's rule).
 //!

@@ -7,7 +7,7 @@
 //!    (nothing to prepare)      boot Job failed, protected, FAILED, TIMEOUT  \---(to be undone)-----/  \---> TIMEOUT
 //! ```
 //!
-//! [`decide()`] is the controller's half: it renders, prepares, watches the clock and undoes. [`serve`] and [`report`]
+//! [`decide()`] is the controller's half: it renders, prepares, watches the clock and undoes. [`serve()`] and [`report()`]
 //! are the agents' half. All three take a Workflow as it was read and give the status it should have; who calls them
 //! writes it with the resourceVersion that was read, so that two of them cannot both win.
 //!

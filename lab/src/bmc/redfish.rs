@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A BMC that speaks Redfish (DSP0266) over HTTPS: a TLS listener around [`service::Service`].
+//! A BMC that speaks Redfish (DSP0266) over HTTPS: a TLS listener around `service::Service`.
 //!
 //! | module | what |
 //! |---|---|

@@ -138,7 +138,7 @@ impl fmt::Display for Found {
 }
 
 impl Foreign {
-    /// By the first [`FOREIGN_HEAD`] bytes of the decompressed data.
+    /// By the first `FOREIGN_HEAD` bytes of the decompressed data.
     pub fn detect(head: &[u8]) -> Option<Self> {
         // A disk image has boot code or zeros at 257, so the tar magic there is decisive only without a boot signature.
         let boot_signature = head.get(510..512) == Some(&[0x55, 0xaa]);

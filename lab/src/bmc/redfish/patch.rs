@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What may be written to a ComputerSystem: the boot override. Says every finding of a body at once.
 //!
-//! Called by [`super::service::Service`]. The names are those of the ComputerSystem schema (DSP0268).
+//! Called by `Service`. The names are those of the ComputerSystem schema (DSP0268).
 
 use serde_json::{Map, Value};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The documents of the service (DSP0268 schemas). Pure: identity and present state in, JSON out.
 //!
-//! Called by [`super::service::Service`]. Clients must follow the links; the paths are ours to choose.
+//! Called by `Service`. Clients must follow the links; the paths are ours to choose.
 
 use serde_json::{Value, json};
 
