@@ -2,15 +2,12 @@
 
 //! What daemons say about a machine in Events, in one vocabulary.
 //!
-//! Owns the reasons, the phases and the names of those Events. The daemons write them; timeline, `why` and the demo read
-//! them. There is one Event per machine, phase and boot: a repeat raises its count.
+//! Owns the reasons and the phases of those Events. The daemons write them; timeline, `why` and the demo read them. There
+//! is one Event per machine, phase and boot, named by `daemon::events::event_name`: a repeat raises its count.
 
 use std::{fmt, str::FromStr};
 
 use thiserror::Error;
-
-/// Longest name of an object (RFC 1123 subdomain, as Kubernetes has it).
-const MAX_NAME: usize = 253;
 
 /// What happened to a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,34 +154,6 @@ impl FromStr for Reason {
     }
 }
 
-/// The name of the Event about `phase` of `hardware`: `<hardware>.<phase>.<boot>`, boot 0 where it is not known.
-///
-/// The same input gives the same name, which is what makes a repeat count up one Event. The result is always a valid
-/// name: what a name may not hold becomes `-` or goes, and of a very long one the hardware's part is cut.
-/// `daemon::events` has the same rule for writing, as a library knows no machines; a test holds the two together.
-#[must_use]
-pub fn event_name(hardware: &str, phase: &str, boot: Option<u64>) -> String {
-    let tail = clean(&format!("{phase}.{}", boot.unwrap_or_default()));
-    let tail = tail.get(tail.len().saturating_sub(MAX_NAME)..).unwrap_or_default();
-    let tail = tail.trim_start_matches(['.', '-']);
-    let room = MAX_NAME.saturating_sub(tail.len() + 1);
-    let head: String = clean(hardware).chars().take(room).collect();
-    match head.trim_end_matches(['.', '-']) {
-        "" => tail.to_owned(),
-        head => format!("{head}.{tail}"),
-    }
-}
-
-/// Lower-case labels of letters, digits and inner hyphens, with dots between them (RFC 1123).
-fn clean(text: &str) -> String {
-    let lower = text.chars().map(|c| c.to_ascii_lowercase());
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
-    let text: String = lower.map(|c| if allowed(c) { c } else { '-' }).collect();
-    let labels: Vec<&str> =
-        text.split('.').map(|label| label.trim_matches('-')).filter(|label| !label.is_empty()).collect();
-    labels.join(".")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,17 +168,5 @@ mod tests {
             assert_eq!(reason.as_str().parse(), Ok(reason));
         }
         assert!("Pulled".parse::<Reason>().is_err());
-    }
-
-    #[test]
-    fn names_are_the_same_for_the_same_thing_and_valid_for_anything() {
-        assert_eq!(event_name("m1", "dhcp-offered", Some(1_700_000_000)), "m1.dhcp-offered.1700000000");
-        assert_eq!(event_name("m1", Reason::PoweredOn.phase(), None), "m1.powered-on.0");
-        let phase = Reason::ActionStarted.action_phase("01JC_X");
-        assert_eq!(event_name("m1", &phase, Some(7)), "m1.action-started.01jc-x.7");
-        assert_eq!(event_name("-M1-", ".x-._y.", None), "m1.x.y.0");
-        assert_eq!(event_name("é", "", None), "0");
-        let long = event_name(&"a.".repeat(200), "dhcp-offered", Some(1));
-        assert!(long.len() <= 253 && long.ends_with("a.dhcp-offered.1"), "{long}");
     }
 }

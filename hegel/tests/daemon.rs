@@ -131,7 +131,7 @@ async fn the_first_fetch_of_a_boot_is_an_event_on_the_hardware() {
         assert_eq!(world.get(M1, "/2009-04-04/user-data").await.0, 200);
     }
     let events = world.events.clone();
-    let name = api::events::event_name("m1", api::events::Reason::MetadataFetched.phase(), None);
+    let name = daemon::events::event_name("m1", api::events::Reason::MetadataFetched.phase(), None);
     world.stop().await;
     let event = events.get(&name).await.unwrap();
     assert_eq!(event.count, Some(1));

@@ -261,7 +261,7 @@ async fn a_boot_is_one_event_however_often_it_asks() {
     assert_eq!(event["message"], "metadata fetched by Cloud-Init/22.4.2");
     assert_eq!(
         event["metadata"]["name"],
-        api::events::event_name("m1", Reason::MetadataFetched.phase(), None)
+        daemon::events::event_name("m1", Reason::MetadataFetched.phase(), None)
     );
     assert_eq!(event["involvedObject"]["name"], "m1");
     assert_eq!(event["involvedObject"]["uid"], "uid-m1");

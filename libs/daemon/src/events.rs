@@ -247,7 +247,8 @@ fn merged(notes: impl Iterator<Item = Note>) -> Vec<Note> {
 }
 
 /// `<hardware>.<phase>.<boot>`, boot 0 where it is not known: always a valid object name. What a name may not hold becomes `-` or
-/// goes, and of a very long one the hardware's part is cut. Readers compute the same name.
+/// goes, and of a very long one the hardware's part is cut. The same input gives the same name, which is what makes a repeat count
+/// up one Event, and lets a reader find it.
 #[must_use]
 pub fn event_name(hardware: &str, phase: &str, boot: Option<u64>) -> String {
     let tail = clean(&format!("{phase}.{}", boot.unwrap_or_default()));

@@ -196,7 +196,7 @@ impl World {
 
     /// Waits for the Event of this reason on a Hardware; its message.
     pub async fn event(&self, hardware: &str, reason: api::events::Reason) -> String {
-        let name = api::events::event_name(hardware, reason.phase(), None);
+        let name = daemon::events::event_name(hardware, reason.phase(), None);
         let event = self
             .until::<Event>(&name, "Event", |event| event.reason.as_deref() == Some(reason.as_str()))
             .await;
