@@ -27,7 +27,7 @@ use lab::netns::Namespace;
 use lab::rack::{PROVISIONER_INTERFACE, Rack, RackSpec};
 use tests::runner;
 use tests::stack::{Up, client, eventually, run_tink};
-use tink::demo::{Artefacts, Install, NAMESPACE, Server, TEMPLATE, describe, server, workflow};
+use tink::demo::{Artefacts, Install, NAMESPACE, Server, TEMPLATE, describe, digest, server, workflow};
 
 const NAME: &str = "machines_from_powered_off_to_their_own_system";
 const READY: Duration = Duration::from_secs(60);
@@ -165,10 +165,8 @@ impl Lab {
         let path = self.dir.join("images").join(&name);
         fs::copy(self.dir.join("images").join(&self.image), &path)?;
         fs::OpenOptions::new().write(true).open(&path)?.set_len(self.image_bytes / 2)?;
-        let output = Command::new("sha256sum").arg(&path).output()?;
-        let text = String::from_utf8(output.stdout)?;
-        let digest = text.split_whitespace().next().context("sha256sum printed nothing")?;
-        Ok((name, format!("sha256:{digest}")))
+        let digest = digest(&path)?;
+        Ok((name, digest))
     }
 
     /// Runs a command on the installed system with the key from its metadata, until its output is `good`.

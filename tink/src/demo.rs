@@ -68,12 +68,8 @@ impl Artefacts {
     /// # Errors
     /// When one is missing; names the command that makes it.
     pub fn find() -> Result<Self> {
-        let variable =
-            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let current = variable("TINK_ARTEFACTS")
-            .or_else(|| variable("TINK_CACHE_DIR").map(|cache| cache.join("current")))
-            .or_else(|| variable("XDG_CACHE_HOME").map(|base| base.join("tink/current")))
-            .or_else(|| variable("HOME").map(|home| home.join(".cache/tink/current")))
+        let current = crate::path_variable("TINK_ARTEFACTS")
+            .or_else(crate::built_artefacts)
             .context("neither TINK_ARTEFACTS nor HOME is set")?;
         let found = Self {
             hook: current.join("hook"),
@@ -96,12 +92,8 @@ impl Artefacts {
         let name = names
             .find(|name| name.ends_with(".raw.zst"))
             .context("no image in the image directory: run ./x build")?;
-        let output =
-            Command::new("sha256sum").arg(self.images.join(&name)).output().context("start sha256sum")?;
-        ensure!(output.status.success(), "sha256sum failed on {name}");
-        let text = String::from_utf8(output.stdout)?;
-        let digest = text.split_whitespace().next().context("sha256sum printed nothing")?;
-        Ok((name, format!("sha256:{digest}")))
+        let digest = digest(&self.images.join(&name))?;
+        Ok((name, digest))
     }
 
     /// Where an image file is.
@@ -131,6 +123,18 @@ impl Artefacts {
             format!("--dhcp-bind-interface={PROVISIONER_INTERFACE}"),
         ]
     }
+}
+
+/// `sha256:<hex>` of a file, as `IMG_DIGEST` wants it.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn digest(file: &Path) -> Result<String> {
+    let output = Command::new("sha256sum").arg(file).output().context("start sha256sum")?;
+    ensure!(output.status.success(), "sha256sum failed on {}", file.display());
+    let text = String::from_utf8(output.stdout)?;
+    let digest = text.split_whitespace().next().context("sha256sum printed nothing")?;
+    Ok(format!("sha256:{digest}"))
 }
 
 /// Runs the demo in this process, which must not have started any thread yet.

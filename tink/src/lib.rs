@@ -19,3 +19,18 @@ pub mod why;
 mod near;
 mod output;
 mod table;
+
+use std::path::PathBuf;
+
+/// A path in an environment variable that is set and not empty.
+fn path_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Where `./x build` leaves what it made last: `current` in the user's cache.
+fn built_artefacts() -> Option<PathBuf> {
+    let cache = path_variable("TINK_CACHE_DIR")
+        .or_else(|| path_variable("XDG_CACHE_HOME").map(|base| base.join("tink")))
+        .or_else(|| path_variable("HOME").map(|home| home.join(".cache/tink")))?;
+    Some(cache.join("current"))
+}

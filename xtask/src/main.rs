@@ -69,7 +69,6 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
-    process::add_system_paths();
     match command {
         Command::Demo { arguments } => suite::demo(&arguments),
         Command::Test { full, filter } => suite::test(full, filter.as_deref()),

@@ -5,21 +5,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// Makes `/usr/sbin` and `/sbin` part of `PATH`: Debian leaves them out for users, and partition tools live there.
-pub fn add_system_paths() {
-    // Read by every command that this module starts; changing our own environment would need `unsafe`.
-    let path = std::env::var("PATH").unwrap_or_default();
-    SEARCH_PATH.get_or_init(|| format!("{path}:/usr/sbin:/sbin"));
+/// Our `PATH` with `/usr/sbin` and `/sbin`: Debian leaves them out for users, and partition tools live there.
+pub fn search_path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
-
-static SEARCH_PATH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 
 /// A command that finds system tools.
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
-    if let Some(path) = SEARCH_PATH.get() {
-        command.env("PATH", path);
-    }
+    command.env("PATH", search_path());
     command
 }
 

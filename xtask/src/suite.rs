@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::artefacts::{self, Artefacts};
 use crate::cargo::{cargo, target_folder};
 use crate::host::{self, Need, Snapshot};
-use crate::process::run;
+use crate::process::{run, search_path};
 
 /// `./x demo`
 pub fn demo(arguments: &[String]) -> Result<()> {
@@ -73,10 +73,9 @@ fn prepare() -> Result<()> {
 fn with_places(command: &mut Command) -> Result<&mut Command> {
     let current = artefacts::cache_folder()?.join("current");
     let peers = current.join("peers");
-    let path = std::env::var("PATH").unwrap_or_default();
     Ok(command
         // Unpacked peers come first, so that a test finds the same program on every machine.
-        .env("PATH", format!("{}:{path}:/usr/sbin:/sbin", peers.join("run").display()))
+        .env("PATH", format!("{}:{}", peers.join("run").display(), search_path()))
         .env("TINK_ARTEFACTS", &current)
         .env("TEST_PEERS", peers.join("run"))
         .env("OPENIPMI_DIR", &peers)

@@ -173,11 +173,7 @@ fn health(settings: &mut Settings) -> Option<SocketAddr> {
 
 /// What `./x build` made last, where no setting says otherwise.
 fn built(name: &str) -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("TINK_CACHE_DIR")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|base| base.join("tink")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/tink")))?;
-    Some(cache.join("current").join(name)).filter(|path| path.is_dir())
+    crate::built_artefacts().map(|current| current.join(name)).filter(|path| path.is_dir())
 }
 
 #[cfg(test)]
