@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -39,6 +39,10 @@ const WRAPPER: &str = "#!/bin/sh
 tree=$(dirname \"$(readlink -f \"$0\")\")/..
 export LD_LIBRARY_PATH=\"$tree/usr/lib/x86_64-linux-gnu:$tree/lib/x86_64-linux-gnu\"
 ";
+/// Digits of the hash in a folder's name.
+const KEY_LENGTH: usize = 16;
+/// How long an artefact that no checkout asks for stays in the cache.
+const KEPT: Duration = Duration::from_secs(2 * 24 * 3600);
 /// Contract's name and the file in Debian's package.
 const BOOT_PROGRAMS: &[(&str, &str)] = &[
     ("undionly.kpxe", "undionly.kpxe"),
@@ -177,7 +181,7 @@ fn wrappers(tree: &Path) -> Result<()> {
 /// `<cache>/current/<name>`, built by `make` into an empty folder unless one with the same key is there.
 fn artefact(cache: &Path, name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let digest = hash(key.as_bytes());
-    let folder = cache.join(format!("{name}-{}", digest.get(..16).unwrap_or(&digest)));
+    let folder = cache.join(format!("{name}-{}", digest.get(..KEY_LENGTH).unwrap_or(&digest)));
     if !folder.is_dir() {
         println!("building {name} ...");
         let started = Instant::now();
@@ -195,7 +199,26 @@ fn artefact(cache: &Path, name: &str, key: &str, make: impl FnOnce(&Path) -> Res
     fs::create_dir_all(&current)?;
     let link = current.join(format!("{name}.new.{}", std::process::id()));
     std::os::unix::fs::symlink(&folder, &link)?;
-    Ok(fs::rename(link, current.join(name))?)
+    fs::rename(link, current.join(name))?;
+    fs::File::open(&folder)?.set_modified(SystemTime::now())?;
+    drop_unused(cache, name, &folder)
+}
+
+/// Removes what earlier versions of this artefact left in the cache and nothing has asked for since [`KEPT`]: another
+/// checkout may still use its own.
+fn drop_unused(cache: &Path, name: &str, used: &Path) -> Result<()> {
+    for entry in fs::read_dir(cache)? {
+        let entry = entry?;
+        let file = entry.file_name();
+        let key = file.to_str().and_then(|file| file.strip_prefix(name)?.strip_prefix('-'));
+        let ours =
+            key.is_some_and(|key| key.len() == KEY_LENGTH && key.bytes().all(|b| b.is_ascii_hexdigit()));
+        if ours && entry.path() != used && entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > KEPT)
+        {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// `$TINK_CACHE_DIR`, else `tink` in the user's cache folder.
@@ -220,4 +243,32 @@ fn mib(bytes: u64) -> u64 {
 fn megabytes(bytes: u64) -> f64 {
     // Good to a byte far beyond any initramfs; printed with one decimal.
     f64::from(u32::try_from(bytes / 1000).unwrap_or(u32::MAX)) / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_versions_go_and_nothing_else() -> Result<()> {
+        let cache = tempfile::tempdir()?;
+        let folder = |name: &str, age: u64| -> Result<PathBuf> {
+            let path = cache.path().join(name);
+            fs::create_dir(&path)?;
+            fs::write(path.join("file"), "x")?;
+            fs::File::open(&path)?.set_modified(SystemTime::now() - Duration::from_secs(age))?;
+            Ok(path)
+        };
+        let day = 24 * 3600;
+        let used = folder("hook-0123456789abcdef", 9 * day)?;
+        let kept = [
+            folder("hook-1123456789abcdef", day)?,
+            folder("hook-of-others", 9 * day)?,
+            folder("apt", 9 * day)?,
+        ];
+        let old = folder("hook-2123456789abcdef", 9 * day)?;
+        drop_unused(cache.path(), "hook", &used)?;
+        assert!(used.is_dir() && kept.iter().all(|path| path.is_dir()) && !old.exists());
+        Ok(())
+    }
 }

@@ -87,6 +87,22 @@ fn is_installed(package: &str) -> bool {
     status.is_ok_and(|text| text == "installed")
 }
 
+/// Free space, in GiB, that must be in a folder's file system before a build starts: a disk that fills up in the middle
+/// of one fails with a message of the linker's.
+pub fn require_space(folder: &Path, gibibytes: u64) -> Result<()> {
+    let present = folder.ancestors().find(|path| path.is_dir()).unwrap_or(folder);
+    let system = rustix::fs::statvfs(present)?;
+    let free = system.f_bavail.saturating_mul(system.f_frsize) >> 30;
+    if free < gibibytes {
+        bail!(
+            "the disk that holds {} has {free} GiB free, {gibibytes} GiB are needed: make room, or name another disk with \
+             CARGO_TARGET_DIR and TINK_CACHE_DIR",
+            present.display()
+        );
+    }
+    Ok(())
+}
+
 /// What must be the same on the host before and after: what starts by itself, what takes part in booting, `/etc`.
 #[derive(Debug)]
 pub struct Snapshot {

@@ -18,8 +18,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -46,6 +46,9 @@ const MAX_CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Largest request body; a larger one gets 413.
 const MAX_BODY: usize = 64 * 1024;
+/// How much of a body that is too large is read and dropped before the answer: to close a connection with bytes unread is to
+/// reset it, and the client may never see the 413.
+const MAX_DROPPED: usize = 1024 * 1024;
 
 /// A bound Redfish BMC.
 pub struct Server {
@@ -134,15 +137,8 @@ impl Shared {
         request: Request<Incoming>,
     ) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let (head, body) = request.into_parts();
-        let body = match Limited::new(body, MAX_BODY).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                return Ok(Problem::too_large().into_response().map(Full::new));
-            }
-            Err(error) => match error.downcast::<hyper::Error>() {
-                Ok(error) => return Err(*error),
-                Err(_) => return Ok(Problem::malformed().into_response().map(Full::new)),
-            },
+        let Some(body) = read(body).await? else {
+            return Ok(Problem::too_large().into_response().map(Full::new));
         };
         tokio::time::sleep(self.behaviour.latency).await;
         let view = View { power: self.power.reported(), boot_override: self.chassis.boot_override() };
@@ -165,6 +161,23 @@ impl Shared {
             }
         }
     }
+}
+
+/// Reads a whole body; none if it is longer than [`MAX_BODY`].
+async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
+    let (mut kept, mut dropped) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if dropped == 0 && kept.len() + data.len() <= MAX_BODY {
+            kept.extend_from_slice(&data);
+            continue;
+        }
+        dropped += data.len();
+        if dropped > MAX_DROPPED {
+            break;
+        }
+    }
+    Ok((dropped == 0).then(|| kept.freeze()))
 }
 
 async fn converse(

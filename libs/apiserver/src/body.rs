@@ -2,12 +2,12 @@
 
 //! Bodies of requests and answers: reading within bounds, JSON and YAML, streams.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::Value;
 
 use crate::protobuf;
@@ -30,6 +30,10 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
+/// How much of a body that is too large is read and dropped before the answer: to close a connection with bytes unread is to
+/// reset it, and the client may never see the 413.
+const MAX_DROPPED: usize = 4 * 1024 * 1024;
+
 /// Reads a whole body of at most `limit` bytes.
 ///
 /// # Errors
@@ -39,11 +43,23 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::too_large(limit)),
-        Err(error) => Err(ApiError::bad_request(format!("the request body could not be read: {error}"))),
+    let mut body = std::pin::pin!(body);
+    let (mut kept, mut dropped) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(Into::into)
+            .map_err(|error| ApiError::bad_request(format!("the request body could not be read: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if dropped == 0 && kept.len() + data.len() <= limit {
+            kept.extend_from_slice(&data);
+            continue;
+        }
+        dropped += data.len();
+        if dropped > MAX_DROPPED {
+            break;
+        }
     }
+    if dropped == 0 { Ok(kept.freeze()) } else { Err(ApiError::too_large(limit)) }
 }
 
 /// Parses an object body by its media type.
