@@ -12,6 +12,8 @@ pub const REFRESH_INVENTORY: &str = "tinkerbell.org/refresh-inventory";
 pub const DISABLE_OUT_OF_BAND_INVENTORY: &str = "tinkerbell.org/disable-outofband-inventory";
 /// Hardware: the machine is never written, whoever asks; only the value `"false"` lifts that. Ours.
 pub const PROTECTED: &str = "tinkerbell.org/protected";
+/// Hardware: name and UID, `/` between, of the Workflow that switched netboot on; gone when it is switched off. Ours.
+pub const NETBOOT_FOR: &str = "tinkerbell.org/netboot-for";
 /// Event: the boot number of the machine that the Event belongs to. Ours.
 pub const BOOT: &str = "tinkerbell.org/boot";
 /// The last content that `apply` sent, as kubectl keeps it, so that both can work on the same objects.

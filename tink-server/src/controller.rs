@@ -24,7 +24,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
-use crate::store::{self, StoreError, is_status};
+use crate::release;
+use crate::store::{self, Netboot, StoreError, is_status};
 use crate::workflow::{self, Decision, Effect, Input, boot};
 
 /// First pause after an error; it doubles up to [`LONGEST_PAUSE`].
@@ -63,6 +64,7 @@ struct Context {
 /// The controller, ready to run.
 pub(crate) struct WorkflowController {
     controller: Controller<Workflow>,
+    release: Controller<Hardware>,
     context: Arc<Context>,
 }
 
@@ -93,7 +95,7 @@ impl WorkflowController {
             events,
             failures: Default::default(),
         });
-        Self { controller, context }
+        Self { controller, release: release::controller(client, namespace), context }
     }
 
     /// All Workflows as the watch has them.
@@ -113,6 +115,12 @@ impl WorkflowController {
             }
             std::future::pending::<()>().await;
         };
+        let release = release::run(
+            self.release,
+            self.context.client.clone(),
+            self.controller.store(),
+            shutdown.clone(),
+        );
         let work = self
             .controller
             .graceful_shutdown_on(shutdown.cancelled_owned())
@@ -124,7 +132,7 @@ impl WorkflowController {
                 }
             });
         tokio::select! {
-            () = work => {}
+            ((), ()) = futures::future::join(work, release) => {}
             () = caught_up => {}
         }
     }
@@ -272,7 +280,8 @@ async fn apply(
     let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
     match effect {
         Effect::SetNetboot { hardware, allow } => {
-            store::set_netboot(client, namespace, hardware, *allow).await?;
+            let netboot = if *allow { Netboot::OnFor(store::holder(workflow)) } else { Netboot::Off };
+            store::set_netboot(client, namespace, hardware, &netboot).await?;
             tracing::info!(machine = hardware, allow, workflow = workflow.name_any(), "netboot switched");
         }
         Effect::CreateJob(job) => match jobs.create(&PostParams::default(), job).await {

@@ -13,6 +13,7 @@ pub mod config;
 mod controller;
 mod events;
 mod grpc;
+mod release;
 mod store;
 pub mod template;
 pub mod token;

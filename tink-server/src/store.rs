@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use api::annotations::NETBOOT_FOR;
 use api::v1alpha1::{Hardware, Workflow, WorkflowStatus};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
@@ -97,21 +98,50 @@ fn merge_patch(old: &Json, new: &Json) -> Json {
     Json::Object(patch)
 }
 
+/// Who a netboot switch is on for: the value of [`NETBOOT_FOR`].
+pub(crate) fn holder(workflow: &Workflow) -> String {
+    format!("{}/{}", workflow.name_any(), workflow.uid().unwrap_or_default())
+}
+
+/// Whether netboot is to be allowed, and for whom.
+#[derive(Debug, Clone)]
+pub(crate) enum Netboot {
+    /// On, for this [`holder`].
+    OnFor(String),
+    /// Off, whoever it was on for.
+    Off,
+    /// Off, if it is still on for this [`holder`].
+    OffFor(String),
+}
+
 /// Sets `netboot.allowPXE` of every interface, in a copy of the object as the API has it, so that fields of other
-/// versions survive. A Hardware that is gone is no error: there is nothing left to switch.
+/// versions survive, and notes for whom it is on. A Hardware that is gone is no error: there is nothing left to switch.
 pub(crate) async fn set_netboot(
     client: &Client,
     namespace: &str,
     hardware: &str,
-    allow: bool,
+    netboot: &Netboot,
 ) -> Result<(), StoreError> {
     let resource = ApiResource::erase::<Hardware>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     for attempt in 1.. {
         let Some(mut object) = api.get_opt(hardware).await? else { return Ok(()) };
-        if !switch(&mut object.data, allow) {
+        let held = object.annotations().get(NETBOOT_FOR).cloned();
+        if matches!(netboot, Netboot::OffFor(holder) if held.as_ref() != Some(holder)) {
             return Ok(());
         }
+        let (allow, holder) = match netboot {
+            Netboot::OnFor(holder) => (true, Some(holder.clone())),
+            Netboot::Off | Netboot::OffFor(_) => (false, None),
+        };
+        let switched = switch(&mut object.data, allow);
+        if !switched && held == holder {
+            return Ok(());
+        }
+        match holder {
+            Some(holder) => object.annotations_mut().insert(NETBOOT_FOR.to_owned(), holder),
+            None => object.annotations_mut().remove(NETBOOT_FOR),
+        };
         match api.replace(hardware, &PostParams::default(), &object).await {
             Err(error) if is_status(&error, 409) => pause(attempt).await?,
             other => return Ok(other.map(drop)?),

@@ -124,6 +124,13 @@ impl Bench {
         hardware.spec.interfaces.iter().any(api::v1alpha1::Interface::allows_netboot)
     }
 
+    /// As a person does it.
+    pub async fn allow_netboot(&self, hardware: &str) {
+        let patch = json!([{"op": "add", "path": "/spec/interfaces/0/netboot", "value": {"allowPXE": true}}]);
+        let patch = Patch::Json::<()>(serde_json::from_value(patch).unwrap());
+        self.api::<Hardware>().patch(hardware, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     pub async fn start(&self, config: Config) -> Daemon {
         Daemon::start(self.client.clone(), config).await
     }

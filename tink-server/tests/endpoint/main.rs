@@ -128,6 +128,24 @@ async fn a_machine_is_installed() {
 }
 
 #[tokio::test]
+async fn a_workflow_deleted_in_the_middle_leaves_no_netboot_behind() {
+    let bench = bench().await;
+    bench.hardware("m2", "52:54:00:00:00:12").await;
+    let daemon = bench.start(Config::default()).await;
+    bench.workflow("w1", "m1", MAC, netboot()).await;
+    bench.reaches("w1", WorkflowState::Preparing).await;
+    bench.allow_netboot("m2").await;
+    eventually("netboot is on", || async { bench.netboot_allowed("m1").await.then_some(()) }).await;
+    bench.api::<Workflow>().delete("w1", &DeleteParams::background()).await.unwrap();
+    eventually("netboot is off", || async { (!bench.netboot_allowed("m1").await).then_some(()) }).await;
+    assert!(bench.netboot_allowed("m2").await, "switched on by a person");
+    let m1 = bench.api::<Hardware>().get("m1").await.unwrap();
+    assert!(!m1.annotations().contains_key(api::annotations::NETBOOT_FOR));
+    daemon.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn a_restart_in_the_middle_changes_nothing() {
     let bench = bench().await;
     let daemon = bench.start(Config::default()).await;
