@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cargo;
 use crate::debian::Suite;
+use crate::go::Module;
 use crate::process::{command, run};
 
 /// Debian's release of the boot programs and the HookOS kernel.
@@ -35,6 +36,23 @@ const PEERS: &[&str] = &[
     "procps",
 ];
 const PYTHON_PEERS: &[&str] = &["sushy-tools==2.2.0"];
+/// What tests compare our API server with.
+const KUBERNETES: Module = Module {
+    folder: "tests/kubernetes",
+    inputs: &["go.mod", "go.sum", "tools.go", "etcd/main.go"],
+    programs: &[
+        "./etcd",
+        "k8s.io/kubernetes/cmd/kube-apiserver",
+        "k8s.io/kubernetes/cmd/kubectl",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+    ],
+    stamps: &[
+        ("k8s.io/component-base/version.gitVersion", "v1.34.2"),
+        ("k8s.io/component-base/version.gitMajor", "1"),
+        ("k8s.io/component-base/version.gitMinor", "34"),
+        ("k8s.io/component-base/version.gitTreeState", "clean"),
+    ],
+};
 const WRAPPER: &str = "#!/bin/sh
 tree=$(dirname \"$(readlink -f \"$0\")\")/..
 export LD_LIBRARY_PATH=\"$tree/usr/lib/x86_64-linux-gnu:$tree/lib/x86_64-linux-gnu\"
@@ -78,7 +96,7 @@ impl Artefacts {
         Ok(Self { current: cache.join("current") })
     }
 
-    /// What tests need besides: peers from Debian and PyPI.
+    /// What tests need besides: peers from Debian and PyPI, and a real Kubernetes from Go's modules.
     pub fn build_peers() -> Result<()> {
         let cache = cache_folder()?;
         let tool = Suite::open(TOOL_SUITE, &cache)?;
@@ -96,7 +114,8 @@ impl Artefacts {
                 .args(PYTHON_PEERS))?;
             std::os::unix::fs::symlink(&home, out.join("venv"))?;
             Ok(())
-        })
+        })?;
+        artefact(&cache, "kubernetes", &KUBERNETES.key()?, |out| KUBERNETES.build(&cache, out))
     }
 
     /// Says where things are.

@@ -8,6 +8,7 @@ mod artefacts;
 mod cargo;
 mod check;
 mod debian;
+mod go;
 mod host;
 mod process;
 mod suite;

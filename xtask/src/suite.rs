@@ -90,7 +90,8 @@ fn with_places(command: &mut Command) -> Result<&mut Command> {
         .env("TINK_ARTEFACTS", &current)
         .env("TEST_PEERS", peers.join("run"))
         .env("OPENIPMI_DIR", &peers)
-        .env("SUSHY_VENV", current.join("sushy/venv")))
+        .env("SUSHY_VENV", current.join("sushy/venv"))
+        .env("KUBERNETES_BIN", current.join("kubernetes")))
 }
 
 #[derive(Debug, Default)]
