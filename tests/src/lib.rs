@@ -2,7 +2,9 @@
 //! Tests and benchmarks that cross daemons. What they share lives here; the tests are in `tests/tests`.
 
 pub mod bench;
+pub mod kubernetes;
 pub mod runner;
 pub mod simulated;
 pub mod stack;
+pub mod target;
 pub mod web;

@@ -1,48 +1,172 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What stands in for the test harness where a test moves its whole process into a network namespace, which must happen
-//! before the first thread.
+//! What stands in for the test harness where that will not do: where a test moves its whole process into a network
+//! namespace, which must happen before the first thread, and where many tests share servers that take seconds to start.
 //!
-//! A test binary with `harness = false` calls [`main`]; it is understood by whoever reads libtest's output.
+//! A test binary with `harness = false` calls [`main`] or [`suite`]; it is understood by whoever reads libtest's output.
 
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use lab::netns::Namespace;
+use tokio::runtime::Runtime;
+
+/// What a scenario does.
+pub type Run<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// One test of a suite.
+pub struct Scenario<T> {
+    /// Its name. One that starts with `full_` is a long row.
+    pub name: String,
+    /// What it does with what the suite shares; a panic fails it, too.
+    pub run: Box<dyn for<'a> Fn(&'a T) -> Run<'a>>,
+}
+
+impl<T> Scenario<T> {
+    /// A scenario from an async function: `Scenario::new("name", |shared| Box::pin(function(shared)))`.
+    pub fn new(name: impl Into<String>, run: impl for<'a> Fn(&'a T) -> Run<'a> + 'static) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+}
+
+/// What libtest would make of the same arguments.
+struct Arguments {
+    list: bool,
+    /// Tests that need more than cargo are wanted.
+    included: bool,
+    filters: Vec<String>,
+    skips: Vec<String>,
+}
+
+impl Arguments {
+    fn read() -> Self {
+        let mut read = Self { list: false, included: false, filters: Vec::new(), skips: Vec::new() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--list" => read.list = true,
+                "--include-ignored" | "--ignored" => read.included = true,
+                "--skip" => read.skips.extend(arguments.next()),
+                // Flags that take a value in a word of its own.
+                "--format" | "--test-threads" | "--color" | "--logfile" => drop(arguments.next()),
+                flag if flag.starts_with('-') => {}
+                filter => read.filters.push(filter.to_owned()),
+            }
+        }
+        read
+    }
+
+    fn picks(&self, name: &str) -> bool {
+        (self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter)))
+            && !self.skips.iter().any(|skip| name.contains(skip))
+    }
+}
+
+/// libtest's closing line.
+#[derive(Default)]
+struct Outcome {
+    passed: usize,
+    failed: Vec<String>,
+    ignored: usize,
+    filtered: usize,
+}
+
+impl Outcome {
+    fn note(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => {
+                println!("test {name} ... ok");
+                self.passed += 1;
+            }
+            Err(error) => {
+                println!("test {name} ... FAILED\n{error:?}");
+                self.failed.push(name.to_owned());
+            }
+        }
+    }
+
+    fn close(&self, started: Instant) -> ExitCode {
+        if !self.failed.is_empty() {
+            println!("\nfailures:\n    {}\n", self.failed.join("\n    "));
+        }
+        let (word, code) = match self.failed.as_slice() {
+            [] => ("ok", ExitCode::SUCCESS),
+            _ => ("FAILED", ExitCode::FAILURE),
+        };
+        println!(
+            "test result: {word}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; finished in {} s",
+            self.passed,
+            self.failed.len(),
+            self.ignored,
+            self.filtered,
+            started.elapsed().as_secs()
+        );
+        code
+    }
+}
 
 /// Runs one scenario as libtest would run an ignored test of that name.
 pub fn main(name: &str, scenario: impl FnOnce() -> Result<()>) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
+    let arguments = Arguments::read();
+    if arguments.list {
         println!("{name}: test");
         return ExitCode::SUCCESS;
     }
-    // What libtest would make of the same arguments: a filter, and tests that need more than cargo.
-    let is_filter = |argument: &&String| !argument.starts_with('-') && *argument != "full_";
-    let filtered = arguments.iter().filter(is_filter).any(|filter| !name.contains(filter.as_str()));
-    let included =
-        arguments.iter().any(|argument| argument == "--include-ignored" || argument == "--ignored");
-    if filtered || !included {
-        let (ignored, out) = if filtered { (0, 1) } else { (1, 0) };
-        println!("test result: ok. 0 passed; 0 failed; {ignored} ignored; 0 measured; {out} filtered out");
+    let started = Instant::now();
+    let mut outcome = Outcome::default();
+    if !arguments.picks(name) {
+        outcome.filtered = 1;
+    } else if !arguments.included {
+        outcome.ignored = 1;
+    } else {
+        outcome.note(name, scenario());
+    }
+    outcome.close(started)
+}
+
+/// Runs scenarios one after the other, as libtest would run ignored tests. `setup` makes what they share, once, on the
+/// main thread, and only if one of them is to run; it is dropped after the last.
+pub fn suite<T>(setup: impl AsyncFnOnce() -> Result<T>, scenarios: &[Scenario<T>]) -> ExitCode {
+    let arguments = Arguments::read();
+    if arguments.list {
+        scenarios.iter().for_each(|scenario| println!("{}: test", scenario.name));
         return ExitCode::SUCCESS;
     }
+    let picked: Vec<_> = scenarios.iter().filter(|scenario| arguments.picks(&scenario.name)).collect();
     let started = Instant::now();
-    let outcome = scenario();
-    let took = started.elapsed().as_secs();
-    if let Err(error) = outcome {
-        println!("test {name} ... FAILED\n{error:?}");
-        println!(
-            "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in {took} s"
-        );
-        return ExitCode::FAILURE;
+    let mut outcome = Outcome { filtered: scenarios.len() - picked.len(), ..Outcome::default() };
+    if !arguments.included {
+        outcome.ignored = picked.len();
+    } else if !picked.is_empty() {
+        let ran = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let ran = ran.map_err(anyhow::Error::from).and_then(|runtime| {
+            let shared = runtime.block_on(setup())?;
+            for scenario in picked {
+                outcome.note(&scenario.name, one(&runtime, scenario, &shared));
+            }
+            // Dropped where its tasks can still run.
+            let _context = runtime.enter();
+            drop(shared);
+            Ok(())
+        });
+        if let Err(error) = ran {
+            outcome.note("setup", Err(error));
+        }
     }
-    println!("test {name} ... ok");
-    println!(
-        "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in {took} s"
-    );
-    ExitCode::SUCCESS
+    outcome.close(started)
+}
+
+fn one<T>(runtime: &Runtime, scenario: &Scenario<T>, shared: &T) -> Result<()> {
+    let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on((scenario.run)(shared))));
+    ran.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
+        Err(anyhow!("{text}"))
+    })
 }
 
 /// Moves the process into a network namespace of its own, where `run` gets a directory that stays only when it fails.

@@ -135,8 +135,16 @@ pub fn run_tink(state: &Path, arguments: &[&str]) -> Result<String> {
 /// # Errors
 /// When the kubeconfig cannot be used.
 pub async fn client(state: &Path) -> Result<Client> {
+    client_of(&state.join("kubeconfig")).await
+}
+
+/// A client with a kubeconfig.
+///
+/// # Errors
+/// When the kubeconfig cannot be used.
+pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
     daemon::install_crypto();
-    let file = Kubeconfig::read_from(state.join("kubeconfig"))?;
+    let file = Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }
