@@ -9,6 +9,7 @@ use crate::body::{self, Answer};
 use crate::object;
 use crate::registry::{Builtin, Catalogue, Resource, Served};
 use crate::request::{Accept, Form};
+use crate::reviews;
 use crate::status::ApiError;
 
 /// The Kubernetes version whose API behaviour this server follows.
@@ -35,9 +36,9 @@ pub(crate) fn version() -> Value {
 /// `/`.
 pub(crate) fn root(catalogue: &Catalogue) -> Answer {
     let mut paths: Vec<String> = ["/api", "/api/v1", "/apis"].map(str::to_owned).to_vec();
-    for group in catalogue.groups().into_iter().filter(|g| !g.is_empty()) {
+    for group in all_groups(catalogue).into_iter().filter(|g| !g.is_empty()) {
         paths.push(format!("/apis/{group}"));
-        paths.extend(catalogue.versions(group).iter().map(|version| format!("/apis/{group}/{version}")));
+        paths.extend(versions(catalogue, group).iter().map(|version| format!("/apis/{group}/{version}")));
     }
     paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
     body::json_answer(StatusCode::OK, &json!({"paths": paths}))
@@ -52,17 +53,34 @@ pub(crate) fn groups(catalogue: &Catalogue, core: bool, accept: Accept) -> Resul
         let value = json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []});
         return Ok(body::json_answer(StatusCode::OK, &value));
     }
-    let groups: Vec<Value> =
-        catalogue.groups().into_iter().filter(|g| !g.is_empty()).map(|g| group_value(catalogue, g)).collect();
+    let groups: Vec<Value> = all_groups(catalogue)
+        .into_iter()
+        .filter(|g| !g.is_empty())
+        .map(|g| group_value(catalogue, g))
+        .collect();
     Ok(body::json_answer(
         StatusCode::OK,
         &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}),
     ))
 }
 
+/// The groups of what is stored, and of what is only answered.
+fn all_groups(catalogue: &Catalogue) -> Vec<&str> {
+    let mut groups = catalogue.groups();
+    groups.extend(reviews::GROUPS);
+    groups
+}
+
+fn versions<'a>(catalogue: &'a Catalogue, group: &str) -> Vec<&'a str> {
+    let mut versions = catalogue.versions(group);
+    if versions.is_empty() && reviews::GROUPS.contains(&group) {
+        versions.push("v1");
+    }
+    versions
+}
+
 fn group_value(catalogue: &Catalogue, group: &str) -> Value {
-    let versions: Vec<Value> = catalogue
-        .versions(group)
+    let versions: Vec<Value> = versions(catalogue, group)
         .into_iter()
         .map(|version| json!({"groupVersion": object::api_version(group, version), "version": version}))
         .collect();
@@ -71,7 +89,7 @@ fn group_value(catalogue: &Catalogue, group: &str) -> Value {
 
 /// `/apis/<group>`.
 pub(crate) fn group(catalogue: &Catalogue, group: &str) -> Result<Answer, ApiError> {
-    if group.is_empty() || !catalogue.groups().contains(&group) {
+    if group.is_empty() || !all_groups(catalogue).contains(&group) {
         return Err(ApiError::no_such_path());
     }
     let mut value = group_value(catalogue, group);
@@ -112,10 +130,20 @@ fn resource_value(resource: &Resource) -> Value {
 /// `/api/v1` and `/apis/<group>/<version>`.
 pub(crate) fn group_version(catalogue: &Catalogue, group: &str, version: &str) -> Result<Answer, ApiError> {
     let all = catalogue.in_version(group, version);
-    if all.is_empty() {
+    let mut resources: Vec<Value> = reviews::of(group, version)
+        .map(|review| {
+            json!({
+                "name": review.plural,
+                "singularName": review.kind.to_lowercase(),
+                "namespaced": review.namespaced,
+                "kind": review.kind,
+                "verbs": ["create"],
+            })
+        })
+        .collect();
+    if all.is_empty() && resources.is_empty() {
         return Err(ApiError::no_such_path());
     }
-    let mut resources = Vec::new();
     for served in &all {
         let resource = &served.resource;
         resources.push(resource_value(resource));
@@ -139,7 +167,7 @@ pub(crate) fn group_version(catalogue: &Catalogue, group: &str, version: &str) -
 }
 
 fn aggregated(catalogue: &Catalogue, core: bool, version: &'static str) -> Answer {
-    let wanted = catalogue.groups().into_iter().filter(|group| group.is_empty() == core);
+    let wanted = all_groups(catalogue).into_iter().filter(|group| group.is_empty() == core);
     let items: Vec<Value> = wanted.map(|group| aggregated_group(catalogue, group)).collect();
     let value = json!({
         "kind": "APIGroupDiscoveryList",
@@ -155,13 +183,21 @@ fn aggregated(catalogue: &Catalogue, core: bool, version: &'static str) -> Answe
 }
 
 fn aggregated_group(catalogue: &Catalogue, group: &str) -> Value {
-    let versions: Vec<Value> = catalogue
-        .versions(group)
+    let versions: Vec<Value> = versions(catalogue, group)
         .into_iter()
         .map(|version| {
             let all = catalogue.in_version(group, version);
-            let resources: Vec<Value> =
-                all.iter().map(|served| aggregated_resource(served, group, version)).collect();
+            let answered = reviews::of(group, version).map(|review| {
+                json!({
+                    "resource": review.plural,
+                    "responseKind": {"group": group, "version": version, "kind": review.kind},
+                    "scope": if review.namespaced { "Namespaced" } else { "Cluster" },
+                    "singularResource": review.kind.to_lowercase(),
+                    "verbs": ["create"],
+                })
+            });
+            let stored = all.iter().map(|served| aggregated_resource(served, group, version));
+            let resources: Vec<Value> = stored.chain(answered).collect();
             json!({"version": version, "resources": resources, "freshness": "Current"})
         })
         .collect();

@@ -11,11 +11,15 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::Options;
+use crate::access::Account;
 use crate::registry::{self, Registry};
 use crate::store::{Prefix, ReadError, Snapshot, Store};
 
 /// Storage name of CRDs.
 pub(crate) const CRDS: &str = "apiextensions.k8s.io/customresourcedefinitions";
+
+/// Name of the administrator.
+pub(crate) const ADMIN: &str = "admin";
 
 /// Shared by the service, the TLS listener and the garbage collector.
 pub(crate) struct Inner {
@@ -24,13 +28,17 @@ pub(crate) struct Inner {
     pub options: Options,
     pub snapshots: HeldSnapshots,
     pub shutdown: CancellationToken,
+    /// Those of the options and the administrator.
+    accounts: Vec<Arc<Account>>,
     /// Held while the catalogue is rebuilt, so that an older state never replaces a newer one.
     reload: Mutex<()>,
 }
 
 impl Inner {
     pub fn new(store: Arc<Store>, options: Options) -> Self {
+        let accounts = [Account::admin(ADMIN)].into_iter().chain(options.accounts.iter().cloned());
         Self {
+            accounts: accounts.map(Arc::new).collect(),
             store,
             registry: Registry::new(),
             options,
@@ -38,6 +46,17 @@ impl Inner {
             shutdown: CancellationToken::new(),
             reload: Mutex::new(()),
         }
+    }
+
+    /// The account of a user; one without rules when the server was told of none.
+    pub fn account(&self, user: &str) -> Arc<Account> {
+        let known = self.accounts.iter().find(|account| account.name() == user);
+        known.cloned().unwrap_or_else(|| Arc::new(Account::new(user, Vec::new(), Vec::new())))
+    }
+
+    /// Who may do everything: the holder of the admin's token, and this process.
+    pub fn admin(&self) -> Arc<Account> {
+        self.account(ADMIN)
     }
 
     /// Serves the CRDs that are stored now. A stored CRD that no longer parses is left out with a log record; the others are served.

@@ -17,18 +17,20 @@
 //! # }
 //! ```
 //!
-//! The crate knows nothing of what is stored in it. It does not schedule, has no RBAC and no admission webhooks, and is one process: several machines want a
+//! The crate knows nothing of what is stored in it. It does not schedule, stores no RBAC objects (rules are given to it: [`access`]), has no admission webhooks, and is one process: several machines want a
 //! real Kubernetes.
 //!
 //! ```text
-//! URL --request--> handlers --admission (schema, apply, patch)--> store --log--> watch
+//! token --front--> URL --request--> handlers --admission (schema, apply, patch)--> store --log--> watch
 //!                                                                       \--> gc
 //! ```
 
+pub mod access;
 mod admission;
 mod apply;
 mod body;
 mod discovery;
+mod front;
 mod gc;
 mod handlers;
 mod inner;
@@ -39,6 +41,7 @@ pub mod pki;
 mod protobuf;
 mod registry;
 mod request;
+mod reviews;
 mod schema;
 mod selector;
 mod server;

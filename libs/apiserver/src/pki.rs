@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The server's own certificate authority, its certificate, and the admin's bearer token, kept in a state directory.
+//! The server's own certificate authority, its certificate, and the bearer tokens of its users, kept in a state directory.
 //!
 //! `tink up` and `tink api` load or create the [`Identity`] once at start and hand it to the TLS listener. Files are 0600 in a directory that is 0700; they are
 //! reused while they are valid and name the same hosts. Secrets are never printed: the types that hold them have no `Debug`.
@@ -95,6 +95,7 @@ pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     token: Token,
+    directory: PathBuf,
 }
 
 impl Identity {
@@ -135,6 +136,7 @@ impl Identity {
             chain: chain.map_err(|e| damaged(SERVER_CERT, e))?,
             key: key.map_err(|e| damaged(SERVER_KEY, e))?,
             token: load_token(&file(TOKEN))?,
+            directory: directory.to_owned(),
         })
     }
 
@@ -148,6 +150,18 @@ impl Identity {
         &self.token
     }
 
+    /// The token of another user, made at the first time; `file` is the name of its file, without a directory.
+    ///
+    /// # Errors
+    /// [`PkiError`].
+    pub fn token_of(&self, file: &str) -> Result<Token, PkiError> {
+        let path = self.directory.join(format!("{file}.token"));
+        if file.is_empty() || !file.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(PkiError::Damaged { path, reason: "not a name for a token".into() });
+        }
+        load_token(&path)
+    }
+
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.chain.clone()
     }
@@ -158,13 +172,18 @@ impl Identity {
 
     /// A kubeconfig for the admin; `server` is the URL, `namespace` the default namespace. It holds the token: write it with [`write_private`].
     pub fn kubeconfig(&self, server: &str, namespace: &str) -> String {
+        self.kubeconfig_of("admin", &self.token, server, namespace)
+    }
+
+    /// A kubeconfig for the bearer of `token`, who is called `user` in it.
+    pub fn kubeconfig_of(&self, user: &str, token: &Token, server: &str, namespace: &str) -> String {
         let authority = base64::engine::general_purpose::STANDARD.encode(&self.ca_pem);
         let config = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "embedded", "cluster": {"server": server, "certificate-authority-data": authority}}],
-            "users": [{"name": "admin", "user": {"token": self.token.0}}],
-            "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": "admin", "namespace": namespace}}],
+            "users": [{"name": user, "user": {"token": token.0}}],
+            "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": user, "namespace": namespace}}],
             "current-context": "embedded",
         });
         // JSON is YAML; pretty-printed it reads like one.

@@ -18,9 +18,10 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
+use crate::access::Account;
 use crate::body::{BoxError, ResponseBody};
+use crate::front::{self, Credentials};
 use crate::gc;
-use crate::handlers;
 use crate::inner::Inner;
 use crate::store::{Bounds, OpenError, Store};
 
@@ -34,6 +35,8 @@ pub struct Options {
     pub path: PathBuf,
     /// Namespaces that exist from the start, besides `default` and `kube-system`.
     pub namespaces: Vec<String>,
+    /// Users besides the administrator, with what they may do.
+    pub accounts: Vec<Account>,
     /// Largest object, as JSON. Larger ones are refused with 413; request bodies are read up to twice this.
     pub max_object_bytes: usize,
     /// Entries kept in the change log. A watch that starts before the oldest gets `410 Expired`.
@@ -56,6 +59,7 @@ impl Options {
         Self {
             path: path.into(),
             namespaces: Vec::new(),
+            accounts: Vec::new(),
             max_object_bytes: 3 << 19,
             log_entries: 32_768,
             log_age: Duration::from_secs(3600),
@@ -121,9 +125,19 @@ impl Server {
         Ok(())
     }
 
-    /// The API as a service, for [`kube::Client::new`] or a listener of one's own. It does not authenticate.
+    /// The API as a service, for [`kube::Client::new`] or a listener of one's own. It does not authenticate: who has it is the administrator.
     pub fn service(&self) -> ApiService {
-        ApiService { inner: Arc::clone(&self.inner) }
+        ApiService { inner: Arc::clone(&self.inner), account: self.inner.admin() }
+    }
+
+    /// The API as the user of this name has it. A user whom [`Options::accounts`] does not have may do next to nothing.
+    pub fn service_as(&self, user: &str) -> ApiService {
+        ApiService { inner: Arc::clone(&self.inner), account: self.inner.account(user) }
+    }
+
+    /// A client in process with the rights of a user, and `namespace` as its default.
+    pub fn client_as(&self, user: &str, namespace: &str) -> kube::Client {
+        kube::Client::new(self.service_as(user), namespace)
     }
 
     /// A client in process, with `namespace` as its default.
@@ -170,6 +184,7 @@ impl Drop for Server {
 #[derive(Clone)]
 pub struct ApiService {
     inner: Arc<Inner>,
+    account: Arc<Account>,
 }
 
 impl<B> tower::Service<Request<B>> for ApiService
@@ -186,11 +201,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let inner = Arc::clone(&self.inner);
+        let (inner, account) = (Arc::clone(&self.inner), Arc::clone(&self.account));
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
             let stop = inner.shutdown.clone();
-            Ok(handlers::handle(inner, &stop, parts, body).await)
+            // There are no tokens where nobody listens.
+            let credentials = Credentials::default();
+            Ok(front::answer(inner, account, &credentials, &stop, request.into_parts()).await)
         })
     }
 }

@@ -109,6 +109,15 @@ fn qualify(name: &str, group: &str) -> String {
     if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
 }
 
+/// Why somebody may not do something: the parts of a 403.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AccessDenied {
+    pub group: String,
+    pub resource: String,
+    pub name: String,
+    pub message: String,
+}
+
 /// An answer that is not a success.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
@@ -246,6 +255,18 @@ impl ApiError {
             details.insert("causes".into(), json!([cause]));
         }
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).with_details(details)
+    }
+
+    /// 403 because of who asks.
+    pub fn access_denied(denied: &AccessDenied) -> Self {
+        let AccessDenied { group, resource, name, message } = denied;
+        let subject = Subject { group, plural: resource, kind: "", name };
+        let message = match (resource.as_str(), name.as_str()) {
+            ("", _) => format!("forbidden: {message}"),
+            (_, "") => format!("{} is forbidden: {message}", subject.qualified_plural()),
+            _ => format!("{} \"{name}\" is forbidden: {message}", subject.qualified_plural()),
+        };
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).with_details(subject.details(resource))
     }
 
     pub fn unauthorized() -> Self {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The API over TLS: HTTP/1.1 and HTTP/2, authenticated by bearer token.
+//! The API over TLS: HTTP/1.1 and HTTP/2, authenticated by bearer tokens, each of one user.
 //!
 //! ```text
 //! accept -> handshake (deadline) -> requests, each with a token -> drain on shutdown (deadline)
@@ -20,9 +20,10 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Account, Attributes};
 use crate::body::{self, Answer};
-use crate::handlers;
-use crate::inner::Inner;
+use crate::front::{self, Credentials};
+use crate::inner::{ADMIN, Inner};
 use crate::pki::{Identity, Token};
 use crate::server::Server;
 use crate::status::ApiError;
@@ -37,9 +38,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Requests at once on one HTTP/2 connection: watches of a whole controller manager fit.
 const STREAMS: u32 = 1000;
-
-/// Paths that answer without a token, as Kubernetes' `system:public-info-viewer` allows.
-const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
 
 /// Why serving ended or could not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +56,11 @@ pub enum ServeError {
 /// What the listener needs: certificate, key and the tokens it lets in.
 pub struct Tls {
     config: Arc<rustls::ServerConfig>,
-    admin: Token,
+    credentials: Credentials,
 }
 
 impl Tls {
-    /// From the server's identity.
+    /// From the server's identity; its token is the administrator's.
     ///
     /// # Errors
     /// [`ServeError::Tls`] when key and certificate do not fit together.
@@ -73,13 +71,22 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(identity.chain(), identity.key())?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), admin: identity.token().clone() })
+        let mut credentials = Credentials::default();
+        credentials.add(identity.token().clone(), ADMIN.to_owned());
+        Ok(Self { config: Arc::new(config), credentials })
+    }
+
+    /// Lets the bearer of `token` in as the user of this name; what they may do is in [`crate::Options::accounts`].
+    #[must_use]
+    pub fn admit(mut self, token: &Token, user: &str) -> Self {
+        self.credentials.add(token.clone(), user.to_owned());
+        self
     }
 }
 
 struct Gate {
     inner: Arc<Inner>,
-    admin: Token,
+    credentials: Credentials,
     stop: CancellationToken,
 }
 
@@ -97,7 +104,11 @@ impl Server {
         let acceptor = TlsAcceptor::from(tls.config);
         // Ends when either the listener or the server is told to stop.
         let stop = self.inner.shutdown.child_token();
-        let gate = Arc::new(Gate { inner: Arc::clone(&self.inner), admin: tls.admin, stop: stop.clone() });
+        let gate = Arc::new(Gate {
+            inner: Arc::clone(&self.inner),
+            credentials: tls.credentials,
+            stop: stop.clone(),
+        });
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         let ended = loop {
@@ -191,18 +202,24 @@ async fn connection(gate: Arc<Gate>, acceptor: TlsAcceptor, stream: TcpStream, p
 
 impl Gate {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        if !PUBLIC.contains(&request.uri().path()) && !self.lets_in(&request) {
+        let Some(account) = self.authenticate(&request) else {
             return body::error(&ApiError::unauthorized());
-        }
-        let (parts, body) = request.into_parts();
-        handlers::handle(Arc::clone(&self.inner), &self.stop, parts, body).await
+        };
+        let inner = Arc::clone(&self.inner);
+        front::answer(inner, account, &self.credentials, &self.stop, request.into_parts()).await
     }
 
-    fn lets_in(&self, request: &Request<Incoming>) -> bool {
-        let presented = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
-        let Some((scheme, token)) = presented.and_then(|value| value.split_at_checked(7)) else {
-            return false;
+    /// Who asks. Nobody in particular may ask for what needs no token, and nothing else.
+    fn authenticate(&self, request: &Request<Incoming>) -> Option<Arc<Account>> {
+        let Some(presented) = request.headers().get(header::AUTHORIZATION) else {
+            let anonymous = Account::anonymous();
+            let wanted = Attributes::of(request.method(), request.uri().path(), "");
+            return anonymous.allows(&wanted).then(|| Arc::new(anonymous));
         };
-        scheme.eq_ignore_ascii_case(b"bearer ") && self.admin.is(token.trim_ascii())
+        let (scheme, token) = presented.as_bytes().split_at_checked(7)?;
+        if !scheme.eq_ignore_ascii_case(b"bearer ") {
+            return None;
+        }
+        self.credentials.user(token.trim_ascii()).map(|user| self.inner.account(user))
     }
 }

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What every request passes before the handlers: who asks, as whom, and whether they may.
+//!
+//! ```text
+//! token --Credentials--> account --Impersonate-User--> account --rules--> reviews or handlers
+//! ```
+//!
+//! The TLS listener and the in-process service call [`answer`]; nothing reaches `handlers` around it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::request::Parts;
+use http_body::Body;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{Account, Attributes};
+use crate::body::{self, Answer, BoxError};
+use crate::inner::Inner;
+use crate::pki::Token;
+use crate::status::ApiError;
+use crate::{handlers, reviews};
+
+const AS_USER: &str = "impersonate-user";
+const AS_GROUP: &str = "impersonate-group";
+
+/// Bearer tokens and whose they are.
+#[derive(Clone, Default)]
+pub(crate) struct Credentials(Vec<(Token, String)>);
+
+impl Credentials {
+    pub fn add(&mut self, token: Token, user: String) {
+        self.0.push((token, user));
+    }
+
+    /// Whose token this is. All tokens are looked at, each in constant time, so that the time tells nothing.
+    pub fn user(&self, presented: &[u8]) -> Option<&str> {
+        let mut found = None;
+        for (token, user) in &self.0 {
+            if token.is(presented) {
+                found = found.or(Some(user.as_str()));
+            }
+        }
+        found
+    }
+}
+
+/// Answers a request of `account`, if it may ask that. `credentials` are those of the listener it came through.
+pub(crate) async fn answer<B>(
+    inner: Arc<Inner>,
+    account: Arc<Account>,
+    credentials: &Credentials,
+    stop: &CancellationToken,
+    (parts, body): (Parts, B),
+) -> Answer
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let account = match impersonated(&inner, account, &parts.headers) {
+        Ok(account) => account,
+        Err(error) => return body::error(&error),
+    };
+    if let Err(error) = check(&account, &parts) {
+        return body::error(&error);
+    }
+    match reviews::find(parts.uri.path()) {
+        None => handlers::handle(inner, stop, parts, body).await,
+        Some(found) => {
+            let asked = reviews::Asked { inner: &inner, account: &account, credentials };
+            match reviews::answer(&asked, &found, &parts, body).await {
+                Ok(answer) => answer,
+                Err(error) => body::error(&error),
+            }
+        }
+    }
+}
+
+fn check(account: &Account, parts: &Parts) -> Result<(), ApiError> {
+    // Most requests are the administrator's or those of a process that is let do everything.
+    if account.is_master() {
+        return Ok(());
+    }
+    let wanted = Attributes::of(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default());
+    allowed(account, &wanted)
+}
+
+fn allowed(account: &Account, wanted: &Attributes) -> Result<(), ApiError> {
+    if account.allows(wanted) {
+        return Ok(());
+    }
+    let denied = wanted.denied(account.name());
+    tracing::info!(user = account.name(), problem = denied.message, "request refused");
+    Err(ApiError::access_denied(&denied))
+}
+
+/// The account that a request is made as (`kubectl --as`), where the one it comes from may do that.
+fn impersonated(inner: &Inner, account: Arc<Account>, headers: &HeaderMap) -> Result<Arc<Account>, ApiError> {
+    let text = |value: &http::HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
+    let groups: Vec<String> = headers.get_all(AS_GROUP).iter().map(text).collect();
+    let Some(user) = headers.get(AS_USER).map(text).filter(|user| !user.is_empty()) else {
+        let others = headers.keys().any(|name| name.as_str().starts_with("impersonate-"));
+        return match others {
+            true => Err(ApiError::internal("requested impersonation without impersonating a user")),
+            false => Ok(account),
+        };
+    };
+    let wanted = match user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+        Some((namespace, name)) => Attributes::impersonate("serviceaccounts", namespace, name),
+        None => Attributes::impersonate("users", "", &user),
+    };
+    allowed(&account, &wanted)?;
+    for group in &groups {
+        allowed(&account, &Attributes::impersonate("groups", "", group))?;
+    }
+    let known = inner.account(&user);
+    Ok(match groups.is_empty() {
+        true => known,
+        false => Arc::new(Account::clone(&known).in_groups(groups)),
+    })
+}
