@@ -180,6 +180,39 @@ const DELETE_OPTIONS: &[Field] = &[
     (5, "dryRun", Texts),
 ];
 
+/// A review that asks about who asks.
+const QUESTION: &[Field] = &[(1, "metadata", Message(OBJECT_META))];
+const TOKEN_REVIEW: &[Field] = &[
+    (1, "metadata", Message(OBJECT_META)),
+    (2, "spec", Message(&[(1, "token", Text), (2, "audiences", Texts)])),
+];
+const RULES_REVIEW: &[Field] =
+    &[(1, "metadata", Message(OBJECT_META)), (2, "spec", Message(&[(1, "namespace", Text)]))];
+/// The three kinds that ask for a decision; only who is asked about differs.
+const ACCESS_REVIEW: &[Field] = &[
+    (1, "metadata", Message(OBJECT_META)),
+    (
+        2,
+        "spec",
+        Message(&[
+            (1, "resourceAttributes", Message(RESOURCE_ATTRIBUTES)),
+            (2, "nonResourceAttributes", Message(&[(1, "path", Text), (2, "verb", Text)])),
+            (3, "user", Text),
+            (4, "groups", Texts),
+            (6, "uid", Text),
+        ]),
+    ),
+];
+const RESOURCE_ATTRIBUTES: &[Field] = &[
+    (1, "namespace", Text),
+    (2, "verb", Text),
+    (3, "group", Text),
+    (4, "version", Text),
+    (5, "resource", Text),
+    (6, "subresource", Text),
+    (7, "name", Text),
+];
+
 /// The fields of a kind, where it can be sent in this form.
 fn fields_of(api_version: &str, kind: &str) -> Option<&'static [Field]> {
     match (api_version, kind) {
@@ -190,6 +223,10 @@ fn fields_of(api_version: &str, kind: &str) -> Option<&'static [Field]> {
         ("v1", "Event") => Some(CORE_EVENT),
         ("events.k8s.io/v1", "Event") => Some(EVENT),
         ("coordination.k8s.io/v1", "Lease") => Some(LEASE),
+        ("authentication.k8s.io/v1", "SelfSubjectReview") => Some(QUESTION),
+        ("authentication.k8s.io/v1", "TokenReview") => Some(TOKEN_REVIEW),
+        ("authorization.k8s.io/v1", "SelfSubjectRulesReview") => Some(RULES_REVIEW),
+        ("authorization.k8s.io/v1", _) if kind.ends_with("SubjectAccessReview") => Some(ACCESS_REVIEW),
         // Sent under the group of whatever is deleted.
         (_, "DeleteOptions") => Some(DELETE_OPTIONS),
         _ => None,

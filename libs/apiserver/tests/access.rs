@@ -284,7 +284,8 @@ async fn kubectl_auth_tells_who_one_is_and_what_one_may() {
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     };
     let asking = async {
-        assert!(run(&reader_file, &["auth", "whoami"]).await.contains(READER));
+        let whoami = run(&reader_file, &["auth", "whoami"]).await;
+        assert!(whoami.contains(READER), "{whoami}");
         let can = async |file: &std::path::Path, arguments: &[&str]| {
             let text = run(file, &[&["auth", "can-i"], arguments].concat()).await;
             text.lines().last().unwrap_or_default().starts_with("yes")
