@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::action::{Action, Builtin, Invalid};
 use crate::config::{Authority, Proxies};
-use crate::download::DownloadError;
+use crate::download::{DownloadError, Standstill};
 use crate::power::PowerPlan;
 use crate::report::{Level, Reporter};
 
@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) reporter: Reporter,
     /// Read by the agent while the action runs.
     pub(crate) progress: Progress,
+    /// Why it does not move; read by the agent too.
+    pub(crate) standstill: Standstill,
     /// Set when the action's time is over or the agent ends.
     pub(crate) cancel: CancellationToken,
 }

@@ -26,6 +26,7 @@ use crate::actions::{self, ActionError, Context, Done};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{Authority, Config, Inventory};
+use crate::download::Standstill;
 use crate::inventory;
 use crate::journal::{Ending, Journal, Outcome};
 use crate::power::{self, PowerPlan};
@@ -269,6 +270,7 @@ impl Agent {
             authority: self.config.authority,
             reporter: self.reporter.clone(),
             progress: Progress::default(),
+            standstill: Standstill::default(),
             cancel: self.shutdown.child_token(),
         };
         context.say(action, Level::Info, &format!("action `{}` started ({})", action.name, action.image));
@@ -310,18 +312,21 @@ impl Agent {
         let deadline = tokio::time::sleep(limit);
         tokio::pin!(deadline);
         let mut ticks = tokio::time::interval(PROGRESS_EVERY);
-        let mut last = context.progress.snapshot();
+        let state = || (context.progress.snapshot(), context.standstill.get());
+        let mut last = state();
         loop {
             tokio::select! {
                 result = &mut running => {
-                    self.reporter.progress(&action.key, context.progress.snapshot());
+                    let (at, waiting) = state();
+                    self.reporter.progress(&action.key, at, waiting);
                     return result.map_err(Failure::Action);
                 }
                 () = &mut deadline => break,
                 _ = ticks.tick() => {
-                    let now = context.progress.snapshot();
-                    if now != last {
-                        self.reporter.progress(&action.key, now);
+                    let now = state();
+                    // While it waits, again and again: what was sent may have been lost with what it waits for.
+                    if now != last || now.1.is_some() {
+                        self.reporter.progress(&action.key, now.0, now.1.clone());
                         last = now;
                     }
                 }

@@ -14,6 +14,7 @@
 //! without any progress is bounded by [`Patience`].
 
 use std::error::Error as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -40,6 +41,21 @@ const EMPTY_ANSWERS: u32 = 4;
 /// How long to go on without any progress.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience(pub(crate) Duration);
+
+/// Why no bytes come at the moment; none while they do. Shared with whoever reports how far an action is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standstill(Arc<Mutex<Option<String>>>);
+
+impl Standstill {
+    /// The reason, if there is one.
+    pub(crate) fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, reason: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+}
 
 /// Why a download ended without all its bytes. [`DownloadError::Changed`] may be answered by starting over; the others
 /// are permanent.
@@ -79,6 +95,7 @@ pub(crate) struct Download {
     response: Option<Response>,
     empty_answers: u32,
     resumed: u32,
+    standstill: Standstill,
 }
 
 /// What one attempt came to.
@@ -91,12 +108,18 @@ enum Attempt {
 impl Download {
     /// Sends the request, again while the reason for its failure may be temporary, until the server answers with the
     /// file.
-    pub(crate) async fn open(client: Client, url: Url, patience: Patience) -> Result<Self, DownloadError> {
+    pub(crate) async fn open(
+        client: Client,
+        url: Url,
+        patience: Patience,
+        standstill: Standstill,
+    ) -> Result<Self, DownloadError> {
         let since = Instant::now();
         let mut backoff = Backoff::new(LONGEST_BACKOFF);
         loop {
             match attempt(&client, &url, None).await? {
                 Attempt::Answer(response, identity) => {
+                    standstill.set(None);
                     return Ok(Self {
                         client,
                         url,
@@ -107,9 +130,11 @@ impl Download {
                         response: Some(response),
                         empty_answers: 0,
                         resumed: 0,
+                        standstill,
                     });
                 }
                 Attempt::Transient(reason) => {
+                    standstill.set(Some(format!("{}: {reason}", redacted(&url))));
                     wait(&mut backoff, since, patience, &url, 0, reason).await?;
                 }
             }
@@ -157,6 +182,9 @@ impl Download {
             return None;
         }
         self.position += bytes.len() as u64;
+        if self.empty_answers > 0 {
+            self.standstill.set(None);
+        }
         self.empty_answers = 0;
         Some(bytes)
     }
@@ -193,6 +221,7 @@ impl Download {
                 }
                 Attempt::Transient(new_reason) => reason = new_reason,
             }
+            self.standstill.set(Some(format!("{}: {reason}", redacted(&self.url))));
             wait(&mut backoff, since, self.patience, &self.url, self.position, reason.clone()).await?;
         }
     }

@@ -63,7 +63,7 @@ impl Reporter {
     }
 
     /// How far an action is.
-    pub(crate) fn progress(&self, key: &Key, at: diskimage::Snapshot) {
+    pub(crate) fn progress(&self, key: &Key, at: diskimage::Snapshot, waiting: Option<String>) {
         self.send(Event::Progress(Progress {
             workflow_id: key.workflow.clone(),
             task_id: key.task.clone(),
@@ -72,6 +72,7 @@ impl Reporter {
             bytes_written: at.written,
             total_bytes: at.total,
             bytes_zero: at.zero,
+            waiting: waiting.unwrap_or_default(),
         }));
     }
 

@@ -190,6 +190,9 @@ pub struct Progress {
     /// When the agent said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated: Option<Time>,
+    /// Why nothing moves at the moment, while the action tries again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
 }
 
 /// What was done to bring a machine to boot.

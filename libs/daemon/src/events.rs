@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -24,6 +25,9 @@ const QUEUE: usize = 4096;
 
 /// Notes merged into one round of writing.
 const BATCH: usize = 256;
+
+/// Events written at the same time.
+const WRITES: usize = 8;
 
 /// Longest message of an Event, in bytes (the API server refuses more than 1024).
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -145,17 +149,19 @@ impl Writer {
         }
     }
 
+    /// Writes notes of different names, some at the same time: an API server puts them into one commit.
     async fn write_all(&self, notes: Vec<Note>) {
-        for note in notes {
+        let write = async |note: Note| {
             let outcome = tokio::time::timeout(WRITE_TIMEOUT, self.write(&note)).await;
             let problem = match outcome {
-                Ok(Ok(())) => continue,
+                Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the API did not answer in time".to_owned(),
             };
             self.dropped.inc();
             tracing::warn!(event = note.name, error = problem, "event was not written");
-        }
+        };
+        futures::stream::iter(notes).for_each_concurrent(WRITES, write).await;
     }
 
     async fn write(&self, note: &Note) -> Result<(), kube::Error> {

@@ -34,6 +34,9 @@ const LOG_LINES: u32 = 100;
 /// Longest log message that is kept, in bytes.
 const LOG_BYTES: usize = 4096;
 
+/// Longest reason for a standstill that is kept, in bytes.
+const WAITING_BYTES: usize = 512;
+
 /// Workflows that one stream may report on; an agent has one at a time.
 const WORKFLOWS: usize = 64;
 
@@ -182,6 +185,7 @@ impl Reports {
             "bytesZero": progress.bytes_zero,
             "bytesTotal": (progress.total_bytes > 0).then_some(progress.total_bytes),
             "updated": Time(Timestamp::now()),
+            "waiting": (!progress.waiting.is_empty()).then(|| clean(&progress.waiting, WAITING_BYTES)),
         }}});
         let api: Api<Workflow> = Api::namespaced(self.endpoint.client.clone(), &namespace);
         // No resourceVersion: nobody else writes this field, and what is written next is newer.

@@ -23,17 +23,22 @@ use tonic::{Code, Request, Status};
 
 pub const NAMESPACE: &str = "tinkerbell";
 
-/// How long anything may take before the test fails.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// How long anything may take before the test fails; other tests may have the machine meanwhile.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Longest pause between two questions; a question may list hundreds of objects.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Asks until the answer is there.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let asking = async {
+        let mut pause = Duration::from_millis(5);
         loop {
             if let Some(answer) = ask().await {
                 return answer;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     };
     tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("{what} did not happen"))

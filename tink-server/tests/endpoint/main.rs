@@ -399,6 +399,7 @@ async fn hello_and_progress_reach_the_status() {
             bytes_written: bytes * 2,
             total_bytes: 0,
             bytes_zero: 0,
+            waiting: "http://images/a.img: connection refused".to_owned(),
         };
         say.send(said(Said::Progress(progress))).await.unwrap();
     }
@@ -408,6 +409,7 @@ async fn hello_and_progress_reach_the_status() {
     assert_ne!(last.resource_version(), version);
     let progress = last.status.unwrap().progress.unwrap();
     assert_eq!(progress.action_id, action.action_id());
+    assert_eq!(progress.waiting.as_deref(), Some("http://images/a.img: connection refused"));
     assert_eq!((progress.bytes_read, progress.bytes_written, progress.bytes_total), (500, 1000, None));
     daemon.stop().await;
     bench.close().await;

@@ -90,7 +90,12 @@ pub(super) async fn run(action: &Action, context: &Context) -> Result<Done, Acti
     let started = Instant::now();
     let mut restarts = 0;
     loop {
-        let source = Download::open(client.clone(), settings.url.clone(), Patience(settings.patience));
+        let source = Download::open(
+            client.clone(),
+            settings.url.clone(),
+            Patience(settings.patience),
+            context.standstill.clone(),
+        );
         let source = tokio::select! {
             source = source => source?,
             () = context.cancel.cancelled() => return Err(diskimage::Error::Cancelled.into()),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proto::workflow::action_status_request::StateType;
 use sha2::Digest;
 
-use crate::servers::{Answer, FileServer, World, dirty_disk, image2disk, until};
+use crate::servers::{Answer, FileServer, Script, World, dirty_disk, image2disk, until};
 
 const MIB: usize = 1024 * 1024;
 
@@ -120,9 +120,11 @@ async fn a_server_that_is_killed_and_comes_back_does_not_disturb_the_write() {
     let tink_address = tink.address;
     tink.kill().await;
     server.kill().await;
+    world.server = Some(world.tink.serve(tink_address, crate::servers::Services::Both).await);
+    let waits = |script: &Script| script.progress.last().is_some_and(|at| at.waiting.contains("a.img: "));
+    until("the reason for the standstill", || waits(&world.tink.0.lock().unwrap()).then_some(())).await;
     let server = FileServer::start_on(address, data.clone(), |_| Answer::good()).await;
     until("the rest", || (*server.sent.lock().unwrap() > 0).then_some(())).await;
-    world.server = Some(world.tink.serve(tink_address, crate::servers::Services::Both).await);
     let (state, message) = world.end_of("a").await;
     assert_eq!(state, StateType::Success, "{message}");
     assert!(disk_of(&world) == data);
@@ -132,6 +134,8 @@ async fn a_server_that_is_killed_and_comes_back_does_not_disturb_the_write() {
     assert!(*sent.lock().unwrap() + *server.sent.lock().unwrap() <= data.len() + WINDOW);
     let ends = world.tink.said().iter().filter(|(_, state, _)| *state == StateType::Success).count();
     assert_eq!(ends, 1);
+    let last = world.tink.0.lock().unwrap().progress.last().unwrap().waiting.clone();
+    assert_eq!(last, "", "it moved again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

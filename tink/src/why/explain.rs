@@ -2,8 +2,8 @@
 
 //! From what the daemons wrote to one sentence.
 //!
-//! The newest enabled Workflow of the machine decides which part of the story matters: what went wrong with it, else how
-//! far it is, else what the machine does without one.
+//! The enabled Workflow whose turn it is decides which part of the story matters: what went wrong with it, else how far
+//! it is, else what the machine does without one. Others of the machine that wait stand below the sentence.
 
 use api::{
     bmc::v1alpha1::{
@@ -81,6 +81,8 @@ struct Story<'a> {
     name: String,
     hardware: &'a Hardware,
     workflow: Option<&'a Workflow>,
+    /// Enabled Workflows that are not over and wait for that one.
+    waiting: Vec<&'a Workflow>,
     machine: Option<&'a Machine>,
     job: Option<&'a Job>,
     tasks: Vec<&'a Task>,
@@ -94,7 +96,13 @@ impl<'a> Story<'a> {
         let of_it = |w: &&Workflow| {
             w.namespace() == namespace && w.spec.hardware_ref.as_deref() == Some(&name) && !w.is_disabled()
         };
-        let workflow = snapshot.workflows.iter().filter(of_it).max_by_key(|workflow| made(*workflow));
+        let mut workflows: Vec<_> = snapshot.workflows.iter().filter(of_it).collect();
+        workflows.sort_by_key(|workflow| (made(*workflow), workflow.name_any()));
+        let workflow = whose_turn(&workflows);
+        let waits = |other: &&Workflow| {
+            !other.state().is_final() && workflow.is_some_and(|w| w.name_any() != other.name_any())
+        };
+        let waiting = workflows.iter().copied().filter(waits).collect();
         let machine = hardware.bmc_name().and_then(|bmc| {
             snapshot.machines.iter().find(|m| m.name_any() == bmc && m.namespace() == namespace)
         });
@@ -113,7 +121,7 @@ impl<'a> Story<'a> {
         tasks.sort_by_key(|task| (made(*task), task.name_any()));
         let mut events: Vec<_> = snapshot.events.iter().filter_map(|event| seen(event, hardware)).collect();
         events.sort_by_key(|seen| seen.at);
-        Self { now, name, hardware, workflow, machine, job, tasks, events }
+        Self { now, name, hardware, workflow, waiting, machine, job, tasks, events }
     }
 
     fn sentence(&self) -> String {
@@ -316,7 +324,9 @@ impl<'a> Story<'a> {
         let silent =
             progress.updated.as_ref().map(|at| self.now.duration_since(at.0)).filter(|age| *age > STALE);
         let silent = silent.map(|age| format!("; no news for {}", output::duration(age))).unwrap_or_default();
-        format!(": {read}, {written} written{silent}")
+        let waiting =
+            progress.waiting.as_deref().map(|why| format!("; it waits for {why}")).unwrap_or_default();
+        format!(": {read}, {written} written{waiting}{silent}")
     }
 
     /// What was seen of a boot that began after the one whose agent works on the Workflow.
@@ -383,16 +393,23 @@ impl<'a> Story<'a> {
     fn evidence(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(workflow) = self.workflow {
-            let state = match workflow.state().as_str() {
-                "" => "no state",
-                state => state,
-            };
-            lines.push(format!("Workflow {} is in state {state}", workflow.name_any()));
+            lines.push(format!("Workflow {} is in state {}", workflow.name_any(), state_name(workflow)));
             let conditions = workflow.status.iter().flat_map(|status| &status.conditions);
             lines.extend(conditions.filter(|c| c.type_.ends_with("Failed") || c.status != "True").map(|c| {
                 let message = c.message.as_deref().unwrap_or_default();
                 format!("  condition {}={}: {message}", c.type_, c.status)
             }));
+        }
+        for other in &self.waiting {
+            let status = other.status.as_ref();
+            let said = status.and_then(|status| status.conditions.iter().rev().find(|c| c.status != "True"));
+            let said = said.and_then(|condition| condition.message.as_deref());
+            let why = said.map(|message| format!(": {message}")).unwrap_or_default();
+            lines.push(format!(
+                "Workflow {} is not over either, in state {}{why}",
+                other.name_any(),
+                state_name(other)
+            ));
         }
         lines.extend(self.machine.map(machine_line));
         if let Some(job) = self.job {
@@ -431,6 +448,33 @@ impl<'a> Story<'a> {
     fn macs(&self) -> String {
         let macs: Vec<_> = self.hardware.macs().map(|mac| mac.to_string()).collect();
         if macs.is_empty() { "it (its Hardware has no MAC)".to_owned() } else { macs.join(" or ") }
+    }
+}
+
+/// Of a machine's enabled Workflows, oldest first, the one that tells what it does: one that has begun, else the next
+/// one, else the newest. One whose Template cannot be rendered holds up nobody.
+fn whose_turn<'a>(workflows: &[&'a Workflow]) -> Option<&'a Workflow> {
+    let has_begun = |workflow: &Workflow| match workflow.state() {
+        WorkflowState::Pending | WorkflowState::Running | WorkflowState::Post => true,
+        WorkflowState::Preparing => {
+            let boot = workflow.status.as_ref().and_then(|status| status.boot_options.as_ref());
+            boot.is_some_and(|boot| !boot.jobs.is_empty() || boot.allow_netboot.is_some())
+        }
+        _ => false,
+    };
+    let is_next = |workflow: &Workflow| {
+        let rendering = workflow.status.as_ref().and_then(|status| status.template_rendering.as_ref());
+        !workflow.state().is_final() && rendering != Some(&TemplateRendering::Failed)
+    };
+    let find =
+        |matches: &dyn Fn(&Workflow) -> bool| workflows.iter().copied().find(|workflow| matches(workflow));
+    find(&has_begun).or_else(|| find(&is_next)).or_else(|| workflows.last().copied())
+}
+
+fn state_name(workflow: &Workflow) -> &str {
+    match workflow.state().as_str() {
+        "" => "no state",
+        state => state,
     }
 }
 

@@ -256,3 +256,36 @@ fn ends_say_what_happened() {
     let evidence = explain(&snapshot, "m1", "2026-01-02T12:10:00Z".parse().unwrap()).evidence;
     assert_eq!(evidence.last().unwrap(), "     10s ago  MetadataFetched (2 times)");
 }
+
+#[test]
+fn the_workflow_whose_turn_it_is_speaks_and_the_others_stand_below() {
+    let mut snapshot = base(&with_action("RUNNING", "RUNNING", "", ""));
+    snapshot.workflows.push(read(
+        "metadata: {name: later, namespace: t, creationTimestamp: '2026-01-02T12:05:00Z'}\nspec: {hardwareRef: m1, templateRef: debian}\nstatus: {state: PREPARING, conditions: [{type: BootJobSetupComplete, status: 'False', reason: Waiting, message: 'Workflow w has the machine'}]}",
+    ));
+    let answer = explain(&snapshot, "m1", "2026-01-02T12:10:00Z".parse().unwrap());
+    assert!(
+        answer.sentence.starts_with("m1 runs action \"stream\", 1 of 2 of Workflow w"),
+        "{}",
+        answer.sentence
+    );
+    let line = "Workflow later is not over either, in state PREPARING: Workflow w has the machine";
+    assert!(answer.evidence.iter().any(|evidence| evidence == line), "{:?}", answer.evidence);
+
+    // A finished one gives way to the next, however much older that is.
+    let mut snapshot = base("{state: PENDING}");
+    snapshot.workflows.push(read(
+        "metadata: {name: later, namespace: t, creationTimestamp: '2026-01-02T12:05:00Z'}\nspec: {hardwareRef: m1}\nstatus: {state: SUCCESS}",
+    ));
+    assert!(why(&snapshot, "m1").contains("Workflow w"), "{}", why(&snapshot, "m1"));
+}
+
+#[test]
+fn an_action_that_tries_again_says_what_it_waits_for() {
+    let progress = ", progress: {actionID: c1, bytesRead: 1048576, bytesTotal: 4194304, bytesWritten: 0, updated: '2026-01-02T12:09:59Z', waiting: 'http://images/a.img: connection refused'}";
+    let answer = why(&base(&with_action("RUNNING", "RUNNING", "", progress)), "m1");
+    assert!(
+        answer.ends_with("0 B written; it waits for http://images/a.img: connection refused."),
+        "{answer}"
+    );
+}
