@@ -36,15 +36,27 @@ const PEERS: &[&str] = &[
     "procps",
 ];
 const PYTHON_PEERS: &[&str] = &["sushy-tools==2.2.0"];
-/// What tests compare our API server with.
+/// What tests compare our API server with, and a client of both.
 const KUBERNETES: Module = Module {
     folder: "tests/kubernetes",
-    inputs: &["go.mod", "go.sum", "tools.go", "etcd/main.go"],
+    inputs: &[
+        "go.mod",
+        "go.sum",
+        "tools.go",
+        "etcd/main.go",
+        "manager/hardware.go",
+        "manager/main.go",
+        "manager/manager.go",
+        "manager/probe.go",
+        "manager/probe_objects.go",
+        "manager/probe_reads.go",
+    ],
     programs: &[
         "./etcd",
         "k8s.io/kubernetes/cmd/kube-apiserver",
         "k8s.io/kubernetes/cmd/kubectl",
         "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "./manager",
     ],
     stamps: &[
         ("k8s.io/component-base/version.gitVersion", "v1.34.2"),

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (Some(directory), Some(address), None) = (arguments.next(), arguments.next(), arguments.next()) else {
+    let (Some(directory), Some(address), None) = (arguments.next(), arguments.next(), arguments.next())
+    else {
         return Err("usage: serve DIRECTORY ADDRESS".into());
     };
     let directory = PathBuf::from(directory);
