@@ -32,13 +32,17 @@ pub struct Limits {
     pub connections: usize,
     /// Time for a client to send the head of a request, also while a kept-alive connection idles; then it is closed.
     pub head: Duration,
+    /// Time that a client may leave an answer unread without taking a byte of it; then the connection is reset. The kernel
+    /// keeps it (TCP_USER_TIMEOUT, RFC 5482), so that a stalled client costs nothing but its slot until then.
+    pub stall: Duration,
     /// Time for running requests to end after shutdown; then they are cut.
     pub drain: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4096, head: Duration::from_secs(30), drain: Duration::from_secs(10) }
+        let seconds = Duration::from_secs;
+        Self { connections: 4096, head: seconds(30), stall: seconds(120), drain: seconds(10) }
     }
 }
 
@@ -55,7 +59,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&listener, &slots, limits.stall) => accepted,
             () = shutdown.cancelled() => break,
         };
         let Some((stream, peer, slot)) = accepted else { continue };
@@ -83,12 +87,17 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
+    stall: Duration,
 ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {
             // Answers are one small write each; a failure to set this only costs latency.
             stream.set_nodelay(true).unwrap_or_default();
+            let milliseconds = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
+            if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, milliseconds) {
+                tracing::debug!(%peer, error = %error, "a stalled client will be waited for");
+            }
             Some((stream, peer, slot))
         }
         Err(error) => {
@@ -129,6 +138,25 @@ mod tests {
         shutdown.cancel();
         assert_eq!(client.read(&mut buffer).await.unwrap(), 0, "the idle connection is closed");
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_gives_its_slot_back() {
+        let limits = Limits { connections: 1, stall: Duration::from_millis(500), ..Limits::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new()
+            .route("/", get(|| async { "small" }))
+            .route("/large", get(|| async { vec![0_u8; 64 << 20] }));
+        let _server = tokio::spawn(serve(listener, router, limits, CancellationToken::new()));
+        let mut stalled = TcpStream::connect(address).await.unwrap();
+        stalled.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let read = second.read_to_string(&mut answer);
+        tokio::time::timeout(Duration::from_secs(60), read).await.expect("the slot came free").unwrap();
+        assert!(answer.ends_with("small"), "{answer}");
     }
 
     #[tokio::test]
