@@ -321,7 +321,7 @@ fn relevant(served: &Served, configuration: &Value, subresource: &str) -> Value 
         "" if served.version().status => {
             map.remove("status");
         }
-        "" => {}
+        "" | "scale" => {}
         "finalize" => map.retain(|key, _| key == "spec"),
         part => map.retain(|key, _| key == part),
     }

@@ -18,6 +18,27 @@ pub(crate) const VERSION: &str = "v1.34.0";
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const SUBRESOURCE_VERBS: &[&str] = &["get", "patch", "update"];
 
+fn verbs(resource: &Resource) -> Vec<&'static str> {
+    // Namespaces go one by one.
+    let all = resource.builtin() == Some(Builtin::Namespace);
+    VERBS.iter().copied().filter(|verb| !(all && *verb == "deletecollection")).collect()
+}
+
+fn subresource_verbs(name: &str) -> &'static [&'static str] {
+    if name == "finalize" { &["update"] } else { SUBRESOURCE_VERBS }
+}
+
+/// Group, version and kind of what a subresource takes and gives.
+fn subresource_kind(served: &Served, name: &str) -> Value {
+    match name {
+        "scale" => json!({"group": "autoscaling", "version": "v1", "kind": "Scale"}),
+        _ => {
+            let resource = &served.resource;
+            json!({"group": resource.group, "version": served.version().name, "kind": resource.kind})
+        }
+    }
+}
+
 /// `/version`.
 pub(crate) fn version() -> Value {
     json!({
@@ -40,7 +61,9 @@ pub(crate) fn root(catalogue: &Catalogue) -> Answer {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions(catalogue, group).iter().map(|version| format!("/apis/{group}/{version}")));
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(
+        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned),
+    );
     body::json_answer(StatusCode::OK, &json!({"paths": paths}))
 }
 
@@ -99,10 +122,14 @@ pub(crate) fn group(catalogue: &Catalogue, group: &str) -> Result<Answer, ApiErr
     Ok(body::json_answer(StatusCode::OK, &value))
 }
 
-fn subresources(served: &Served) -> Vec<&'static str> {
+/// The subresources of a resource in a version.
+pub(crate) fn subresources(served: &Served) -> Vec<&'static str> {
     let mut names = Vec::new();
     if served.version().status {
         names.push("status");
+    }
+    if served.version().scale.is_some() {
+        names.push("scale");
     }
     if served.resource.builtin() == Some(Builtin::Namespace) {
         names.push("finalize");
@@ -116,7 +143,7 @@ fn resource_value(resource: &Resource) -> Value {
         "singularName": resource.singular,
         "namespaced": resource.namespaced,
         "kind": resource.kind,
-        "verbs": VERBS,
+        "verbs": verbs(resource),
     });
     let map = object::object_mut(&mut value);
     for (key, list) in [("shortNames", &resource.short_names), ("categories", &resource.categories)] {
@@ -148,13 +175,18 @@ pub(crate) fn group_version(catalogue: &Catalogue, group: &str, version: &str) -
         let resource = &served.resource;
         resources.push(resource_value(resource));
         for name in subresources(served) {
-            resources.push(json!({
+            let mut value = json!({
                 "name": format!("{}/{name}", resource.plural),
                 "singularName": "",
                 "namespaced": resource.namespaced,
                 "kind": resource.kind,
-                "verbs": SUBRESOURCE_VERBS,
-            }));
+                "verbs": subresource_verbs(name),
+            });
+            // A foreign kind is named in full.
+            if let (true, Value::Object(kind)) = (name == "scale", subresource_kind(served, name)) {
+                object::object_mut(&mut value).extend(kind);
+            }
+            resources.push(value);
         }
     }
     let value = json!({
@@ -209,14 +241,14 @@ fn aggregated_resource(served: &Served, group: &str, version: &str) -> Value {
     let kind = json!({"group": group, "version": version, "kind": resource.kind});
     let subresources: Vec<Value> = subresources(served)
         .into_iter()
-        .map(|name| json!({"subresource": name, "responseKind": kind, "verbs": SUBRESOURCE_VERBS}))
+        .map(|name| json!({"subresource": name, "responseKind": subresource_kind(served, name), "verbs": subresource_verbs(name)}))
         .collect();
     let mut value = json!({
         "resource": resource.plural,
         "responseKind": kind,
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
-        "verbs": VERBS,
+        "verbs": verbs(resource),
     });
     let map = object::object_mut(&mut value);
     for (key, list) in [("shortNames", &resource.short_names), ("categories", &resource.categories)] {

@@ -6,13 +6,14 @@
 
 mod delete;
 mod read;
+mod scale;
 mod write;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +67,7 @@ where
             if parts.method != http::Method::GET && parts.method != http::Method::HEAD {
                 return Err(ApiError::method_not_allowed());
             }
-            return meta(inner, other, &parts.headers);
+            return meta(inner, other, parts);
         }
     };
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
@@ -76,6 +77,10 @@ where
         Verb::of(&parts.method, &address, call.query.watch).ok_or_else(ApiError::method_not_allowed)?;
     call.check_subresource(verb)?;
     let mut answer = match verb {
+        Verb::Get | Verb::Update | Verb::Patch if address.subresource.as_deref() == Some("scale") => {
+            let bytes = body::read(body, inner.options.max_object_bytes).await?;
+            scale::handle(inner, &call, verb, body::media_type(&parts.headers), &bytes).await?
+        }
         Verb::Get => read::get(inner, &call)?,
         Verb::List => read::list(inner, &call).await?,
         Verb::Watch => read::watch(inner, &call, stop)?,
@@ -98,7 +103,8 @@ where
 }
 
 /// What is not about objects.
-fn meta(inner: &Inner, target: Target, headers: &HeaderMap) -> Result<Answer, ApiError> {
+fn meta(inner: &Inner, target: Target, parts: &Parts) -> Result<Answer, ApiError> {
+    let headers = &parts.headers;
     let catalogue = inner.registry.catalogue();
     match target {
         Target::Health => Ok(body::answer(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
@@ -106,7 +112,9 @@ fn meta(inner: &Inner, target: Target, headers: &HeaderMap) -> Result<Answer, Ap
         Target::Groups { core } => discovery::groups(&catalogue, core, Accept::parse(headers)?),
         Target::Group { group } => discovery::group(&catalogue, &group),
         Target::GroupVersion { group, version } => discovery::group_version(&catalogue, &group, &version),
-        Target::OpenApi { path } => openapi::document(&catalogue, &path),
+        Target::OpenApi { path } => {
+            openapi::document(&catalogue, &path, parts.uri.query().unwrap_or_default(), headers)
+        }
         Target::Resource(_) => Err(ApiError::no_such_path()),
     }
 }
@@ -164,6 +172,7 @@ impl<'a> Call<'a> {
         let Some(subresource) = self.address.subresource.as_deref() else { return Ok(()) };
         let exists = match subresource {
             "status" => self.served.version().status,
+            "scale" => self.served.version().scale.is_some(),
             "finalize" => self.served.resource.builtin() == Some(Builtin::Namespace),
             _ => false,
         };

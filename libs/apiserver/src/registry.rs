@@ -16,6 +16,7 @@ pub(crate) use builtin::Builtin;
 pub(crate) use crd::{names_of, parse as parse_crd, storage_version};
 
 use crate::object;
+use crate::openapi;
 use crate::schema::Schema;
 use crate::status::Subject;
 use crate::store::{Key, Prefix};
@@ -59,10 +60,20 @@ pub(crate) struct Version {
     pub columns: Vec<Column>,
     /// Has the `status` subresource.
     pub status: bool,
+    /// Has the `scale` subresource.
+    pub scale: Option<Scale>,
     /// Fields that field selectors may use, beyond name and namespace.
     pub selectable: Vec<String>,
     /// Warning that every answer in this version carries.
     pub deprecation: Option<String>,
+}
+
+/// Where the `scale` subresource finds its numbers: plain paths into the object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scale {
+    pub spec_replicas: Vec<String>,
+    pub status_replicas: Vec<String>,
+    pub label_selector: Option<Vec<String>>,
 }
 
 impl Resource {
@@ -157,6 +168,8 @@ impl Served {
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
     resources: Vec<Arc<Resource>>,
+    /// The documents that describe it, once they were asked for.
+    pub openapi: openapi::Cache,
 }
 
 impl Catalogue {
@@ -220,7 +233,7 @@ impl Registry {
     /// The built-in kinds only; CRDs are added by [`Self::replace_custom`].
     pub fn new() -> Self {
         let resources = builtin::resources().into_iter().map(Arc::new).collect();
-        Self { current: RwLock::new(Arc::new(Catalogue { resources })) }
+        Self { current: RwLock::new(Arc::new(Catalogue { resources, ..Catalogue::default() })) }
     }
 
     pub fn catalogue(&self) -> Arc<Catalogue> {
@@ -231,6 +244,7 @@ impl Registry {
     pub fn replace_custom(&self, custom: Vec<Resource>) {
         let builtin = builtin::resources().into_iter();
         let resources = builtin.chain(custom).map(Arc::new).collect();
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Catalogue { resources });
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Catalogue { resources, ..Catalogue::default() });
     }
 }

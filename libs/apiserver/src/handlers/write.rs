@@ -182,11 +182,7 @@ pub(super) async fn patch(
 
 /// Server-side apply: creates what is not there, else changes what the manager owns.
 async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<Answer, ApiError> {
-    if call.query.field_manager.is_empty() {
-        return Err(ApiError::bad_request(
-            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-        ));
-    }
+    require_manager(call)?;
     let configuration = apply::configuration(body::yaml(bytes)?, call.name())?;
     let decoded = admission::decode(&call.served, configuration, call.query.field_validation)?;
     let (applied, force) = (decoded.object, call.query.force);
@@ -216,6 +212,16 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
         return Ok(answer);
     }
     Err(ApiError::modified(&call.subject()))
+}
+
+/// Who applies has to say who they are.
+pub(super) fn require_manager(call: &Call<'_>) -> Result<(), ApiError> {
+    if !call.query.field_manager.is_empty() {
+        return Ok(());
+    }
+    let message =
+        "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
+    Err(ApiError::bad_request(message))
 }
 
 impl Call<'_> {

@@ -30,6 +30,18 @@ pub(crate) enum Builtin {
 }
 
 impl Builtin {
+    /// Every kind.
+    pub const ALL: &[Self] = &[
+        Self::Namespace,
+        Self::Secret,
+        Self::ConfigMap,
+        Self::Event,
+        Self::EventsV1Event,
+        Self::ServiceAccount,
+        Self::Lease,
+        Self::CustomResourceDefinition,
+    ];
+
     /// Decodes into the kind's type and back: what the type does not know is gone.
     ///
     /// # Errors
@@ -233,7 +245,10 @@ fn resource(row: &Row) -> Resource {
         plural: row.plural.into(),
         singular: row.name.to_lowercase(),
         short_names: row.short.iter().map(|s| (*s).to_owned()).collect(),
-        categories: Vec::new(),
+        categories: match row.kind {
+            Builtin::CustomResourceDefinition => vec!["api-extensions".into()],
+            _ => Vec::new(),
+        },
         namespaced: row.namespaced,
         behaviour: Behaviour::Builtin(row.kind),
         storage,

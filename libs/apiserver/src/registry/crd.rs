@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Behaviour, Resource, Version};
+use super::{Behaviour, Resource, Scale, Version};
 use crate::object;
 use crate::schema::Schema;
 use crate::table::Column;
@@ -133,9 +133,22 @@ fn parse_version(version: &Value, group: &str, kind: &str) -> Result<Version, Ve
         openapi: openapi.cloned(),
         columns,
         status: object::at(version, &["subresources", "status"]).is_some(),
+        scale: object::at(version, &["subresources", "scale"]).map(scale),
         selectable,
         deprecation,
     })
+}
+
+fn scale(scale: &Value) -> Scale {
+    let path = |field: &str| -> Vec<String> {
+        text(scale, &[field]).split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    };
+    let label_selector = path("labelSelectorPath");
+    Scale {
+        spec_replicas: path("specReplicasPath"),
+        status_replicas: path("statusReplicasPath"),
+        label_selector: (!label_selector.is_empty()).then_some(label_selector),
+    }
 }
 
 fn columns(version: &Value) -> Vec<Column> {

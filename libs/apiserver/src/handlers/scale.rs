@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The `scale` subresource: the replicas of a custom resource in the one form (`autoscaling/v1 Scale`) that `kubectl scale` and autoscalers know.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::write::{Successor, modify};
+use super::{Call, write};
+use crate::apply;
+use crate::body::{self, Answer};
+use crate::inner::Inner;
+use crate::object;
+use crate::patch::{self, PatchType};
+use crate::registry::Scale;
+use crate::request::Verb;
+use crate::status::{ApiError, Cause, Subject};
+
+const API_VERSION: &str = "autoscaling/v1";
+const KIND: &str = "Scale";
+
+/// Answers a request that addresses the scale of an object.
+pub(super) async fn handle(
+    inner: &Inner,
+    call: &Call<'_>,
+    verb: Verb,
+    media_type: &str,
+    bytes: &Bytes,
+) -> Result<Answer, ApiError> {
+    let scale = call.served.version().scale.clone().ok_or_else(ApiError::no_such_path)?;
+    let live = match verb {
+        Verb::Get => read(inner, call)?,
+        Verb::Update => {
+            let given = body::parse_object(media_type, bytes)?;
+            change(inner, call, &scale, |_| Ok(given.clone())).await?
+        }
+        Verb::Patch => match PatchType::of(media_type) {
+            Some(PatchType::Apply) => apply_replicas(inner, call, &scale, bytes).await?,
+            Some(kind @ (PatchType::Json | PatchType::Merge)) => {
+                let document = body::json(bytes)?;
+                change(inner, call, &scale, |shown| match kind {
+                    PatchType::Json => patch::json(shown, &document, &call.subject()),
+                    _ => Ok(patch::merge(shown, &document)),
+                })
+                .await?
+            }
+            _ => return Err(ApiError::unsupported_media_type(PatchType::accepted(true))),
+        },
+        _ => return Err(ApiError::method_not_allowed()),
+    };
+    if object::at(&live, &path(&scale.spec_replicas)).is_none() {
+        let at = scale.spec_replicas.join(".");
+        return Err(ApiError::internal(format!("the spec replicas field \".{at}\" does not exist")));
+    }
+    Ok(body::json_answer(StatusCode::OK, &shown(&live, &scale)))
+}
+
+fn path(fields: &[String]) -> Vec<&str> {
+    fields.iter().map(String::as_str).collect()
+}
+
+fn read(inner: &Inner, call: &Call<'_>) -> Result<Value, ApiError> {
+    let key = call.served.resource.key(call.namespace(), call.name());
+    let stored = inner.store.snapshot()?.get(&key)?.ok_or_else(|| ApiError::not_found(&call.subject()))?;
+    let live = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
+    Ok(call.served.request_form(live))
+}
+
+/// The Scale of an object.
+fn shown(live: &Value, scale: &Scale) -> Value {
+    let number = |fields: &[String]| object::at(live, &path(fields)).and_then(Value::as_i64).unwrap_or(0);
+    let mut status = json!({"replicas": number(&scale.status_replicas)});
+    if let Some(selector) = scale.label_selector.as_deref().and_then(|at| object::at(live, &path(at)))
+        && selector.as_str().is_some_and(|text| !text.is_empty())
+    {
+        object::object_mut(&mut status).insert("selector".into(), selector.clone());
+    }
+    let metadata = object::metadata(live);
+    let identity: serde_json::Map<String, Value> =
+        ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
+            .into_iter()
+            .filter_map(|field| Some((field.to_owned(), metadata.get(field)?.clone())))
+            .collect();
+    json!({
+        "kind": KIND,
+        "apiVersion": API_VERSION,
+        "metadata": identity,
+        "spec": {"replicas": number(&scale.spec_replicas)},
+        "status": status,
+    })
+}
+
+/// Writes the replicas that `successor` makes of the Scale into the object.
+async fn change(
+    inner: &Inner,
+    call: &Call<'_>,
+    scale: &Scale,
+    successor: impl Fn(&Value) -> Result<Value, ApiError> + Sync,
+) -> Result<Value, ApiError> {
+    let outcome = modify(inner, call, |live| {
+        let wanted = successor(&shown(live, scale))?;
+        let replicas = replicas(call, &wanted)?;
+        let mut new = live.clone();
+        set(&mut new, &scale.spec_replicas, replicas.into());
+        // What the Scale pins, the change is pinned to.
+        let version = object::meta_str(&wanted, "resourceVersion");
+        if !version.is_empty() {
+            object::metadata_mut(&mut new).insert("resourceVersion".into(), version.into());
+        }
+        Ok(Successor::Updated(new))
+    })
+    .await?;
+    let stored = serde_json::from_slice(&outcome.bytes).map_err(ApiError::internal)?;
+    Ok(call.served.request_form(stored))
+}
+
+async fn apply_replicas(
+    inner: &Inner,
+    call: &Call<'_>,
+    scale: &Scale,
+    bytes: &Bytes,
+) -> Result<Value, ApiError> {
+    write::require_manager(call)?;
+    let given = apply::configuration(body::yaml(bytes)?, call.name())?;
+    let mut configuration = json!({"metadata": {"name": call.name()}});
+    if object::at(&given, &["spec", "replicas"]).is_some() {
+        set(&mut configuration, &scale.spec_replicas, replicas(call, &given)?.into());
+    }
+    let outcome = modify(inner, call, |live| {
+        let manager = call.manager_at(&crate::admission::Stamp::new());
+        apply::apply(&call.served, Some(live), &configuration, &manager, call.query.force)
+            .map(Successor::Applied)
+    })
+    .await?;
+    let stored = serde_json::from_slice(&outcome.bytes).map_err(ApiError::internal)?;
+    Ok(call.served.request_form(stored))
+}
+
+/// `spec.replicas` of a Scale that a client sent.
+fn replicas(call: &Call<'_>, scale: &Value) -> Result<i64, ApiError> {
+    for (field, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        let found = scale.get(field).and_then(Value::as_str).unwrap_or_default();
+        if !found.is_empty() && found != wanted {
+            let message =
+                format!("the {field} in the data ({found}) does not match the expected {field} ({wanted})");
+            return Err(ApiError::bad_request(message));
+        }
+    }
+    let name = object::name(scale);
+    if !name.is_empty() && name != call.name() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name()
+        )));
+    }
+    let given = object::at(scale, &["spec", "replicas"]);
+    let replicas = match given {
+        None | Some(Value::Null) => 0,
+        Some(value) => value
+            .as_i64()
+            .and_then(|number| i32::try_from(number).ok())
+            .map(i64::from)
+            .ok_or_else(|| ApiError::bad_request("spec.replicas is not a 32-bit whole number"))?,
+    };
+    if replicas < 0 {
+        let cause = Cause::invalid("spec.replicas", &replicas.into(), "should be a non-negative integer");
+        let subject = Subject { group: "autoscaling", kind: KIND, plural: "", name: call.name() };
+        return Err(ApiError::invalid(&subject, &[cause]));
+    }
+    Ok(replicas)
+}
+
+fn set(object: &mut Value, fields: &[String], value: Value) {
+    match fields {
+        [] => *object = value,
+        [first, rest @ ..] => set(object::entry(object, first), rest, value),
+    }
+}
