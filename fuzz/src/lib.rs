@@ -13,25 +13,10 @@
 //! | `tftp` | TFTP packets and option negotiation |
 //! | `workflow-template` | Templates: rendering, then the YAML of a workflow |
 //!
-//! Build, at the root of the repository (the explicit target keeps the flags away from build scripts):
-//!
-//! ```sh
-//! RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-//! -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-//! -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1" \
-//! cargo build --release --manifest-path fuzz/Cargo.toml --target x86_64-unknown-linux-gnu --target-dir target/fuzz
-//! ```
-//!
-//! Run one target; what it learns goes into the first directory, a finding into `target/fuzz/findings/`:
-//!
-//! ```sh
-//! mkdir -p target/fuzz/corpus/dhcp target/fuzz/findings/dhcp
-//! target/fuzz/x86_64-unknown-linux-gnu/release/dhcp target/fuzz/corpus/dhcp fuzz/corpus/dhcp \
-//!   -artifact_prefix=target/fuzz/findings/dhcp/ -max_total_time=20 -timeout=10 -rss_limit_mb=1024
-//! ```
-//!
-//! `-runs=0` instead of the time replays the committed seeds; a finding's file as the only argument replays it. A
-//! finding that is put right leaves a test in its library, and its input in `fuzz/corpus/<target>/`.
+//! `./x fuzz` builds all and runs each for 20 s; `./x fuzz dhcp --seconds 3600` runs one for an hour. What a target
+//! learns goes into `target/fuzz/corpus/`, a finding into `target/fuzz/findings/`: the target's program
+//! (`target/fuzz/x86_64-unknown-linux-gnu/release/`) replays it when it gets the file as its only argument. A finding
+//! that is put right leaves a test in its library, and its input in `fuzz/corpus/<target>/`.
 //!
 //! `Cargo.lock` began as a copy of the root's; a build adds what the libraries have come to need since.
 

@@ -21,6 +21,8 @@ pub enum Need {
     Build,
     /// Simulated machines too.
     Machines,
+    /// Building the fuzz targets, and nothing else.
+    Fuzz,
 }
 
 /// Package and what it is for.
@@ -45,9 +47,16 @@ const MACHINES: &[(&str, &str)] = &[
     ("python3-venv", "Redfish test peer"),
 ];
 
+const FUZZ: &[(&str, &str)] = &[("g++", "libFuzzer is written in C++")];
+
 /// The packages for a need, with what each is for.
 pub fn packages(need: Need) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    BUILD.iter().chain(MACHINES.iter().filter(move |_| need == Need::Machines))
+    let (one, other): (&[_], &[_]) = match need {
+        Need::Build => (BUILD, &[]),
+        Need::Machines => (BUILD, MACHINES),
+        Need::Fuzz => (FUZZ, &[]),
+    };
+    one.iter().chain(other)
 }
 
 /// Installs what is missing, after printing the list and, on a terminal, asking.

@@ -8,6 +8,7 @@ mod artefacts;
 mod cargo;
 mod check;
 mod debian;
+mod fuzz;
 mod go;
 mod host;
 mod process;
@@ -53,6 +54,14 @@ enum Command {
         #[arg(long)]
         report: Option<PathBuf>,
     },
+    /// Runs the fuzz targets, each for a while.
+    Fuzz {
+        /// Which one; all of them without a name.
+        target: Option<String>,
+        /// For how long each.
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
+    },
     /// Builds HookOS, the boot programs and the operating-system image, and prints where they are.
     Build,
     /// Writes the generated files (CRDs) anew.
@@ -75,6 +84,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { full, filter } => suite::test(full, filter.as_deref()),
         Command::Check => check::check(),
         Command::Bench { name, report } => suite::bench(name.as_deref(), report.as_deref()),
+        Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Command::Build => {
             host::install(host::Need::Build)?;
             artefacts::Artefacts::build()?.print();
