@@ -10,20 +10,26 @@
 //!
 //! This crate must never panic on any input, whatever its length or content.
 
+mod encode;
 mod ipxe;
 mod message;
 mod options;
 mod pxe;
+mod relay;
 
+pub use encode::{EncodeError, Encoded, MIN_SIZE};
 pub use ipxe::IpxeFeatures;
-pub use message::{EncodeError, Encoded, MIN_SIZE, Message, MessageType, Op, ParseError, TextTooLong};
+pub use message::{Message, MessageType, Op, ParseError, TextTooLong};
 pub use options::{Options, Route, code};
 pub use pxe::{
     Arch, ClientKind, NetbootClient, NotNetboot, RASPBERRY_PI_OUIS, UserClass, VendorOptions,
     is_raspberry_pi, netboot_client,
 };
+pub use relay::RelayInfo;
 
 /// UDP port of servers and relays (RFC 2131 section 4.1).
 pub const SERVER_PORT: u16 = 67;
 /// UDP port of clients (RFC 2131 section 4.1).
 pub const CLIENT_PORT: u16 = 68;
+/// UDP port of PXE boot servers, where clients ask the one that they chose (PXE 2.1 section 2.2.3).
+pub const PXE_PORT: u16 = 4011;

@@ -2,8 +2,7 @@
 //! One DHCPv4 message: the fixed BOOTP header and its options (RFC 2131 section 2).
 //!
 //! Called with the payload of a UDP datagram; gives back the payload of the answer. Parsing refuses only what
-//! cannot be a DHCP message at all. Encoding sorts options by code with option 82 last (RFC 3046 section 2.1), pads
-//! to 300 bytes for old BOOTP relays (RFC 1542 section 2.1) and keeps to the size that the client accepts.
+//! cannot be a DHCP message at all. How a message is written is in `encode`.
 
 use std::net::Ipv4Addr;
 
@@ -12,11 +11,13 @@ use thiserror::Error;
 use crate::options::{Options, code};
 
 /// The magic cookie in front of the options (RFC 2131 section 3).
-const COOKIE: [u8; 4] = [99, 130, 83, 99];
+pub(crate) const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Bytes before the options: the BOOTP header and the cookie.
-const HEADER: usize = 240;
-/// Messages are padded to this many bytes.
-pub const MIN_SIZE: usize = 300;
+pub(crate) const HEADER: usize = 240;
+/// Bytes of the field `sname`.
+pub(crate) const SNAME_SIZE: usize = 64;
+/// Bytes of the field `file`.
+pub(crate) const FILE_SIZE: usize = 128;
 /// IPv4 and UDP headers; option 57 counts them, the UDP payload does not.
 const IP_UDP_HEADERS: usize = 28;
 /// Every client accepts an IP datagram of this size (RFC 2131 section 2).
@@ -25,20 +26,6 @@ const DEFAULT_MAX_MESSAGE: u16 = 576;
 const ETHERNET_MTU: u16 = 1500;
 /// The broadcast bit of `flags` (RFC 2131 figure 2).
 const BROADCAST: u16 = 0x8000;
-
-/// Options that are left out when the message gets too large, the most dispensable first. All others stay: without
-/// them the answer is not a lease or not a boot.
-const DISPENSABLE: [u8; 9] = [
-    code::LOG_SERVER,
-    code::DOMAIN_SEARCH,
-    code::NTP,
-    code::BROADCAST,
-    code::DOMAIN_NAME,
-    code::HOST_NAME,
-    code::MESSAGE,
-    code::CLASSLESS_ROUTES,
-    code::DNS,
-];
 
 /// Why bytes are not a DHCP message. Never retried: the datagram is dropped.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
@@ -55,19 +42,6 @@ pub enum ParseError {
     /// `op` is neither request nor reply.
     #[error("op {0} is neither request nor reply")]
     Op(u8),
-}
-
-/// Why a message could not be encoded.
-#[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
-pub enum EncodeError {
-    /// Too large even without every dispensable option.
-    #[error("the message needs {needed} bytes and the client accepts {limit}")]
-    TooLarge {
-        /// Bytes needed.
-        needed: usize,
-        /// Bytes that the client accepts.
-        limit: usize,
-    },
 }
 
 /// A text does not fit its header field.
@@ -163,19 +137,10 @@ pub struct Message {
     /// Relay.
     pub giaddr: Ipv4Addr,
     chaddr: [u8; 16],
-    sname: [u8; 64],
-    file: [u8; 128],
+    sname: [u8; SNAME_SIZE],
+    file: [u8; FILE_SIZE],
     /// Options, those of overloaded fields included.
     pub options: Options,
-}
-
-/// The bytes of a message, and what had to be left out of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded {
-    /// UDP payload.
-    pub bytes: Vec<u8>,
-    /// Codes of options left out because the client accepts no larger message.
-    pub dropped: Vec<u8>,
 }
 
 impl Message {
@@ -199,8 +164,8 @@ impl Message {
             siaddr: Ipv4Addr::UNSPECIFIED,
             giaddr: Ipv4Addr::UNSPECIFIED,
             chaddr,
-            sname: [0; 64],
-            file: [0; 128],
+            sname: [0; SNAME_SIZE],
+            file: [0; FILE_SIZE],
             options: Options::default(),
         };
         message.options.set(code::MESSAGE_TYPE, [kind as u8]);
@@ -217,8 +182,8 @@ impl Message {
             ciaddr: Ipv4Addr::UNSPECIFIED,
             yiaddr: Ipv4Addr::UNSPECIFIED,
             siaddr: Ipv4Addr::UNSPECIFIED,
-            sname: [0; 64],
-            file: [0; 128],
+            sname: [0; SNAME_SIZE],
+            file: [0; FILE_SIZE],
             options: Options::default(),
             ..request.clone()
         };
@@ -257,11 +222,11 @@ impl Message {
         // RFC 2131 section 4.1: `file` is read before `sname`.
         if overload & 1 != 0 {
             message.options.walk(&message.file);
-            message.file = [0; 128];
+            message.file = [0; FILE_SIZE];
         }
         if overload & 2 != 0 {
             message.options.walk(&message.sname);
-            message.sname = [0; 64];
+            message.sname = [0; SNAME_SIZE];
         }
         message.options.remove(code::OVERLOAD);
         Ok(message)
@@ -351,44 +316,16 @@ impl Message {
         usize::from(announced.clamp(DEFAULT_MAX_MESSAGE, ETHERNET_MTU)) - IP_UDP_HEADERS
     }
 
-    /// The bytes of this message, at most `limit` of them.
-    ///
-    /// # Errors
-    ///
-    /// When it does not fit even without the options that a client can do without.
-    pub fn encode(&self, limit: usize) -> Result<Encoded, EncodeError> {
-        let mut size = HEADER + 1 + self.options.iter().map(|(_, v)| Options::wire_size(v)).sum::<usize>();
-        let mut dropped = Vec::new();
-        for code in DISPENSABLE {
-            if size <= limit {
-                break;
-            }
-            if let Some(value) = self.options.get(code) {
-                size -= Options::wire_size(value);
-                dropped.push(code);
-            }
-        }
-        if size > limit {
-            return Err(EncodeError::TooLarge { needed: size, limit });
-        }
-
-        let mut bytes = Vec::with_capacity(size.max(MIN_SIZE));
-        self.write_header(&mut bytes);
-        let kept = |code: u8| code != code::RELAY_AGENT && !dropped.contains(&code);
-        for (code, value) in self.options.iter().filter(|(code, _)| kept(*code)) {
-            Options::write(&mut bytes, code, value);
-        }
-        if let Some(relay) = self.options.get(code::RELAY_AGENT) {
-            Options::write(&mut bytes, code::RELAY_AGENT, relay);
-        }
-        bytes.push(code::END);
-        if bytes.len() < MIN_SIZE {
-            bytes.resize(MIN_SIZE, code::PAD);
-        }
-        Ok(Encoded { bytes, dropped })
+    pub(crate) fn file_is_empty(&self) -> bool {
+        self.file.iter().all(|byte| *byte == 0)
     }
 
-    fn write_header(&self, out: &mut Vec<u8>) {
+    pub(crate) fn sname_is_empty(&self) -> bool {
+        self.sname.iter().all(|byte| *byte == 0)
+    }
+
+    /// Writes the BOOTP header, with other content for `file` and `sname` where some is given.
+    pub(crate) fn write_header(&self, out: &mut Vec<u8>, file: Option<&[u8]>, sname: Option<&[u8]>) {
         let op = match self.op {
             Op::Request => 1,
             Op::Reply => 2,
@@ -401,9 +338,11 @@ impl Message {
             out.extend(ip.octets());
         }
         out.extend(self.chaddr);
-        out.extend(self.sname);
-        out.extend(self.file);
-        out.extend(COOKIE);
+        let start = out.len();
+        out.extend_from_slice(sname.unwrap_or(&self.sname));
+        out.resize(start + SNAME_SIZE, 0);
+        out.extend_from_slice(file.unwrap_or(&self.file));
+        out.resize(start + SNAME_SIZE + FILE_SIZE, 0);
     }
 }
 
@@ -434,6 +373,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::MIN_SIZE;
 
     const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x11];
 
@@ -473,7 +413,7 @@ mod tests {
         let long: Vec<u8> = (0..600u16).map(|i| (i % 251) as u8).collect();
         message.options.set(code::BOOT_FILE_NAME, long.clone());
         let bytes = wire(&message);
-        let heads = bytes[240..].windows(2).filter(|w| *w == [67, 255]).count();
+        let heads = bytes[240..].windows(2).filter(|w| *w == [67, 252]).count();
         assert_eq!(heads, 2);
         assert_eq!(Message::parse(&bytes).unwrap().options.get(code::BOOT_FILE_NAME).unwrap(), long);
     }
@@ -537,17 +477,6 @@ mod tests {
         assert_eq!(request.accepted_size(), 1232);
         request.options.set(code::MAX_MESSAGE_SIZE, 60u16.to_be_bytes());
         assert_eq!(request.accepted_size(), 548);
-
-        let mut reply = Message::reply(&request, MessageType::Ack);
-        reply.options.set(code::DOMAIN_SEARCH, [1; 200]);
-        reply.options.set(code::DNS, [2; 60]);
-        reply.options.set(code::VENDOR_SPECIFIC, [3; 80]);
-        let encoded = reply.encode(548).unwrap();
-        assert_eq!(encoded.dropped, [code::DOMAIN_SEARCH]);
-        let back = Message::parse(&encoded.bytes).unwrap();
-        assert!(back.options.contains(code::DNS));
-        reply.options.set(code::VENDOR_SPECIFIC, [3; 400]);
-        assert!(matches!(reply.encode(548), Err(EncodeError::TooLarge { limit: 548, .. })));
     }
 
     #[test]

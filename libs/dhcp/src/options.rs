@@ -73,6 +73,10 @@ pub mod code {
     pub const END: u8 = 255;
 }
 
+/// Bytes of each piece of a value over 255 bytes: a multiple of an address, so that a client that does not join the pieces
+/// reads each as a list that is sound.
+const PIECE: usize = 252;
+
 /// One classless static route (RFC 3442).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
@@ -213,16 +217,17 @@ impl Options {
 
     /// How many bytes an option takes on the wire, its code and length bytes included.
     pub(crate) fn wire_size(value: &[u8]) -> usize {
-        let pieces = value.len().div_ceil(255).max(1);
+        let pieces = if value.len() > 255 { value.len().div_ceil(PIECE) } else { 1 };
         value.len() + 2 * pieces
     }
 
-    /// Writes one option, split at 255 bytes (RFC 3396 section 5).
+    /// Writes one option, split when it is over 255 bytes (RFC 3396 section 5).
     pub(crate) fn write(out: &mut Vec<u8>, code: u8, value: &[u8]) {
         if value.is_empty() {
             out.extend([code, 0]);
         }
-        for piece in value.chunks(255) {
+        let size = if value.len() > 255 { PIECE } else { 255 };
+        for piece in value.chunks(size) {
             out.push(code);
             out.push(u8::try_from(piece.len()).unwrap_or(u8::MAX));
             out.extend_from_slice(piece);
