@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use api::Mac;
 use api::v1alpha1::{Hardware, Turn, Workflow};
+use dhcp::RelayInfo;
 use kube::ResourceExt as _;
 
-use crate::machine::{Machine, Nic};
+use crate::machine::{Machine, Nic, RelayPort};
 
 pub(crate) mod watch;
 
@@ -48,6 +49,7 @@ pub(crate) struct Index {
     machines: HashMap<Key, Arc<Machine>>,
     by_mac: HashMap<Mac, BTreeSet<Key>>,
     by_address: HashMap<Ipv4Addr, BTreeSet<Key>>,
+    by_port: HashMap<RelayPort, BTreeSet<Key>>,
     workflows: HashMap<Key, BTreeMap<String, Claim>>,
     claims: HashMap<Key, Key>,
 }
@@ -73,6 +75,9 @@ impl Index {
                 self.by_address.entry(address).or_default().insert(key.clone());
             }
         }
+        if let Some(port) = &machine.port {
+            self.by_port.entry(port.clone()).or_default().insert(key.clone());
+        }
         self.machines.insert(key, Arc::new(machine));
         problems
     }
@@ -84,6 +89,9 @@ impl Index {
             if let Some(address) = nic.lease.address {
                 forget(&mut self.by_address, &address, key);
             }
+        }
+        if let Some(port) = &machine.port {
+            forget(&mut self.by_port, port, key);
         }
     }
 
@@ -118,6 +126,25 @@ impl Index {
     /// The machine whose interface is reserved this address.
     pub(crate) fn by_address(&self, address: Ipv4Addr) -> Result<Found, Miss> {
         self.only(self.by_address.get(&address), |machine| machine.by_address(address))
+    }
+
+    /// The machine on the switch port that a relay names, by the first interface that DHCP answers. One that is known by both
+    /// names of its port is found before one that is known by one of them.
+    pub(crate) fn by_port(&self, info: &RelayInfo<'_>) -> Result<Found, Miss> {
+        let (circuit, remote) = (info.circuit_id.map(<[u8]>::to_vec), info.remote_id.map(<[u8]>::to_vec));
+        if circuit.is_none() && remote.is_none() {
+            return Err(Miss::Unknown);
+        }
+        let ports = [(circuit.clone(), remote.clone()), (circuit, None), (None, remote)];
+        let known = ports
+            .into_iter()
+            .find_map(|(circuit_id, remote_id)| self.by_port.get(&RelayPort { circuit_id, remote_id }));
+        self.only(known, |machine| machine.nics.iter().find(|nic| nic.dhcp))
+    }
+
+    /// Whether an address is some Hardware's.
+    pub(crate) fn is_reserved(&self, address: Ipv4Addr) -> bool {
+        self.by_address.contains_key(&address)
     }
 
     /// UID of the Workflow that the machine boots for through this interface: the one whose turn it is. One that waits for
@@ -171,6 +198,37 @@ mod tests {
 
     fn mac() -> Mac {
         "52:54:00:00:00:11".parse().unwrap()
+    }
+
+    #[test]
+    fn a_machine_is_known_by_its_switch_port() {
+        let on_port = |name: &str, circuit: Option<&str>, remote: Option<&str>| {
+            let mut hardware = hardware(&json!({}));
+            hardware.metadata.name = Some(name.to_owned());
+            let annotations = hardware.metadata.annotations.get_or_insert_default();
+            for (key, value) in [("circuit", circuit), ("remote", remote)] {
+                value.into_iter().for_each(|value| {
+                    annotations.insert(format!("tinkerbell.org/dhcp-{key}-id"), value.to_owned());
+                });
+            }
+            hardware
+        };
+        let mut index = Index::default();
+        index.apply_hardware(&on_port("one", Some("p1"), Some("sw1")));
+        index.apply_hardware(&on_port("any", Some("p1"), None));
+        index.apply_hardware(&on_port("whole", None, Some("line")));
+        let find = |index: &Index, circuit: Option<&'static [u8]>, remote: Option<&'static [u8]>| {
+            let info = RelayInfo { circuit_id: circuit, remote_id: remote, ..RelayInfo::default() };
+            index.by_port(&info).map(|found| found.machine.name.clone())
+        };
+        assert_eq!(find(&index, Some(b"p1"), Some(b"sw1")), Ok("one".to_owned()));
+        assert_eq!(find(&index, Some(b"p1"), Some(b"sw2")), Ok("any".to_owned()));
+        assert_eq!(find(&index, Some(b"p9"), Some(b"line")), Ok("whole".to_owned()));
+        assert_eq!(find(&index, None, None), Err(Miss::Unknown));
+        index.apply_hardware(&on_port("two", Some("p1"), None));
+        assert_eq!(find(&index, Some(b"p1"), None), Err(Miss::Ambiguous));
+        index.apply_hardware(&on_port("two", None, None));
+        assert_eq!(find(&index, Some(b"p1"), None), Ok("any".to_owned()));
     }
 
     fn workflow(name: &str, state: &str, created: &str) -> Workflow {

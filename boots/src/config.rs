@@ -8,12 +8,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::dhcp::Arch;
 use api::Mac;
 use daemon::config::{Kind, Setting, Settings};
 use daemon::http::TrustedProxies;
-use dhcp::Arch;
 
+use crate::dhcp::pool::POOL_FORM;
+
+mod dhcp;
 mod public;
+
+pub use self::dhcp::{DhcpConfig, DhcpMode, ServerAddress};
+pub use crate::dhcp::pool::Pool;
 
 /// All settings of this daemon, beside those of the skeleton.
 pub const SETTINGS: &[Setting] = &[
@@ -39,7 +45,8 @@ pub const SETTINGS: &[Setting] = &[
         "dhcp-mode",
         "dhcp-mode",
         Kind::Choice(&["reservation", "proxy", "auto-proxy"]),
-        "how DHCP answers; proxy and auto-proxy do not exist yet",
+        "reservation: addresses and boot data for known machines; proxy: only boot data, beside another DHCP server; \
+         auto-proxy: that for unknown machines too",
     )
     .with_default("reservation"),
     Setting::new(
@@ -61,7 +68,20 @@ pub const SETTINGS: &[Setting] = &[
         "dhcp-ip-for-packet",
         "dhcp-ip-for-packet",
         Kind::Ip,
-        "server identifier in DHCP answers; public-ipv4 when unset",
+        "server identifier in DHCP answers; unset: the address of the interface that asks, public-ipv4 through a relay",
+    ),
+    Setting::new(
+        "dhcp-pxe-port",
+        "dhcp-pxe-port",
+        Kind::Port,
+        "port on which PXE clients ask their boot server; 0 switches it off, unset: 4011 if DHCP is on port 67",
+    ),
+    Setting::new("dhcp-pools", "dhcp-pools", Kind::List(POOL_FORM), "addresses for clients without a reservation"),
+    Setting::new(
+        "dhcp-lease-file",
+        "dhcp-lease-file",
+        Kind::Path,
+        "file of the leases from pools; unset: boots-leases in the state directory",
     ),
     Setting::new(
         "dhcp-syslog-ip",
@@ -290,21 +310,6 @@ pub struct Config {
     pub namespace: Option<String>,
 }
 
-/// The DHCP listener and what it says about this server.
-#[derive(Debug, Clone)]
-pub struct DhcpConfig {
-    /// Where to listen.
-    pub listen: SocketAddrV4,
-    /// The only interface, if it is limited to one.
-    pub interface: Option<String>,
-    /// Server identifier and next server.
-    pub server: Ipv4Addr,
-    /// Log server.
-    pub syslog: Option<Ipv4Addr>,
-    /// Whether boot data is sent at all.
-    pub netboot: bool,
-}
-
 /// Where machines find boot programs and scripts.
 #[derive(Debug, Clone)]
 pub struct Urls {
@@ -381,7 +386,7 @@ impl Config {
         Self {
             http,
             trusted_proxies: TrustedProxies::from_settings(settings),
-            dhcp: dhcp(settings, public),
+            dhcp: DhcpConfig::from_settings(settings, public),
             tftp: tftp(settings, bind),
             urls: urls(settings, public, http.port()),
             script,
@@ -395,21 +400,6 @@ impl Config {
             namespace: settings.get("backend-kube-namespace"),
         }
     }
-}
-
-fn dhcp(settings: &mut Settings, public: Ipv4Addr) -> Option<DhcpConfig> {
-    if matches!(settings.text("dhcp-mode").as_str(), "proxy" | "auto-proxy") {
-        settings.mistake("dhcp-mode", "does not exist yet; only reservation does");
-    }
-    let address = settings.get_or("dhcp-bind-addr", Ipv4Addr::UNSPECIFIED);
-    let config = DhcpConfig {
-        listen: SocketAddrV4::new(address, settings.get_or("dhcp-bind-port", dhcp::SERVER_PORT)),
-        interface: settings.get("dhcp-bind-interface"),
-        server: settings.get_or("dhcp-ip-for-packet", public),
-        syslog: Some(settings.get_or("dhcp-syslog-ip", public)).filter(|ip| !ip.is_unspecified()),
-        netboot: settings.bool("dhcp-enable-netboot-options"),
-    };
-    settings.bool("dhcp-enabled").then_some(config)
 }
 
 fn tftp(settings: &mut Settings, bind: IpAddr) -> Option<tftp::Config> {
@@ -616,6 +606,7 @@ pub(crate) mod tests {
         let args = [
             "--public-ipv4=here",
             "--dhcp-mode=proxy",
+            "--dhcp-pools=10.0.0.1-10.0.0.9/24",
             "--tftp-block-size=1",
             "--tftp-timeout=1ms",
             "--ipxe-override-arch-mapping=7",
@@ -625,7 +616,7 @@ pub(crate) mod tests {
         let errors = settings.finish().unwrap_err();
         let text = errors.to_string();
         for key in
-            ["public-ipv4", "dhcp-mode", "tftp-block-size", "tftp-timeout", "ipxe-override-arch-mapping"]
+            ["public-ipv4", "dhcp-pools", "tftp-block-size", "tftp-timeout", "ipxe-override-arch-mapping"]
         {
             assert!(text.contains(key), "{key}: {text}");
         }

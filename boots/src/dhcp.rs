@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! DHCP: what is answered ([`decide`], [`bootfile`]), where the answer goes ([`address`]), and the socket ([`listener`]).
+//! DHCP: what is answered ([`decide`], [`proxy`], [`bootfile`], [`pool`]), where the answer goes ([`address`]), and the
+//! sockets ([`listener`], [`sender`]).
 //!
-//! Only the listener and `link` touch the system. The mode (reservation, later proxy) is a choice of decision, so that
-//! the boot-file table and the sending stay the same for all of them.
+//! Only `listener`, `sender`, `link`, `leases` and the table in `local` touch the system. The mode (reservation, proxy,
+//! auto-proxy) is a choice of decision, so that the boot-file table and the sending are the same for all of them.
 
 pub(crate) mod address;
 pub(crate) mod bootfile;
+#[cfg(test)]
+mod conformance;
 pub(crate) mod decide;
+mod leases;
+mod limit;
 mod link;
 pub(crate) mod listener;
+mod local;
+pub(crate) mod pool;
+mod proxy;
+mod sender;

@@ -4,6 +4,7 @@
 //! One clone-able handle, shared by DHCP, TFTP and HTTP. The sessions are behind a lock that is held for one map access
 //! and never across an await. It decides nothing about answers.
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,9 @@ use dhcp::{Message, MessageType, NetbootClient, UserClass};
 use crate::backend::Found;
 use crate::metrics::Metrics;
 use crate::session::{BootSession, Sessions, Stage};
+
+/// Reason and phase of the Event about an address that two hosts have.
+const ADDRESS_CONFLICT: (&str, &str) = ("AddressConflict", "address-conflict");
 
 /// How something was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +124,21 @@ impl Journal {
         let boot = self.boot(found.nic().mac);
         let text = "asked for network boot, but netboot.allowPXE of its Hardware is not true";
         self.event(found, Reason::NetbootRefused, boot, text.to_owned());
+    }
+
+    /// The machine found the address that it was given in use by another host, and does not take it (DECLINE).
+    pub(crate) fn declined(&self, found: &Found, address: Option<Ipv4Addr>) {
+        let machine = &found.machine;
+        let address = address.map_or_else(|| "its address".to_owned(), |address| address.to_string());
+        tracing::warn!(
+            machine = machine.name,
+            mac = %found.nic().mac,
+            address,
+            "a machine found the address that it was given in use by another host"
+        );
+        let (reason, phase) = ADDRESS_CONFLICT;
+        let message = format!("{address} is in use by another host on the network: the machine declined it");
+        self.recorder.record(&machine.reference, reason, phase, None, message, true);
     }
 
     fn event(&self, found: &Found, reason: Reason, boot: u64, message: String) {

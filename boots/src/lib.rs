@@ -32,7 +32,9 @@ mod session;
 mod tftp;
 mod token;
 
-pub use config::{Config, DhcpConfig, MacFormat, SETTINGS, ScriptConfig, Urls};
+pub use config::{
+    Config, DhcpConfig, DhcpMode, MacFormat, Pool, SETTINGS, ScriptConfig, ServerAddress, Urls,
+};
 pub use files::FilesError;
 
 use backend::watch::Backend;

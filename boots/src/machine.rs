@@ -17,6 +17,10 @@ pub(crate) const DEFAULT_LEASE: u32 = 604_800;
 /// Architecture of an interface that says nothing.
 const DEFAULT_ARCH: &str = "x86_64";
 
+/// Annotations of a Hardware that name its switch port, for machines whose MAC nobody wrote down.
+const CIRCUIT_ID: &str = "tinkerbell.org/dhcp-circuit-id";
+const REMOTE_ID: &str = "tinkerbell.org/dhcp-remote-id";
+
 /// A machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
@@ -27,6 +31,15 @@ pub(crate) struct Machine {
     /// Site code for the kernel command line; may be empty.
     pub(crate) facility: String,
     pub(crate) nics: Vec<Nic>,
+    /// The switch port that it hangs on, by which it is known when its MAC is not.
+    pub(crate) port: Option<RelayPort>,
+}
+
+/// A switch port as relays name it in option 82 (RFC 3046 section 3). One of the two may be missing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct RelayPort {
+    pub(crate) circuit_id: Option<Vec<u8>>,
+    pub(crate) remote_id: Option<Vec<u8>>,
 }
 
 /// One network interface that DHCP knows by its MAC.
@@ -92,6 +105,7 @@ impl Machine {
             ),
             facility: facility.and_then(|facility| facility.facility_code.clone()).unwrap_or_default(),
             nics: nics.filter_map(|(i, nic)| read_nic(hardware, i, nic, &mut problems)).collect(),
+            port: read_port(hardware, &mut problems),
             namespace,
             name,
         };
@@ -109,11 +123,50 @@ impl Machine {
     }
 }
 
+impl Nic {
+    /// An interface of which there is no Hardware and that may boot all the same.
+    pub(crate) fn stranger(mac: Mac) -> Self {
+        let boot = Boot { allowed: true, arch: DEFAULT_ARCH.to_owned(), ..Boot::default() };
+        Self { mac, agent_id: mac.to_string(), dhcp: true, lease: Lease::default(), own_boot: None, boot }
+    }
+}
+
+impl Boot {
+    /// The VLAN for DHCP, where only a number in the range of IEEE 802.1Q makes sense: a boot program makes it an argument.
+    pub(crate) fn vlan_id(&self) -> Option<&str> {
+        let is_vlan = |id: &&str| {
+            id.bytes().all(|b| b.is_ascii_digit()) && (1..4095).contains(&id.parse().unwrap_or(0u16))
+        };
+        self.vlan.as_deref().filter(is_vlan)
+    }
+}
+
 impl Lease {
     /// The broadcast address of the network.
     pub(crate) fn broadcast(&self) -> Option<Ipv4Addr> {
         Some(Ipv4Addr::from(u32::from(self.address?) | !u32::from(self.netmask?)))
     }
+}
+
+/// The switch port that the annotations name: text as it is, bytes as `0x` and hexadecimal digits.
+fn read_port(hardware: &Hardware, problems: &mut Vec<String>) -> Option<RelayPort> {
+    let mut id = |annotation: &str| {
+        let text = hardware.metadata.annotations.as_ref()?.get(annotation)?;
+        let bytes = match text.strip_prefix("0x") {
+            None => Some(text.as_bytes().to_vec()),
+            Some(digits) => {
+                let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+                let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+                rest.is_empty().then(|| pairs.iter().map(byte).collect()).flatten()
+            }
+        };
+        if bytes.is_none() {
+            problems.push(format!("annotation {annotation}: {text:?} is not hexadecimal"));
+        }
+        bytes.filter(|bytes| !bytes.is_empty())
+    };
+    let port = RelayPort { circuit_id: id(CIRCUIT_ID), remote_id: id(REMOTE_ID) };
+    (port.circuit_id.is_some() || port.remote_id.is_some()).then_some(port)
 }
 
 /// Collects problems of one interface.
@@ -298,6 +351,37 @@ pub(crate) mod tests {
         assert_eq!(nic.lease.name_servers, [Ipv4Addr::new(1, 1, 1, 1)]);
         assert_eq!(nic.lease.routes.len(), 1);
         assert!(nic.boot.allowed && nic.boot.script_url.is_none());
+    }
+
+    #[test]
+    fn a_switch_port_is_text_or_hexadecimal() {
+        let read = |circuit: &str, remote: Option<&str>| {
+            let mut hardware = hardware(&json!({}));
+            let annotations = hardware.metadata.annotations.get_or_insert_default();
+            annotations.insert(CIRCUIT_ID.to_owned(), circuit.to_owned());
+            remote.into_iter().for_each(|remote| {
+                annotations.insert(REMOTE_ID.to_owned(), remote.to_owned());
+            });
+            let (machine, problems) = Machine::read(&hardware);
+            (machine.port, problems.len())
+        };
+        let port = |circuit: &[u8], remote: Option<&[u8]>| {
+            Some(RelayPort { circuit_id: Some(circuit.to_vec()), remote_id: remote.map(<[u8]>::to_vec) })
+        };
+        assert_eq!(read("Gi1/0/7", None), (port(b"Gi1/0/7", None), 0));
+        assert_eq!(read("0x0004000a", Some("sw1")), (port(&[0, 4, 0, 10], Some(b"sw1")), 0));
+        assert_eq!(read("0x123", None), (None, 1));
+        assert_eq!(Machine::read(&hardware(&json!({}))).0.port, None);
+    }
+
+    #[test]
+    fn a_vlan_is_a_number_that_a_tag_can_carry() {
+        let vlan = |id: &str| nic(&json!({ "dhcp": { "vlan_id": id } })).boot.vlan_id().map(str::to_owned);
+        assert_eq!(vlan("1"), Some("1".to_owned()));
+        assert_eq!(vlan("4094"), Some("4094".to_owned()));
+        for bad in ["0", "4095", "70000", "1; shell", "+5", ""] {
+            assert_eq!(vlan(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 #![no_main]
 
-use dhcp::{IpxeFeatures, Message, MessageType, UserClass, code, netboot_client};
+use dhcp::{
+    IpxeFeatures, Message, MessageType, RelayInfo, UserClass, boot_item, code, netboot_client, quirks,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -14,9 +16,18 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(Message::parse(&written.bytes).as_ref(), Ok(&message));
 
     let limit = message.accepted_size();
-    if let Ok(answer) = Message::reply(&message, MessageType::Offer).encode(limit) {
-        assert!(answer.bytes.len() <= limit, "{} bytes, {limit} accepted", answer.bytes.len());
-        Message::parse(&answer.bytes).expect("an answer of ours parses");
+    // An answer that repeats everything is more than any real one.
+    let mut answer = Message::reply(&message, MessageType::Offer);
+    for (option, value) in message.options.iter() {
+        answer.options.set(option, value);
+    }
+    if let Ok(encoded) = answer.encode_for(&message) {
+        assert!(encoded.bytes.len() <= limit, "{} bytes, {limit} accepted", encoded.bytes.len());
+        let back = Message::parse(&encoded.bytes).expect("an answer of ours parses");
+        for gone in encoded.dropped {
+            assert!(answer.options.remove(gone).is_some(), "only what is there is left out");
+        }
+        assert_eq!(back, answer);
     }
 });
 
@@ -25,6 +36,7 @@ fn read(message: &Message) {
     let _ =
         (message.message_type(), message.mac(), message.wants_broadcast(), message.file(), message.sname());
     let _ = (UserClass::of(message).name(), IpxeFeatures::of(message));
+    let _ = (RelayInfo::of(message), boot_item(message), quirks::effects(message).count());
     for (option, _) in message.options.iter() {
         let _ = (message.options.text(option), message.options.ip(option));
     }

@@ -19,17 +19,26 @@ pub(crate) enum Destination {
 
 /// Where `reply`, the answer to `request`, goes.
 pub(crate) fn destination(request: &Message, reply: &Message) -> Destination {
+    let held = Some(request.ciaddr).filter(|ip| !ip.is_unspecified());
+    // RFC 2131 section 4.3.5: the answer to INFORM goes to the client itself, a relay or not.
+    let informed = held.filter(|_| request.message_type() == Some(MessageType::Inform));
+    if let Some(address) = informed {
+        return Destination::Routed(SocketAddrV4::new(address, CLIENT_PORT));
+    }
     if !request.giaddr.is_unspecified() {
         return Destination::Routed(SocketAddrV4::new(request.giaddr, SERVER_PORT));
     }
     if reply.message_type() == Some(MessageType::Nak) {
         return Destination::Broadcast;
     }
-    if !request.ciaddr.is_unspecified() {
-        return Destination::Routed(SocketAddrV4::new(request.ciaddr, CLIENT_PORT));
+    if let Some(address) = held {
+        return Destination::Routed(SocketAddrV4::new(address, CLIENT_PORT));
     }
     match request.mac() {
-        Some(mac) if !request.wants_broadcast() => Destination::Direct(mac.into(), reply.yiaddr),
+        // An answer without an address, as a proxy gives it, can be sent to no address.
+        Some(mac) if !request.wants_broadcast() && !reply.yiaddr.is_unspecified() => {
+            Destination::Direct(mac.into(), reply.yiaddr)
+        }
         _ => Destination::Broadcast,
     }
 }
@@ -48,6 +57,17 @@ mod tests {
         let mut reply = Message::reply(&request, kind);
         reply.yiaddr = ADDRESS;
         destination(&request, &reply)
+    }
+
+    #[test]
+    fn an_answer_to_inform_goes_to_the_client_and_one_without_an_address_to_all() {
+        let mut inform = Message::request(MessageType::Inform, MAC, 1);
+        (inform.ciaddr, inform.giaddr) = (ADDRESS, RELAY);
+        let reply = Message::reply(&inform, MessageType::Ack);
+        assert_eq!(destination(&inform, &reply), Destination::Routed(SocketAddrV4::new(ADDRESS, 68)));
+        let discover = Message::request(MessageType::Discover, MAC, 1);
+        let proxied = Message::reply(&discover, MessageType::Offer);
+        assert_eq!(destination(&discover, &proxied), Destination::Broadcast);
     }
 
     #[test]

@@ -1,25 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reservation mode: what a known interface is answered.
+//! What a client is answered: the ways by mode and port, and reservation mode itself.
 //!
-//! Pure: packet, interface, configuration and boot session in, answer or the reason for silence out. Addresses are
-//! reservations, so there is no lease to keep: a REQUEST is granted when it asks for the reserved address of this
-//! server, refused when it asks for another one, and none of our business when it names another server.
+//! Pure: packet, interface, configuration, boot session, leases and time in, answer or the reason for silence out. A
+//! REQUEST is granted when it asks for the reserved address of this server, refused when it asks for another one, and none
+//! of our business when it names another server. An interface without a reservation is a client of a pool, if there is one
+//! for its network; beside another DHCP server (`proxy`) only boot data is given.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use dhcp::{
-    Arch, ClientKind, Message, MessageType, NetbootClient, VendorOptions, code, is_raspberry_pi,
-    netboot_client,
-};
+use api::Mac;
+use dhcp::quirks::{Effect, effects};
+use dhcp::{Arch, Message, MessageType, NetbootClient, RelayInfo, VendorOptions, code, netboot_client};
 
-use super::bootfile;
-use crate::config::{DhcpConfig, Urls};
-use crate::machine::Nic;
+use super::leases::Record;
+use super::pool::{Grant, Leases, Wish};
+use super::{bootfile, proxy};
+use crate::config::{DhcpConfig, DhcpMode, Urls};
+use crate::machine::{Boot, Lease, Nic};
 use crate::session::BootSession;
 
 /// Boot file of a client that may not boot.
 const NOT_ALLOWED: &str = "/netboot-not-allowed";
+
+/// Where a packet came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// 67, for all of DHCP.
+    Server,
+    /// 4011, where a PXE client asks the boot server that it chose.
+    Pxe,
+}
+
+/// One message and what is known about its sender.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) request: &'a Message,
+    pub(crate) mac: Mac,
+    pub(crate) port: Port,
+    /// The interface, if exactly one Hardware has it.
+    pub(crate) nic: Option<&'a Nic>,
+    pub(crate) session: Option<&'a BootSession>,
+}
 
 /// What the decision needs beside packet and machine.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +49,8 @@ pub(crate) struct Server<'a> {
     pub(crate) dhcp: &'a DhcpConfig,
     pub(crate) urls: &'a Urls,
     pub(crate) programs: &'a BTreeMap<Arch, String>,
+    /// The address that this client knows us by.
+    pub(crate) address: Ipv4Addr,
 }
 
 /// An answer, and what is worth telling about it.
@@ -37,6 +61,8 @@ pub(crate) struct Answer {
     pub(crate) client: Option<NetbootClient>,
     /// The boot file that it was told.
     pub(crate) boot_file: Option<String>,
+    /// What must be on the disk before it is sent.
+    pub(crate) record: Option<Record>,
 }
 
 /// Why nothing is answered.
@@ -44,155 +70,300 @@ pub(crate) struct Answer {
 pub(crate) enum Silence {
     /// `disableDhcp` is set.
     Disabled,
-    /// The interface has no IPv4 reservation.
+    /// The interface has no IPv4 reservation, and there is no pool for it.
     NoAddress,
-    /// The client chose another server.
+    /// No Hardware has the MAC, and there is neither pool nor auto-proxy for it.
+    Unknown,
+    /// The pool has no address left.
+    PoolEmpty,
+    /// The client chose another server, or asks whoever knows it.
     OtherServer,
-    /// The client gives its address back.
-    Released,
-    /// The client found its address in use.
-    Declined,
+    /// The client gives its address back; the record is of a pool.
+    Released(Option<Record>),
+    /// The client found its address in use; the record is of a pool.
+    Declined(Option<Record>),
+    /// No network-boot client, where only these are answered.
+    NotNetboot,
+    /// There is no boot program for the client.
+    NoProgram,
+    /// The client asks for parameters without saying at which address it is.
+    NoClientAddress,
     /// Not a message of a client.
     NotForServers,
 }
 
-/// Decides the answer to one message of an interface.
+impl Silence {
+    /// Name in metrics and logs.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::NoAddress => "no-address",
+            Self::Unknown => "unknown-mac",
+            Self::PoolEmpty => "pool-empty",
+            Self::OtherServer => "other-server",
+            Self::Released(_) => "released",
+            Self::Declined(_) => "declined",
+            Self::NotNetboot => "not-netboot",
+            Self::NoProgram => "no-program",
+            Self::NoClientAddress => "no-client-address",
+            Self::NotForServers => "not-for-servers",
+        }
+    }
+}
+
+impl Server<'_> {
+    /// Whether a server identifier is ours.
+    fn is_us(&self, relay: &RelayInfo<'_>, chosen: Ipv4Addr) -> bool {
+        chosen == self.address || chosen == self.dhcp.server.address() || Some(chosen) == relay.server
+    }
+}
+
+/// Decides the answer to one message. `reserved` says which addresses are some Hardware's; `now` is in unix seconds.
 pub(crate) fn decide(
-    request: &Message,
-    nic: &Nic,
+    asked: Asked<'_>,
     server: Server<'_>,
-    session: Option<&BootSession>,
+    leases: &mut Leases,
+    reserved: impl Fn(Ipv4Addr) -> bool,
+    now: u64,
 ) -> Result<Answer, Silence> {
-    if !nic.dhcp {
+    let mode = server.dhcp.mode;
+    if mode != DhcpMode::Reservation || asked.port == Port::Pxe {
+        let welcome = asked.nic.is_some() || mode == DhcpMode::AutoProxy;
+        return if welcome { proxy::decide(asked, server) } else { Err(Silence::Unknown) };
+    }
+    if asked.nic.is_some_and(|nic| !nic.dhcp) {
         return Err(Silence::Disabled);
     }
-    let address = nic.lease.address.ok_or(Silence::NoAddress)?;
-    match request.message_type() {
-        Some(MessageType::Discover) => Ok(lease(MessageType::Offer, request, nic, server, session)),
-        Some(MessageType::Request) => {
-            let chosen = request.options.ip(code::SERVER_ID);
-            if chosen.is_some_and(|chosen| chosen != server.dhcp.server) {
-                return Err(Silence::OtherServer);
+    match asked.nic {
+        Some(nic) if nic.lease.address.is_some() => reservation(asked, nic, server),
+        _ => pool(asked, server, leases, |address| address == server.address || reserved(address), now),
+    }
+}
+
+/// An interface whose address is reserved.
+fn reservation(asked: Asked<'_>, nic: &Nic, server: Server<'_>) -> Result<Answer, Silence> {
+    let request = asked.request;
+    let give = |kind| Ok(lease(kind, asked, nic, &nic.lease, server));
+    match kind_for_us(request, server)? {
+        MessageType::Discover => give(MessageType::Offer),
+        MessageType::Request => match wish(request) {
+            // A client that names no address takes what it is given.
+            None => give(MessageType::Ack),
+            Some(Wish::Offered(wanted) | Wish::Remembered(wanted) | Wish::Longer(wanted)) => {
+                if nic.lease.address == Some(wanted) {
+                    give(MessageType::Ack)
+                } else {
+                    Ok(refuse(request, server, &format!("{wanted} is not reserved for this interface")))
+                }
             }
-            // SELECTING and INIT-REBOOT name the address in option 50, RENEWING and REBINDING in `ciaddr`
-            // (RFC 2131 section 4.3.2). A client that names none takes what it is given.
-            let held = Some(request.ciaddr).filter(|ip| !ip.is_unspecified());
-            match request.options.ip(code::REQUESTED_IP).or(held) {
-                Some(wanted) if wanted != address => Ok(refuse(request, server, wanted)),
-                _ => Ok(lease(MessageType::Ack, request, nic, server, session)),
-            }
-        }
-        Some(MessageType::Inform) => Ok(inform(request, nic, server)),
-        Some(MessageType::Release) => Err(Silence::Released),
-        Some(MessageType::Decline) => Err(Silence::Declined),
+        },
+        MessageType::Inform => inform(asked, nic, &nic.lease, server),
+        MessageType::Release => Err(Silence::Released(None)),
+        MessageType::Decline => Err(Silence::Declined(None)),
         _ => Err(Silence::NotForServers),
     }
 }
 
-/// OFFER or ACK.
-fn lease(
-    kind: MessageType,
-    request: &Message,
-    nic: &Nic,
+/// A client without a reservation.
+fn pool(
+    asked: Asked<'_>,
     server: Server<'_>,
-    session: Option<&BootSession>,
-) -> Answer {
+    leases: &mut Leases,
+    reserved: impl Fn(Ipv4Addr) -> bool,
+    now: u64,
+) -> Result<Answer, Silence> {
+    let (request, mac) = (asked.request, asked.mac);
+    let nobody = if asked.nic.is_some() { Silence::NoAddress } else { Silence::Unknown };
+    let (index, found) = leases.pool(link(request, server.address)).ok_or(nobody)?;
+    let found = found.clone();
+    let stranger = Nic { boot: Boot::default(), ..Nic::stranger(mac) };
+    let nic = asked.nic.unwrap_or(&stranger);
+    match kind_for_us(request, server)? {
+        MessageType::Discover => {
+            let wish = request.options.ip(code::REQUESTED_IP);
+            let address = leases.offer(index, mac, wish, now, reserved).ok_or(Silence::PoolEmpty)?;
+            Ok(lease(MessageType::Offer, asked, nic, &found.network(address), server))
+        }
+        MessageType::Request => {
+            let wish = wish(request).ok_or(Silence::NoClientAddress)?;
+            match leases.request(index, mac, wish, now, reserved) {
+                Grant::Bound(record) => {
+                    let answer = lease(MessageType::Ack, asked, nic, &found.network(record.address), server);
+                    Ok(Answer { record: Some(record), ..answer })
+                }
+                Grant::Refused => Ok(refuse(request, server, "this address is not free for this client")),
+                Grant::Unknown => Err(Silence::OtherServer),
+            }
+        }
+        MessageType::Inform => inform(asked, nic, &found.network(request.ciaddr), server),
+        MessageType::Release => Err(Silence::Released(leases.release(mac, request.ciaddr, now))),
+        MessageType::Decline => {
+            let declined = request.options.ip(code::REQUESTED_IP);
+            Err(Silence::Declined(declined.and_then(|address| leases.decline(mac, address, now))))
+        }
+        _ => Err(Silence::NotForServers),
+    }
+}
+
+/// The type of a message, unless it is for another server (RFC 2131 section 4.3.2: a client that chose names the server,
+/// and so does one that gives an address back or declines it).
+fn kind_for_us(request: &Message, server: Server<'_>) -> Result<MessageType, Silence> {
+    let kind = request.message_type().ok_or(Silence::NotForServers)?;
+    let named = request.options.ip(code::SERVER_ID).filter(|_| kind != MessageType::Discover);
+    match named {
+        Some(chosen) if !server.is_us(&RelayInfo::of(request), chosen) => Err(Silence::OtherServer),
+        _ => Ok(kind),
+    }
+}
+
+/// What a REQUEST asks for: SELECTING names the server, INIT-REBOOT only an address in option 50, RENEWING and REBINDING
+/// have it in `ciaddr` (RFC 2131 section 4.3.2).
+fn wish(request: &Message) -> Option<Wish> {
+    let held = Some(request.ciaddr).filter(|ip| !ip.is_unspecified());
+    let named = request.options.ip(code::REQUESTED_IP);
+    if request.options.contains(code::SERVER_ID) {
+        return named.or(held).map(Wish::Offered);
+    }
+    named.map(Wish::Remembered).or(held.map(Wish::Longer))
+}
+
+/// The network that a client is in: as the relay says, else that of the address that it has, else that of our own.
+fn link(request: &Message, ours: Ipv4Addr) -> Ipv4Addr {
+    let places = [RelayInfo::of(request).link, Some(request.giaddr), Some(request.ciaddr)];
+    places.into_iter().flatten().find(|ip| !ip.is_unspecified()).unwrap_or(ours)
+}
+
+/// OFFER or ACK.
+fn lease(kind: MessageType, asked: Asked<'_>, nic: &Nic, network: &Lease, server: Server<'_>) -> Answer {
+    let request = asked.request;
     let mut reply = Message::reply(request, kind);
     if kind == MessageType::Ack {
         reply.ciaddr = request.ciaddr;
     }
-    reply.yiaddr = nic.lease.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    reply.options.set_u32(code::LEASE_TIME, nic.lease.seconds);
-    describe_network(&mut reply, nic, server.dhcp);
-    let (client, boot_file) = describe_boot(&mut reply, request, nic, server, session);
-    Answer { reply, client, boot_file }
+    reply.yiaddr = network.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    reply.options.set_u32(code::LEASE_TIME, network.seconds);
+    describe_network(&mut reply, request, network, server);
+    let (client, boot_file) = describe_boot(&mut reply, asked, nic, server);
+    Answer { reply, client, boot_file, record: None }
 }
 
 /// NAK: the client must begin anew (RFC 2131 table 3: nothing but the reason goes along).
-fn refuse(request: &Message, server: Server<'_>, wanted: Ipv4Addr) -> Answer {
+fn refuse(request: &Message, server: Server<'_>, reason: &str) -> Answer {
     let mut reply = Message::reply(request, MessageType::Nak);
-    reply.options.set_ip(code::SERVER_ID, server.dhcp.server);
-    reply.options.set_text(code::MESSAGE, &format!("{wanted} is not reserved for this interface"));
+    set_server(&mut reply, request, server);
+    reply.options.set_text(code::MESSAGE, reason);
     if !request.giaddr.is_unspecified() {
         // The relay must broadcast it (RFC 2131 section 4.3.2).
         reply.set_broadcast(true);
     }
-    Answer { reply, client: None, boot_file: None }
+    Answer { reply, client: None, boot_file: None, record: None }
 }
 
 /// The answer to INFORM: options, but neither address nor lease (RFC 2131 section 4.3.5).
-fn inform(request: &Message, nic: &Nic, server: Server<'_>) -> Answer {
+fn inform(asked: Asked<'_>, nic: &Nic, network: &Lease, server: Server<'_>) -> Result<Answer, Silence> {
+    let request = asked.request;
+    if request.ciaddr.is_unspecified() {
+        return Err(Silence::NoClientAddress);
+    }
     let mut reply = Message::reply(request, MessageType::Ack);
     reply.ciaddr = request.ciaddr;
-    describe_network(&mut reply, nic, server.dhcp);
-    Answer { reply, client: None, boot_file: None }
+    describe_network(&mut reply, request, network, server);
+    set_own_boot(&mut reply, nic);
+    Ok(Answer { reply, client: None, boot_file: None, record: None })
 }
 
-fn describe_network(reply: &mut Message, nic: &Nic, server: &DhcpConfig) {
-    let lease = &nic.lease;
-    reply.siaddr = server.server;
+/// The server identifier: the relay's own where it asks for that (RFC 5107 section 4).
+fn set_server(reply: &mut Message, request: &Message, server: Server<'_>) {
+    let relay = RelayInfo::of(request).server.filter(|ip| !ip.is_unspecified());
+    reply.options.set_ip(code::SERVER_ID, relay.unwrap_or(server.address));
+}
+
+fn describe_network(reply: &mut Message, request: &Message, network: &Lease, server: Server<'_>) {
+    reply.siaddr = server.address;
+    set_server(reply, request, server);
     let options = &mut reply.options;
-    options.set_ip(code::SERVER_ID, server.server);
     for (option, ip) in [
-        (code::SUBNET_MASK, lease.netmask),
-        (code::BROADCAST, lease.broadcast()),
-        (code::ROUTER, lease.gateway),
-        (code::LOG_SERVER, server.syslog),
+        (code::SUBNET_MASK, network.netmask),
+        (code::BROADCAST, network.broadcast()),
+        (code::ROUTER, network.gateway),
+        (code::LOG_SERVER, server.dhcp.syslog),
     ] {
         if let Some(ip) = ip {
             options.set_ip(option, ip);
         }
     }
-    options.set_ips(code::DNS, &lease.name_servers);
-    options.set_ips(code::NTP, &lease.time_servers);
-    if let Some(hostname) = &lease.hostname {
+    options.set_ips(code::DNS, &network.name_servers);
+    options.set_ips(code::NTP, &network.time_servers);
+    if let Some(hostname) = &network.hostname {
         options.set_text(code::HOST_NAME, hostname);
     }
-    if let Some(domain) = &lease.domain {
+    if let Some(domain) = &network.domain {
         options.set_text(code::DOMAIN_NAME, domain);
         let refused = options.set_domain_search(&[domain]);
         if !refused.is_empty() {
-            tracing::debug!(mac = %nic.mac, domain, "not a domain name, no search list sent");
+            tracing::debug!(domain, "not a domain name, no search list sent");
         }
     }
-    options.set_routes(&lease.routes);
+    options.set_routes(&network.routes);
 }
 
 /// Adds boot data; returns who asked for it and the file that was named.
 fn describe_boot(
     reply: &mut Message,
-    request: &Message,
+    asked: Asked<'_>,
     nic: &Nic,
     server: Server<'_>,
-    session: Option<&BootSession>,
 ) -> (Option<NetbootClient>, Option<String>) {
+    let request = asked.request;
     let client = netboot_client(request).ok();
-    if let Some((tftp_server, file)) = &nic.own_boot {
-        reply.options.set_text(code::TFTP_SERVER_NAME, tftp_server);
-        reply.options.set_text(code::BOOT_FILE_NAME, file);
-        set_file(reply, file);
-        return (client, Some(file.clone()));
+    if let Some(file) = set_own_boot(reply, nic) {
+        return (client, Some(file));
     }
     let Some(client) = client.filter(|_| server.dhcp.netboot) else { return (None, None) };
-    if client.kind == ClientKind::Http {
+    if effects(request).any(|effect| effect == Effect::RepeatClass) {
         reply.options.set_text(code::VENDOR_CLASS, client.kind.vendor_class());
     }
+    if let Some(uuid) = request.options.get(code::CLIENT_UUID) {
+        reply.options.set(code::CLIENT_UUID, uuid);
+    }
     reply.siaddr = Ipv4Addr::UNSPECIFIED;
-    let program = bootfile::program(client.arch, server.programs).or(nic.boot.program.as_deref());
+    let program = nic.boot.program.as_deref().or_else(|| bootfile::program(client.arch, server.programs));
     let Some(program) = program.filter(|_| nic.boot.allowed) else {
         set_file(reply, NOT_ALLOWED);
         return (Some(client), None);
     };
-    let chosen = bootfile::choose(&client, nic, program, server.urls, session);
-    reply.siaddr = chosen.next_server.unwrap_or(server.dhcp.server);
+    let chosen = bootfile::choose(&client, nic, program, server.urls, asked.session);
+    reply.siaddr = chosen.next_server.unwrap_or(server.address);
     set_file(reply, &chosen.name);
-    let raspberry_pi = is_raspberry_pi(nic.mac.octets());
-    reply.options.set(code::VENDOR_SPECIFIC, VendorOptions { raspberry_pi }.encode());
+    let vendor = VendorOptions {
+        trace: true,
+        raspberry_pi: has_menu(request),
+        boot_item: None,
+        vlan: nic.boot.vlan_id(),
+    };
+    reply.options.set(code::VENDOR_SPECIFIC, vendor.encode());
     (Some(client), Some(chosen.name))
 }
 
+/// Adds the options 66 and 67 that the machine has of its own; returns the file.
+fn set_own_boot(reply: &mut Message, nic: &Nic) -> Option<String> {
+    let (tftp_server, file) = nic.own_boot.as_ref()?;
+    for (option, text) in [(code::TFTP_SERVER_NAME, tftp_server), (code::BOOT_FILE_NAME, file)] {
+        if !text.is_empty() {
+            reply.options.set_text(option, text);
+        }
+    }
+    set_file(reply, file);
+    Some(file.clone())
+}
+
+/// Whether the client looks for the boot menu of a Raspberry Pi.
+pub(crate) fn has_menu(request: &Message) -> bool {
+    effects(request).any(|effect| effect == Effect::RaspberryPiMenu)
+}
+
 /// The boot file goes into the header; one that is too long for it into option 67, which clients prefer anyway.
-fn set_file(reply: &mut Message, file: &str) {
+pub(crate) fn set_file(reply: &mut Message, file: &str) {
     if reply.set_file(file).is_err() {
         reply.options.set_text(code::BOOT_FILE_NAME, file);
     }
@@ -213,9 +384,11 @@ mod tests {
     const OTHER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 99);
 
     fn answer_with(config: &Config, interface: &Value, request: &Message) -> Result<Answer, Silence> {
-        let server =
-            Server { dhcp: config.dhcp.as_ref().unwrap(), urls: &config.urls, programs: &config.programs };
-        decide(request, &nic(interface), server, None)
+        let dhcp = config.dhcp.as_ref().unwrap();
+        let server = Server { dhcp, urls: &config.urls, programs: &config.programs, address: OURS };
+        let nic = nic(interface);
+        let asked = Asked { request, mac: nic.mac, port: Port::Server, nic: Some(&nic), session: None };
+        decide(asked, server, &mut Leases::new(&[]), |_| false, 0)
     }
 
     fn answer(interface: &Value, request: &Message) -> Result<Answer, Silence> {
@@ -272,8 +445,8 @@ mod tests {
 
     #[test]
     fn others_are_silence() {
-        assert_eq!(answer(&json!({}), &plain(MessageType::Release)), Err(Silence::Released));
-        assert_eq!(answer(&json!({}), &plain(MessageType::Decline)), Err(Silence::Declined));
+        assert_eq!(answer(&json!({}), &plain(MessageType::Release)), Err(Silence::Released(None)));
+        assert_eq!(answer(&json!({}), &plain(MessageType::Decline)), Err(Silence::Declined(None)));
         assert_eq!(answer(&json!({}), &plain(MessageType::Offer)), Err(Silence::NotForServers));
         let discover = plain(MessageType::Discover);
         assert_eq!(answer(&json!({ "disableDhcp": true }), &discover), Err(Silence::Disabled));

@@ -1,31 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The DHCP socket: reads packets one after the other, asks the decision, sends the answer.
+//! The DHCP sockets: reads packets one after the other, asks the decision, hands the answer on.
 //!
-//! One task; no state of its own but the list of strangers that were logged already. A packet costs a map access and a
-//! few hundred nanoseconds of decision, so there is no queue and no task per packet: the kernel's socket buffer is the
-//! bound, and what does not fit is repeated by the client.
+//! One task owns the leases, the buckets and the list of strangers that were logged already. A packet costs a map access
+//! and some microseconds of decision, so there is no queue and no task per packet: the kernel's socket buffer is the bound,
+//! and what does not fit is repeated by the client. Only an answer that gives an address from a pool waits, in a second
+//! task, until its lease is on the disk; that one takes all that wait with one write.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Mac;
-use dhcp::{Arch, Message, MessageType, Op, netboot_client};
+use dhcp::{Arch, Message, MessageType, Op, RelayInfo, netboot_client};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{Destination, destination};
-use super::decide::{Answer, Server, Silence, decide};
+use super::decide::{Answer, Asked, Port, Server, Silence, decide};
+use super::leases::{LeaseFile, Record};
+use super::limit::{Class, Limits};
 use super::link::Link;
+use super::local::{Interfaces, server_address};
+use super::pool::Leases;
+use super::sender::{Arrival, Outgoing, Sender};
 use crate::backend::watch::Backend;
-use crate::backend::{Found, Miss};
+use crate::backend::{Found, Index, Miss};
 use crate::config::{DhcpConfig, Urls};
-use crate::journal::Journal;
+use crate::journal::{Journal, now};
 
 /// Largest packet that is read; clients send 300 to 1500 bytes.
 const MAX_PACKET: usize = 4096;
@@ -35,69 +43,93 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const MAX_STRANGERS: usize = 1024;
 /// A pause after a failure of the socket, so that a broken one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
+/// Changes of leases that wait for the disk; further ones are dropped, and their clients ask again.
+const MAX_WAITING: usize = 1024;
+/// Changes that go to the disk in one write.
+const BATCH: usize = 128;
 
 /// A bound listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: UdpSocket,
-    link: Option<Link>,
+    sender: Sender,
     config: DhcpConfig,
     urls: Urls,
     programs: BTreeMap<Arch, String>,
     backend: Backend,
-    journal: Journal,
+    interfaces: Interfaces,
+    limits: Limits,
+    leases: Leases,
+    /// The file of the leases, until the task starts that owns it.
+    file: Option<LeaseFile>,
+    writer: Option<mpsc::Sender<(Record, Option<Outgoing>)>>,
     strangers: HashSet<Mac>,
 }
 
-/// A packet and where it came in.
-struct Packet {
-    length: usize,
-    interface: u32,
-}
-
 impl Listener {
-    /// Binds the socket.
+    /// Binds the sockets and reads the leases.
     ///
     /// # Errors
     ///
-    /// When somebody holds the port, or the interface does not exist, or the privilege is missing.
+    /// When somebody holds a port, or the interface does not exist, or the privilege is missing, or the lease file cannot
+    /// be used.
     pub(crate) fn bind(
         config: DhcpConfig,
         urls: Urls,
         programs: BTreeMap<Arch, String>,
         (backend, journal): (Backend, Journal),
     ) -> io::Result<Self> {
-        // Without SO_REUSEADDR, which on UDP would let two DHCP servers share the port unnoticed.
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_broadcast(true)?;
-        socket.set_nonblocking(true)?;
-        if let Err(error) = socket.set_recv_buffer_size(SOCKET_BUFFER) {
-            tracing::debug!(%error, "DHCP keeps the default socket buffer");
-        }
-        if let Some(interface) = &config.interface {
-            socket.bind_device(Some(interface.as_bytes()))?;
-        }
-        setsockopt(&socket.as_fd(), sockopt::Ipv4PacketInfo, &true)?;
-        socket.bind(&SocketAddr::V4(config.listen).into())?;
+        let server = Arc::new(open(&config, config.listen.port())?);
+        let pxe = config.pxe_port.map(|port| open(&config, port)).transpose()?.map(Arc::new);
         let link = Link::open()
             .inspect_err(|error| tracing::warn!(%error, "no packet socket: all DHCP answers are broadcast"))
-            .ok();
-        let socket = UdpSocket::from_std(socket.into())?;
-        Ok(Self { socket, link, config, urls, programs, backend, journal, strangers: HashSet::new() })
+            .ok()
+            .map(Arc::new);
+        let mut leases = Leases::new(&config.pools);
+        let file = if config.pools.is_empty() { None } else { Some(restore(&config, &mut leases)?) };
+        Ok(Self {
+            sender: Sender { server, pxe, link, journal },
+            config,
+            urls,
+            programs,
+            backend,
+            interfaces: Interfaces::default(),
+            limits: Limits::new(),
+            leases,
+            file,
+            writer: None,
+            strangers: HashSet::new(),
+        })
     }
 
-    /// Answers until `shutdown`.
+    /// Answers until `shutdown`; leases that wait for the disk then are still written.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let mut buffer = vec![0; MAX_PACKET];
+        let writer = self.file.take().map(|file| {
+            let (queue, waiting) = mpsc::channel(MAX_WAITING);
+            self.writer = Some(queue);
+            tokio::spawn(write_leases(file, waiting, self.sender.clone()))
+        });
+        self.answer_all(&shutdown).await;
+        // Without a sender the task ends when it has written what waits.
+        drop(self);
+        if let Some(writer) = writer
+            && let Err(error) = writer.await
+        {
+            tracing::error!(%error, "the task that writes leases ended badly");
+        }
+    }
+
+    async fn answer_all(&mut self, shutdown: &CancellationToken) {
+        let (mut buffer, mut pxe_buffer) = (vec![0; MAX_PACKET], vec![0; MAX_PACKET]);
+        let (server, pxe) = (Arc::clone(&self.sender.server), self.sender.pxe.clone());
         loop {
             let received = tokio::select! {
                 () = shutdown.cancelled() => return,
-                received = receive(&self.socket, &mut buffer) => received,
+                received = receive(&server, Port::Server, &mut buffer) => received.map(|got| (got, &buffer)),
+                received = receive_if(pxe.as_deref(), &mut pxe_buffer) => received.map(|got| (got, &pxe_buffer)),
             };
             match received {
-                Ok(packet) => {
-                    let bytes = buffer.get(..packet.length).unwrap_or_default();
-                    self.handle(bytes, packet.interface).await;
+                Ok(((length, arrival), bytes)) => {
+                    self.handle(bytes.get(..length).unwrap_or_default(), arrival).await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot receive DHCP packets");
@@ -107,98 +139,127 @@ impl Listener {
         }
     }
 
-    async fn handle(&mut self, bytes: &[u8], interface: u32) {
+    async fn handle(&mut self, bytes: &[u8], arrival: Arrival) {
+        let metrics = self.sender.journal.metrics();
         let request = match Message::parse(bytes) {
             Ok(request) if request.op == Op::Request => request,
-            Ok(_) => return self.journal.metrics().silence("reply"),
+            Ok(_) => return metrics.silence("reply"),
             Err(error) => {
                 tracing::debug!(%error, "not a DHCP message");
-                return self.journal.metrics().silence("malformed");
+                return metrics.silence("malformed");
             }
         };
         let kind = request.message_type();
-        self.journal.metrics().dhcp("recv", kind.map_or("unknown", MessageType::name));
+        metrics.dhcp("recv", kind.map_or("unknown", MessageType::name));
         let (Some(mac), Some(kind)) = (request.mac().map(Mac::from), kind) else {
-            return self.journal.metrics().silence("unsupported");
+            return metrics.silence("unsupported");
         };
-        let found = self.backend.read().by_mac(mac);
-        let found = match found {
-            Ok(found) => found,
-            Err(miss) => return self.stranger(mac, miss),
-        };
-        // Only network-boot clients of machines that DHCP may answer have a boot to number.
-        let client = netboot_client(&request).ok().filter(|_| found.nic().dhcp && self.config.netboot);
-        let session = client.map(|client| self.journal.asked(mac, kind, client.user_class));
-        let server = Server { dhcp: &self.config, urls: &self.urls, programs: &self.programs };
-        match decide(&request, found.nic(), server, session.as_ref()) {
-            Ok(answer) => self.answer(&request, &answer, &found, interface).await,
-            Err(silence) => self.silent(&found, &request, silence),
+        let found = find(&self.backend.read(), mac, &request);
+        let class = if found.is_ok() { Class::Known } else { Class::Stranger };
+        if !self.limits.allow(class, mac, now()) {
+            return metrics.silence("rate");
+        }
+        let (found, miss) = found.map_or_else(|miss| (None, Some(miss)), |found| (Some(found), None));
+        let decided = self.decide(&request, (mac, kind), found.as_ref(), arrival);
+        match decided {
+            Ok((answer, server)) => self.answer(&request, (answer, server), mac, found, arrival).await,
+            Err(Silence::Unknown) => self.stranger(mac, miss.unwrap_or(Miss::Unknown)),
+            Err(silence) => self.silent(mac, found.as_ref(), &request, silence),
         }
     }
 
-    async fn answer(&self, request: &Message, answer: &Answer, found: &Found, interface: u32) {
-        let (machine, mac) = (&found.machine.name, found.nic().mac);
-        let kind = answer.reply.message_type().map_or("unknown", MessageType::name);
-        let encoded = match answer.reply.encode(request.accepted_size()) {
+    /// The answer and the address that the client knows us by.
+    fn decide(
+        &mut self,
+        request: &Message,
+        (mac, kind): (Mac, MessageType),
+        found: Option<&Found>,
+        arrival: Arrival,
+    ) -> Result<(Answer, Ipv4Addr), Silence> {
+        let nic = found.map(Found::nic);
+        let held = Some(request.ciaddr).filter(|ip| !ip.is_unspecified());
+        let address = server_address(
+            self.config.server,
+            self.interfaces.addresses(arrival.interface),
+            nic.and_then(|nic| nic.lease.address).or(held),
+            !request.giaddr.is_unspecified(),
+        );
+        // Only network-boot clients of machines that DHCP may answer have a boot to number.
+        let booting = nic.filter(|nic| nic.dhcp && self.config.netboot);
+        let session = booting.and_then(|nic| {
+            let client = netboot_client(request).ok()?;
+            Some(self.sender.journal.asked(nic.mac, kind, client.user_class))
+        });
+        let server = Server { dhcp: &self.config, urls: &self.urls, programs: &self.programs, address };
+        let asked = Asked { request, mac, port: arrival.port, nic, session: session.as_ref() };
+        let index = self.backend.read();
+        let reserved = |address| index.is_reserved(address);
+        decide(asked, server, &mut self.leases, reserved, now()).map(|answer| (answer, address))
+    }
+
+    async fn answer(
+        &self,
+        request: &Message,
+        (answer, server): (Answer, Ipv4Addr),
+        mac: Mac,
+        found: Option<Found>,
+        arrival: Arrival,
+    ) {
+        let machine = found.as_ref().map_or("", |found| found.machine.name.as_str());
+        let encoded = match answer.reply.encode_for(request) {
             Ok(encoded) => encoded,
             Err(error) => {
                 tracing::warn!(machine, %mac, %error, "DHCP answer not sent");
-                return self.journal.metrics().silence("too-large");
+                return self.sender.journal.metrics().silence("too-large");
             }
         };
         if !encoded.dropped.is_empty() {
             tracing::warn!(machine, %mac, options = ?encoded.dropped, "options left out of a DHCP answer: too large");
         }
-        let to = destination(request, &answer.reply);
-        if let Err(error) = self.send(to, interface, &encoded.bytes).await {
-            tracing::warn!(machine, %mac, ?to, %error, "DHCP answer not sent");
-            return self.journal.metrics().silence("send");
-        }
-        self.journal.metrics().dhcp("send", kind);
-        tracing::debug!(machine, %mac, kind, address = %answer.reply.yiaddr, ?to, "DHCP answer");
-        if let Some(client) = &answer.client {
-            self.journal.leased(found, &answer.reply, client, answer.boot_file.as_deref());
+        let to = match arrival.port {
+            // Whoever asks there has an address and is asked back where it asked from.
+            Port::Pxe if !arrival.from.ip().is_unspecified() => Destination::Routed(arrival.from),
+            _ => destination(request, &answer.reply),
+        };
+        let record = answer.record;
+        let out = Outgoing { answer, bytes: encoded.bytes, to, arrival, server, mac, found };
+        match record {
+            Some(record) => self.write(record, Some(out)),
+            None => self.sender.send(&out).await,
         }
     }
 
-    async fn send(&self, to: Destination, interface: u32, bytes: &[u8]) -> io::Result<()> {
-        let everybody = (Mac::from([0xff; 6]), Ipv4Addr::BROADCAST);
-        let (target, fallback) = match (to, &self.link) {
-            (Destination::Routed(address), _) => {
-                self.socket.send_to(bytes, address).await?;
-                return Ok(());
-            }
-            (Destination::Direct(mac, address), Some(link)) => (Some((link, (mac, address))), everybody.1),
-            (Destination::Broadcast, Some(link)) => (Some((link, everybody)), everybody.1),
-            (_, None) => (None, everybody.1),
-        };
-        if let Some((link, target)) = target.filter(|_| interface != 0) {
-            match link.send(interface, target, self.config.server, bytes) {
-                Ok(()) => return Ok(()),
-                Err(error) => tracing::debug!(?to, %error, "packet socket refused, trying a broadcast"),
-            }
+    /// Hands a change of a lease to the task that writes it and then sends the answer.
+    fn write(&self, record: Record, out: Option<Outgoing>) {
+        let queued = self.writer.as_ref().is_some_and(|writer| writer.try_send((record, out)).is_ok());
+        if !queued {
+            tracing::warn!(mac = %record.mac, "too many leases wait for the disk; a client must ask again");
+            self.sender.journal.metrics().silence("lease-queue");
         }
-        self.socket.send_to(bytes, SocketAddrV4::new(fallback, dhcp::CLIENT_PORT)).await?;
-        Ok(())
     }
 
-    fn silent(&self, found: &Found, request: &Message, silence: Silence) {
-        let (machine, mac) = (&found.machine.name, found.nic().mac);
-        let reason = match silence {
-            Silence::Disabled => "disabled",
-            Silence::NoAddress => "no-address",
-            Silence::OtherServer => "other-server",
-            Silence::Released => "released",
-            Silence::Declined => "declined",
-            Silence::NotForServers => "not-for-servers",
-        };
-        self.journal.metrics().silence(reason);
+    fn silent(&self, mac: Mac, found: Option<&Found>, request: &Message, silence: Silence) {
+        let machine = found.map_or("", |found| found.machine.name.as_str());
+        let reason = silence.label();
+        self.sender.journal.metrics().silence(reason);
+        let declined = request.options.ip(dhcp::code::REQUESTED_IP);
         match silence {
-            Silence::Declined => {
-                let address = request.options.ip(dhcp::code::REQUESTED_IP);
-                tracing::warn!(machine, %mac, ?address, "a machine found its reserved address in use by another host");
+            Silence::Declined(record) => {
+                match found {
+                    Some(found) => self.sender.journal.declined(found, declined),
+                    None => {
+                        tracing::warn!(%mac, ?declined, "a client found its address in use by another host")
+                    }
+                }
+                record.into_iter().for_each(|record| self.write(record, None));
             }
-            Silence::Released => tracing::info!(machine, %mac, "a machine released its address"),
+            Silence::Released(record) => {
+                tracing::info!(machine, %mac, address = %request.ciaddr, "a client released its address");
+                record.into_iter().for_each(|record| self.write(record, None));
+            }
+            Silence::PoolEmpty => {
+                tracing::warn!(machine, %mac, "no address left in the pool of a client's network")
+            }
             _ => tracing::debug!(machine, %mac, reason, "DHCP message not answered"),
         }
     }
@@ -209,7 +270,7 @@ impl Listener {
             Miss::Unknown => "unknown-mac",
             Miss::Ambiguous => "ambiguous-mac",
         };
-        self.journal.metrics().silence(reason);
+        self.sender.journal.metrics().silence(reason);
         if self.strangers.len() < MAX_STRANGERS && self.strangers.insert(mac) {
             tracing::warn!(%mac, reason, "DHCP from a MAC that is not exactly one Hardware's; not answered");
             if self.strangers.len() == MAX_STRANGERS {
@@ -219,19 +280,110 @@ impl Listener {
     }
 }
 
-/// The next packet and the index of its interface, 0 when the kernel does not say.
-async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Packet> {
+/// The machine with this MAC, else the one on the switch port that a relay names.
+pub(super) fn find(index: &Index, mac: Mac, request: &Message) -> Result<Found, Miss> {
+    match index.by_mac(mac) {
+        Err(Miss::Unknown) => index.by_port(&RelayInfo::of(request)),
+        found => found,
+    }
+}
+
+/// A socket on one port, without SO_REUSEADDR, which on UDP would let two DHCP servers share it unnoticed.
+fn open(config: &DhcpConfig, port: u16) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_broadcast(true)?;
+    socket.set_nonblocking(true)?;
+    if let Err(error) = socket.set_recv_buffer_size(SOCKET_BUFFER) {
+        tracing::debug!(%error, "DHCP keeps the default socket buffer");
+    }
+    if let Some(interface) = &config.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    setsockopt(&socket.as_fd(), sockopt::Ipv4PacketInfo, &true)?;
+    let address = SocketAddr::V4(SocketAddrV4::new(*config.listen.ip(), port));
+    socket
+        .bind(&address.into())
+        .map_err(|error| io::Error::new(error.kind(), format!("port {port}: {error}")))?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Reads the lease file into the table.
+fn restore(config: &DhcpConfig, leases: &mut Leases) -> io::Result<LeaseFile> {
+    let path = config.lease_file.display();
+    let (file, records, damaged) = LeaseFile::open(&config.lease_file)
+        .map_err(|error| io::Error::new(error.kind(), format!("lease file {path}: {error}")))?;
+    if damaged > 0 {
+        tracing::warn!(%path, damaged, "lines of the lease file are damaged and were passed over");
+    }
+    leases.restore(records);
+    Ok(file)
+}
+
+/// Writes changes of leases, as many at a time as wait, and then sends the answers that waited for them.
+async fn write_leases(
+    mut file: LeaseFile,
+    mut waiting: mpsc::Receiver<(Record, Option<Outgoing>)>,
+    sender: Sender,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while waiting.recv_many(&mut batch, BATCH).await > 0 {
+        let records: Vec<Record> = batch.iter().map(|(record, _)| *record).collect();
+        let written = tokio::task::spawn_blocking(move || {
+            let written = file.append(&records);
+            (file, written)
+        });
+        let written = match written.await {
+            Ok((back, written)) => {
+                file = back;
+                written
+            }
+            Err(error) => {
+                tracing::error!(%error, "leases can be written no more");
+                return;
+            }
+        };
+        if let Err(error) = written {
+            tracing::error!(%error, leases = batch.len(), "leases not written; their clients get no answer");
+            sender.journal.metrics().silence("lease-file");
+            batch.clear();
+        }
+        for (_, out) in batch.drain(..) {
+            if let Some(out) = out {
+                sender.send(&out).await;
+            }
+        }
+    }
+}
+
+async fn receive_if(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<(usize, Arrival)> {
+    match socket {
+        Some(socket) => receive(socket, Port::Pxe, buffer).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next packet: its length and how it came.
+async fn receive(socket: &UdpSocket, port: Port, buffer: &mut [u8]) -> io::Result<(usize, Arrival)> {
     socket
         .async_io(Interest::READABLE, || {
             let mut parts = [IoSliceMut::new(buffer)];
             let mut control = nix::cmsg_space!(libc::in_pktinfo);
             let message =
                 recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
-            let interface = message.cmsgs()?.find_map(|control| match control {
-                ControlMessageOwned::Ipv4PacketInfo(info) => u32::try_from(info.ipi_ifindex).ok(),
+            let info = message.cmsgs()?.find_map(|control| match control {
+                ControlMessageOwned::Ipv4PacketInfo(info) => Some(info),
                 _ => None,
             });
-            Ok(Packet { length: message.bytes, interface: interface.unwrap_or(0) })
+            let local = info.map(|info| Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)));
+            let from =
+                message.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), SocketAddrV4::from);
+            let arrival = Arrival {
+                port,
+                interface: info.and_then(|info| u32::try_from(info.ipi_ifindex).ok()).unwrap_or(0),
+                local: local.filter(|ip| !ip.is_unspecified()),
+                from,
+            };
+            Ok((message.bytes, arrival))
         })
         .await
 }

@@ -15,6 +15,7 @@ mod ipxe;
 mod message;
 mod options;
 mod pxe;
+pub mod quirks;
 mod relay;
 
 pub use encode::{EncodeError, Encoded, MIN_SIZE};
@@ -22,8 +23,7 @@ pub use ipxe::IpxeFeatures;
 pub use message::{Message, MessageType, Op, ParseError, TextTooLong};
 pub use options::{Options, Route, code};
 pub use pxe::{
-    Arch, ClientKind, NetbootClient, NotNetboot, RASPBERRY_PI_OUIS, UserClass, VendorOptions,
-    is_raspberry_pi, netboot_client,
+    Arch, ClientKind, NetbootClient, NotNetboot, UserClass, VendorOptions, boot_item, netboot_client,
 };
 pub use relay::RelayInfo;
 

@@ -9,11 +9,8 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::options::code;
+use crate::quirks::{Effect, effects};
 use crate::{IpxeFeatures, Message, MessageType, Options};
-
-/// First three bytes of the Ethernet addresses of Raspberry Pi boards. Their boot ROM sends architecture 0.
-pub const RASPBERRY_PI_OUIS: [[u8; 3]; 5] =
-    [[0xb8, 0x27, 0xeb], [0xdc, 0xa6, 0x32], [0xe4, 0x5f, 0x01], [0x28, 0xcd, 0xc1], [0xd8, 0x3a, 0xdd]];
 
 /// Names of the registered processor architecture types 0 to 41.
 const ARCHITECTURES: [&str; 42] = [
@@ -192,47 +189,64 @@ pub fn netboot_client(message: &Message) -> Result<NetbootClient, NotNetboot> {
         Some([0, uuid @ ..]) if uuid.len() == 16 => {}
         Some(_) => return Err(NotNetboot::Uuid),
     }
-    let arch = if message.mac().is_some_and(is_raspberry_pi) {
-        Arch::RASPBERRY_PI
-    } else {
-        architectures
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|pair| Arch(u16::from_be_bytes(*pair)))
-            .find(|arch| arch.name().is_some())
-            .unwrap_or(Arch::UNKNOWN)
+    let known_better = effects(message).find_map(|effect| match effect {
+        Effect::BootAs(arch) => Some(arch),
+        _ => None,
+    });
+    let said = || {
+        let all = architectures.as_chunks::<2>().0.iter().map(|pair| Arch(u16::from_be_bytes(*pair)));
+        all.into_iter().find(|arch| arch.name().is_some())
     };
+    let arch = known_better.or_else(said).unwrap_or(Arch::UNKNOWN);
     Ok(NetbootClient { kind, arch, user_class: UserClass::of(message), ipxe: IpxeFeatures::of(message) })
 }
 
-/// Whether an Ethernet address belongs to a Raspberry Pi.
+/// Sub-option of option 43 by which a client asks for one boot server, and by which that one answers (PXE 2.1 table 2-1).
+const BOOT_ITEM: u8 = 71;
+
+/// The boot server that a client asks for in option 43, if it does.
 #[must_use]
-pub fn is_raspberry_pi(mac: [u8; 6]) -> bool {
-    mac.first_chunk::<3>().is_some_and(|oui| RASPBERRY_PI_OUIS.contains(oui))
+pub fn boot_item(message: &Message) -> Option<[u8; 4]> {
+    let mut inner = Options::default();
+    inner.walk(message.options.get(code::VENDOR_SPECIFIC)?);
+    inner.bytes(BOOT_ITEM)
 }
 
 /// The value of option 43 for network-boot clients.
 ///
 /// Sub-option 6 with bit 3 tells the client to skip boot-server discovery and to load the named file (PXE 2.1 table
-/// 2-1). Sub-option 69 carries a W3C trace context; it is all zero, because we trace by machine and boot number, and
-/// present because Tinkerbell's clients expect it. There is no End sub-option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VendorOptions {
+/// 2-1). There is no End sub-option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VendorOptions<'a> {
+    /// Adds sub-option 69, a W3C trace context: all zero, because we trace by machine and boot number, and there because
+    /// Tinkerbell's clients expect it.
+    pub trace: bool,
     /// Adds the boot menu without which a Raspberry Pi does not go on.
     pub raspberry_pi: bool,
+    /// The boot server that the client asked for, which is us.
+    pub boot_item: Option<[u8; 4]>,
+    /// VLAN on which the boot program goes on, as decimal text (Tinkerbell's sub-option 116).
+    pub vlan: Option<&'a str>,
 }
 
-impl VendorOptions {
+impl VendorOptions<'_> {
     /// The bytes, sorted by sub-option.
     #[must_use]
     pub fn encode(self) -> Vec<u8> {
         let mut inner = Options::default();
         inner.set(6, [8]);
-        inner.set(69, [0; 26]);
         if self.raspberry_pi {
             inner.set(9, *b"\x00\x00\x11Raspberry Pi Boot");
             inner.set(10, *b"\x00PXE");
+        }
+        if self.trace {
+            inner.set(69, [0; 26]);
+        }
+        if let Some(item) = self.boot_item {
+            inner.set(BOOT_ITEM, item);
+        }
+        if let Some(vlan) = self.vlan {
+            inner.set_text(116, vlan);
         }
         let mut value = Vec::new();
         for (code, bytes) in inner.iter() {
@@ -324,9 +338,22 @@ mod tests {
     fn option_43_matches_the_published_vectors() {
         let mut plain = vec![6, 1, 8, 0x45, 0x1a];
         plain.extend([0; 26]);
-        assert_eq!(VendorOptions { raspberry_pi: false }.encode(), plain);
-        let pi = VendorOptions { raspberry_pi: true }.encode();
-        let menu = b"\x09\x14\x00\x00\x11Raspberry Pi Boot\x0a\x04\x00PXE";
-        assert!(pi.windows(menu.len()).any(|w| w == menu));
+        let with_trace = VendorOptions { trace: true, ..VendorOptions::default() };
+        assert_eq!(with_trace.encode(), plain);
+        let pi = VendorOptions { raspberry_pi: true, ..VendorOptions::default() }.encode();
+        assert_eq!(pi, b"\x06\x01\x08\x09\x14\x00\x00\x11Raspberry Pi Boot\x0a\x04\x00PXE");
+        let vlan = VendorOptions { vlan: Some("4094"), ..VendorOptions::default() }.encode();
+        assert_eq!(vlan, b"\x06\x01\x08\x74\x044094");
+    }
+
+    #[test]
+    fn the_boot_server_asked_for_is_found_and_repeated() {
+        let mut message = client([2; 6]);
+        assert_eq!(boot_item(&message), None);
+        message.options.set(code::VENDOR_SPECIFIC, *b"\x01\x01x\x47\x04\x80\x00\x00\x00\xff");
+        let item = boot_item(&message);
+        assert_eq!(item, Some([0x80, 0, 0, 0]));
+        let answer = VendorOptions { boot_item: item, ..VendorOptions::default() }.encode();
+        assert_eq!(answer, [6, 1, 8, 71, 4, 0x80, 0, 0, 0]);
     }
 }

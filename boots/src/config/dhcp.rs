@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What can be set about DHCP, and what follows from it.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+use daemon::config::Settings;
+
+use crate::dhcp::pool::{MAX_ADDRESSES, Pool};
+
+/// The DHCP listener and what it says about this server.
+#[derive(Debug, Clone)]
+pub struct DhcpConfig {
+    /// Where to listen.
+    pub listen: SocketAddrV4,
+    /// The only interface, if it is limited to one.
+    pub interface: Option<String>,
+    /// Who is answered what.
+    pub mode: DhcpMode,
+    /// Server identifier and next server.
+    pub server: ServerAddress,
+    /// Port for PXE clients that ask their boot server, if it is open.
+    pub pxe_port: Option<u16>,
+    /// Log server.
+    pub syslog: Option<Ipv4Addr>,
+    /// Whether boot data is sent at all.
+    pub netboot: bool,
+    /// Addresses for clients without a reservation.
+    pub pools: Vec<Pool>,
+    /// Where leases from pools are kept.
+    pub lease_file: PathBuf,
+}
+
+/// Who is answered what over DHCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DhcpMode {
+    /// Addresses and boot data for machines that are known.
+    Reservation,
+    /// Boot data for machines that are known; addresses come from another server.
+    Proxy,
+    /// Boot data for every network-boot client; addresses come from another server.
+    AutoProxy,
+}
+
+/// The address that clients are to take for their server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerAddress {
+    /// This one, whatever interface they are on.
+    Fixed(Ipv4Addr),
+    /// The one of their interface; this one where they are behind a relay or the interface has none.
+    Public(Ipv4Addr),
+}
+
+impl ServerAddress {
+    /// The address that is known from the configuration.
+    pub fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Fixed(address) | Self::Public(address) => address,
+        }
+    }
+}
+
+impl DhcpConfig {
+    /// Reads the settings, nothing when DHCP is off; mistakes are recorded in them.
+    pub(super) fn from_settings(settings: &mut Settings, public: Ipv4Addr) -> Option<Self> {
+        let mode = match settings.text("dhcp-mode").as_str() {
+            "proxy" => DhcpMode::Proxy,
+            "auto-proxy" => DhcpMode::AutoProxy,
+            _ => DhcpMode::Reservation,
+        };
+        let pools: Vec<Pool> = settings.list("dhcp-pools");
+        if mode != DhcpMode::Reservation && !pools.is_empty() {
+            settings.mistake(
+                "dhcp-pools",
+                "is for the mode reservation: in the others another server gives addresses",
+            );
+        }
+        let overlap = |(i, pool): (usize, &Pool)| pools.iter().skip(i + 1).any(|other| pool.overlaps(other));
+        if pools.iter().enumerate().any(overlap) {
+            settings.mistake("dhcp-pools", "must not overlap");
+        }
+        if pools.iter().map(|pool| u64::from(pool.size())).sum::<u64>() > u64::from(MAX_ADDRESSES) {
+            settings.mistake("dhcp-pools", "must not have more than 65536 addresses together");
+        }
+        let address = settings.get_or("dhcp-bind-addr", Ipv4Addr::UNSPECIFIED);
+        let port = settings.get_or("dhcp-bind-port", dhcp::SERVER_PORT);
+        let usual = if port == dhcp::SERVER_PORT { dhcp::PXE_PORT } else { 0 };
+        let fixed = settings.get("dhcp-ip-for-packet").map(ServerAddress::Fixed);
+        let (lease_file, state_dir) = (settings.path("dhcp-lease-file"), settings.path("state-dir"));
+        let config = Self {
+            listen: SocketAddrV4::new(address, port),
+            interface: settings.get("dhcp-bind-interface"),
+            mode,
+            server: fixed.unwrap_or(ServerAddress::Public(public)),
+            pxe_port: Some(settings.get_or("dhcp-pxe-port", usual)).filter(|port| *port != 0),
+            syslog: Some(settings.get_or("dhcp-syslog-ip", public)).filter(|ip| !ip.is_unspecified()),
+            netboot: settings.bool("dhcp-enable-netboot-options"),
+            pools,
+            lease_file: lease_file.unwrap_or_else(|| daemon::state_dir(state_dir).join("boots-leases")),
+        };
+        settings.bool("dhcp-enabled").then_some(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::config::{Inputs, Settings};
+
+    use crate::config::tests::config;
+    use crate::config::{Config, SETTINGS};
+
+    #[test]
+    fn the_pxe_port_goes_with_the_dhcp_port() {
+        let port = |flags: &[&str]| config(flags).dhcp.unwrap().pxe_port;
+        assert_eq!(port(&[]), Some(4011));
+        assert_eq!(port(&["--dhcp-bind-port=6767"]), None);
+        assert_eq!(port(&["--dhcp-pxe-port=0"]), None);
+        assert_eq!(port(&["--dhcp-bind-port=6767", "--dhcp-pxe-port=4411"]), Some(4411));
+    }
+
+    #[test]
+    fn pools_do_not_overlap() {
+        let pools = |all: &[&str]| {
+            let args = all.iter().map(|pool| format!("--dhcp-pools={pool}"));
+            let args = args.chain(["--public-ipv4=172.31.0.1".to_owned()]);
+            let mut settings = Settings::load("boots", SETTINGS, Inputs::gather(args, []));
+            let config = Config::from_settings(&mut settings);
+            settings.finish().map(|_| config.dhcp.unwrap().pools.len()).map_err(|errors| errors.to_string())
+        };
+        assert_eq!(pools(&["10.0.0.10-10.0.0.19/24 dns=1.1.1.1,9.9.9.9", "10.0.1.10-10.0.1.19/24"]), Ok(2));
+        let error = pools(&["10.0.0.10-10.0.0.19/24", "10.0.0.19-10.0.0.20/24"]).unwrap_err();
+        assert!(error.contains("must not overlap"), "{error}");
+        let error = pools(&["10.0.0.10"]).unwrap_err();
+        assert!(error.contains("router=172.31.0.1"), "{error}");
+    }
+}
