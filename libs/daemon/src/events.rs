@@ -287,7 +287,7 @@ fn truncated(mut message: String) -> String {
     message
 }
 
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

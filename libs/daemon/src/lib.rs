@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The skeleton that every daemon shares: layered configuration, logs, signals, readiness, metrics, Events on Hardware, exit codes.
+//! The skeleton that every daemon shares: layered configuration, logs, signals, readiness, metrics, Events on Hardware, leader election,
+//! exit codes.
 //!
 //! A daemon's `main` is one call:
 //!
@@ -26,6 +27,7 @@ mod connect;
 pub mod events;
 mod health;
 pub mod http;
+pub mod leader;
 pub mod metrics;
 mod run;
 mod secret;
