@@ -30,3 +30,6 @@ pub const LABEL_TASK_OWNER: &str = "owner-name";
 
 /// The namespace that objects are in unless somebody says otherwise.
 pub const DEFAULT_NAMESPACE: &str = "tinkerbell";
+/// The namespace of the daemons: their accounts, their Leases, the key of agent tokens. Apart from the objects, so that who may read
+/// the Secrets of BMCs cannot read that key.
+pub const SYSTEM_NAMESPACE: &str = "tinkerbell-system";

@@ -9,6 +9,7 @@
 //! A type holds the fields of its version only. Whoever changes an object that others may have written with more fields
 //! sends a patch, not the whole object, so that nothing it does not know is lost.
 
+pub mod access;
 pub mod annotations;
 pub mod bmc;
 pub mod events;

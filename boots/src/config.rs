@@ -272,7 +272,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Text,
         "namespace of the Secret with the key of agent tokens",
     )
-    .with_default(api::annotations::DEFAULT_NAMESPACE),
+    .with_default(api::annotations::SYSTEM_NAMESPACE),
     Setting::health_port("smee-health-port", "9101"),
 ];
 
@@ -396,7 +396,7 @@ impl Config {
             hook_needed,
             images_dir: settings.path("images-dir"),
             token_namespace: settings
-                .get_or("agent-token-namespace", api::annotations::DEFAULT_NAMESPACE.to_owned()),
+                .get_or("agent-token-namespace", api::annotations::SYSTEM_NAMESPACE.to_owned()),
             namespace: settings.get("backend-kube-namespace"),
         }
     }

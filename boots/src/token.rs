@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The key of agent tokens: read from its Secret, or made there by whichever daemon comes first.
+//! The key of agent tokens, read from its Secret. tink-server makes it; until it did, nothing is answered.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::token::{SECRET_DATA_KEY, SECRET_NAME, TokenKey};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{ObjectMeta, PostParams};
-use rand::RngCore as _;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +16,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 #[derive(Debug, Error)]
 enum KeyError {
     /// The API server is away or refuses.
-    #[error("the Secret {SECRET_NAME} cannot be read or made")]
+    #[error("the Secret {SECRET_NAME} cannot be read")]
     Api(#[from] kube::Error),
+    /// tink-server has not made it yet.
+    #[error("there is no Secret {SECRET_NAME}; tink-server makes it")]
+    Missing,
     /// The Secret has no key in it, or not one of ours.
     #[error("the Secret {SECRET_NAME} holds no usable key")]
     Content,
@@ -38,7 +37,7 @@ pub(crate) async fn key(
     loop {
         let attempt = tokio::select! {
             () = shutdown.cancelled() => return None,
-            attempt = read_or_create(&secrets) => attempt,
+            attempt = read(&secrets) => attempt,
         };
         match attempt {
             Ok(key) => return Some(key),
@@ -53,24 +52,8 @@ pub(crate) async fn key(
     }
 }
 
-async fn read_or_create(secrets: &Api<Secret>) -> Result<TokenKey, KeyError> {
-    if let Some(secret) = secrets.get_opt(SECRET_NAME).await? {
-        return content(&secret);
-    }
-    let mut bytes = [0; api::token::KEY_LENGTH];
-    rand::rng().fill_bytes(&mut bytes);
-    let secret = Secret {
-        metadata: ObjectMeta { name: Some(SECRET_NAME.to_owned()), ..ObjectMeta::default() },
-        data: Some(BTreeMap::from([(SECRET_DATA_KEY.to_owned(), ByteString(bytes.to_vec()))])),
-        type_: Some("Opaque".to_owned()),
-        ..Secret::default()
-    };
-    match secrets.create(&PostParams::default(), &secret).await {
-        Ok(secret) => content(&secret),
-        // Another daemon was faster; its key counts.
-        Err(kube::Error::Api(status)) if status.code == 409 => content(&secrets.get(SECRET_NAME).await?),
-        Err(error) => Err(error.into()),
-    }
+async fn read(secrets: &Api<Secret>) -> Result<TokenKey, KeyError> {
+    secrets.get_opt(SECRET_NAME).await?.as_ref().map_or(Err(KeyError::Missing), content)
 }
 
 fn content(secret: &Secret) -> Result<TokenKey, KeyError> {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use daemon::config::{Kind, Setting, Settings};
+use daemon::leader::Election;
 
 /// What upstream does with an interval of zero.
 const INTERVAL_WHEN_ZERO: Duration = Duration::from_secs(180);
@@ -32,6 +33,20 @@ pub const SETTINGS: &[Setting] = &[
         "Machines, Jobs and Tasks that are worked on at the same time, each; one BMC is never asked two things at once",
     )
     .with_default("16"),
+    Setting::new(
+        "enable-leader-election",
+        "rufio-controller-enable-leader-election",
+        Kind::Bool,
+        "of several replicas let one act; off, there must be no other",
+    )
+    .with_default("true"),
+    Setting::new(
+        "leader-election-namespace",
+        "rufio-controller-leader-election-namespace",
+        Kind::Text,
+        "namespace of the Lease",
+    )
+    .with_default(api::annotations::SYSTEM_NAMESPACE),
     Setting::health_port("rufio-health-port", "9103"),
 ];
 
@@ -46,6 +61,8 @@ pub struct Config {
     pub bmc_connect_timeout: Duration,
     /// Objects of one kind worked on at the same time; at least 1.
     pub max_concurrent_reconciles: u16,
+    /// How replicas agree on who acts; `None` where there is no other.
+    pub election: Option<Election>,
 }
 
 impl Default for Config {
@@ -55,6 +72,7 @@ impl Default for Config {
             power_check_interval: Duration::from_secs(30 * 60),
             bmc_connect_timeout: Duration::from_secs(30),
             max_concurrent_reconciles: 16,
+            election: None,
         }
     }
 }
@@ -82,6 +100,7 @@ impl Config {
             power_check_interval: interval,
             bmc_connect_timeout: connect,
             max_concurrent_reconciles: concurrent.max(1),
+            election: Election::from_settings(settings),
         }
     }
 }
@@ -92,7 +111,7 @@ mod tests {
 
     use daemon::config::{Inputs, Layers, Table};
 
-    use super::{Config, SETTINGS};
+    use super::{Config, Election, SETTINGS};
 
     fn configured(args: &[&str]) -> Result<Config, String> {
         let inputs = Inputs { args: args.iter().map(|&arg| arg.to_owned()).collect(), ..Inputs::default() };
@@ -105,7 +124,11 @@ mod tests {
 
     #[test]
     fn defaults_are_the_documented_ones() {
-        assert_eq!(configured(&[]).unwrap(), Config::default());
+        let election = Election { namespace: api::annotations::SYSTEM_NAMESPACE.to_owned(), identity: None };
+        let config = configured(&[]).unwrap();
+        assert_eq!(config, Config { election: Some(election), ..Config::default() });
+        let alone = configured(&["--rufio-controller-enable-leader-election=false"]).unwrap();
+        assert_eq!(alone, Config::default());
     }
 
     #[test]

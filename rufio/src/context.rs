@@ -240,6 +240,11 @@ impl Context {
         machines.insert(uid.to_owned(), memo);
     }
 
+    /// How many Machines there are, as far as they were looked at.
+    pub(crate) fn machine_count(&self) -> usize {
+        self.machines().len()
+    }
+
     pub(crate) fn forget_machine(&self, uid: &str) {
         self.machines().remove(uid);
     }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use api::bmc::v1alpha1::{Job, Machine, Task};
 use daemon::events::Recorder;
+use daemon::leader::LeaderError;
 use daemon::{Health, Latch};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -36,7 +36,7 @@ const API_RETRY: Duration = Duration::from_secs(5);
 /// The same when somebody else changed the object meanwhile.
 const CONFLICT_RETRY: Duration = Duration::from_millis(200);
 
-/// Runs everything until `shutdown`, then waits for what is under way.
+/// Runs until `shutdown`: the controllers while this process leads, and the recorder always.
 pub(crate) async fn run(
     config: Config,
     client: kube::Client,
@@ -46,46 +46,59 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     let events = CancellationToken::new();
     let (recorder, recording) = Recorder::spawn(client.clone(), "rufio", health.metrics(), events.clone());
-    let pool = Pool::new(connector, config.bmc_connect_timeout, shutdown.clone());
-    let hardware = Index::default();
     let metrics = Metrics::new(health.metrics());
-    let context =
-        Context::new(client, config, pool.clone(), recorder, hardware.clone(), metrics, shutdown.clone());
-
-    let mut parts: JoinSet<&'static str> = JoinSet::new();
-    let follow = hardware.follow(context.all(), shutdown.clone());
-    parts.spawn(async move {
-        follow.await;
-        "Hardware watch"
-    });
-    machines(&mut parts, &context, &health);
-    jobs(&mut parts, &context, &health);
-    tasks(&mut parts, &context, &health);
-
-    let mut outcome = Ok(());
-    while let Some(part) = parts.join_next().await {
-        if !shutdown.is_cancelled() {
-            // A part that ends before it is asked to takes the others with it; a panic has aborted the process already.
-            outcome = Err(Error::Stopped(part.unwrap_or("controller")));
-            shutdown.cancel();
+    let latch = health.latch("leader election", "a look at the Lease");
+    let election = config.election.clone();
+    let work = {
+        let client = client.clone();
+        move |stop: CancellationToken| {
+            let pool = Pool::new(Arc::clone(&connector), config.bmc_connect_timeout, stop.clone());
+            // What a term remembers ends with it: another may have acted since.
+            let (index, recorder, metrics) = (Index::default(), recorder.clone(), metrics.clone());
+            let (client, config) = (client.clone(), config.clone());
+            term(Context::new(client, config, pool, recorder, index, metrics, stop), &health)
         }
-    }
-    pool.drained().await;
+    };
+    let race = (api::access::RUFIO_LEASE, election.as_ref());
+    let outcome = daemon::leader::run(client, race, latch, shutdown, work).await;
     events.cancel();
     if let Err(error) = recording.await {
         tracing::warn!(%error, "events were left unwritten");
     }
-    outcome
+    outcome.map_err(|error| match error {
+        LeaderError::Work(error) => error,
+        LeaderError::Task(_) => Error::Stopped("controllers"),
+    })
+}
+
+/// The controllers, until their context's token is cancelled; then waits for what is under way.
+fn term(context: Arc<Context>, health: &Health) -> impl Future<Output = Result<(), Error>> + use<> {
+    let mut parts: JoinSet<&'static str> = JoinSet::new();
+    let follow = context.hardware.clone().follow(context.all(), context.shutdown.clone());
+    parts.spawn(async move {
+        follow.await;
+        "Hardware watch"
+    });
+    machines(&mut parts, &context, health);
+    jobs(&mut parts, &context, health);
+    tasks(&mut parts, &context, health);
+    async move {
+        let mut outcome = Ok(());
+        while let Some(part) = parts.join_next().await {
+            if !context.shutdown.is_cancelled() {
+                // A part that ends before it is asked to takes the others with it; a panic has aborted the process already.
+                outcome = Err(Error::Stopped(part.unwrap_or("controller")));
+                context.shutdown.cancel();
+            }
+        }
+        context.pool.drained().await;
+        outcome
+    }
 }
 
 fn machines(parts: &mut JoinSet<&'static str>, context: &Arc<Context>, health: &Health) {
     let controller = Controller::new(context.all::<Machine>(), watcher::Config::default());
-    let store = controller.store();
     let caught_up = caught_up(controller.store(), health.latch("machine cache", "the first list"));
-    // A corrected password is tried at once.
-    let controller = controller.watches(context.all::<Secret>(), watcher::Config::default(), move |secret| {
-        users_of(&store, &secret)
-    });
     parts.spawn(
         controller
             .with_config(concurrency(context))
@@ -158,19 +171,6 @@ where
         latch.set();
     }
     std::future::pending::<()>().await;
-}
-
-/// The Machines that take their credentials from this Secret.
-fn users_of(store: &Store<Machine>, secret: &Secret) -> Vec<ObjectRef<Machine>> {
-    let (name, namespace) = (secret.name_any(), secret.namespace().unwrap_or_default());
-    let uses = |machine: &&Arc<Machine>| {
-        machine.spec.connection.auth_secret_ref.as_ref().is_some_and(|reference| {
-            let own = machine.namespace().unwrap_or_default();
-            let given = reference.namespace.as_deref().filter(|text| !text.is_empty()).unwrap_or(&own);
-            reference.name.as_deref() == Some(name.as_str()) && given == namespace
-        })
-    };
-    store.state().iter().filter(uses).map(|machine| ObjectRef::from_obj(machine.as_ref())).collect()
 }
 
 fn again<K: ResourceExt<DynamicType = ()>>(

@@ -14,8 +14,19 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// Longest pause for a BMC that does not answer.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// First pause after a failure that needs somebody to change something; doubles. BMCs lock accounts and block peers after
-/// a few wrong passwords, and a change of the Machine or its Secret is acted on at once anyway.
+/// a few wrong passwords, and a change of the Machine or its Secret is acted on soon anyway.
 const FIRST_RETRY_FINAL: Duration = Duration::from_secs(60);
+
+/// Pause between two looks at a Machine and its Secret, of which nothing tells that it changed: who may watch Secrets may read
+/// all of them. With many machines the pause grows, so that all looks together stay below some thirteen a second.
+const LOOK: Duration = Duration::from_secs(5);
+const LOOKS: u32 = 64;
+
+/// Time until it is looked whether somebody changed a Machine's Secret, where there are this many Machines.
+#[must_use]
+pub fn look(machines: usize) -> Duration {
+    LOOK.saturating_mul((u32::try_from(machines).unwrap_or(u32::MAX) / LOOKS).max(1))
+}
 
 /// Time until the BMC is asked again, after `failures` in a row (0: it answered).
 #[must_use]
@@ -66,6 +77,12 @@ mod tests {
     use crate::bmc::{Fault, FaultKind, Power};
 
     const HALF_HOUR: Duration = Duration::from_secs(1800);
+
+    #[test]
+    fn looks_are_quick_for_a_rack_and_bounded_for_a_hall() {
+        assert_eq!([0, 1, 100].map(super::look), [Duration::from_secs(5); 3]);
+        assert_eq!(super::look(6400), Duration::from_secs(500));
+    }
 
     #[test]
     fn a_silent_bmc_is_asked_soon_and_a_locked_one_is_left_alone() {

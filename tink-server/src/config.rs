@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use daemon::config::{Kind, Setting, Settings};
+use daemon::leader::Election;
 
 /// Every setting of this daemon; those of the skeleton come on top.
 pub const SETTINGS: &[Setting] = &[
@@ -27,7 +28,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Text,
         "namespace of the Secret with the key of the one-time tokens",
     )
-    .with_default(api::annotations::DEFAULT_NAMESPACE),
+    .with_default(api::annotations::SYSTEM_NAMESPACE),
     Setting::new(
         "max-concurrent-reconciles",
         "tink-controller-max-concurrent-reconciles",
@@ -35,6 +36,20 @@ pub const SETTINGS: &[Setting] = &[
         "Workflows that are worked on at the same time",
     )
     .with_default("16"),
+    Setting::new(
+        "enable-leader-election",
+        "tink-controller-enable-leader-election",
+        Kind::Bool,
+        "of several replicas let one work on Workflows (all serve agents); off, there must be no other",
+    )
+    .with_default("true"),
+    Setting::new(
+        "leader-election-namespace",
+        "tink-controller-leader-election-namespace",
+        Kind::Text,
+        "namespace of the Lease",
+    )
+    .with_default(api::annotations::SYSTEM_NAMESPACE),
     Setting::health_port("tink-server-health-port", "9104"),
 ];
 
@@ -62,6 +77,8 @@ pub struct Config {
     pub concurrency: u16,
     /// The only namespace to look at; all without.
     pub namespace: Option<String>,
+    /// How replicas agree on who works on Workflows; `None` where there is no other.
+    pub election: Option<Election>,
 }
 
 impl Default for Config {
@@ -70,9 +87,10 @@ impl Default for Config {
             bind: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 42113),
             tls: None,
             allow_legacy_agents: true,
-            agent_token_namespace: api::annotations::DEFAULT_NAMESPACE.to_owned(),
+            agent_token_namespace: api::annotations::SYSTEM_NAMESPACE.to_owned(),
             concurrency: 16,
             namespace: None,
+            election: None,
         }
     }
 }
@@ -108,6 +126,7 @@ impl Config {
             agent_token_namespace: settings.text("agent-token-namespace"),
             concurrency: concurrency.max(1),
             namespace: (!namespace.is_empty()).then_some(namespace),
+            election: Election::from_settings(settings),
         }
     }
 }
@@ -131,7 +150,8 @@ mod tests {
     #[test]
     fn the_table_and_the_defaults_agree() {
         let (config, unread, result) = read(&[]);
-        assert_eq!(config, Config::default());
+        let election = Election { namespace: api::annotations::SYSTEM_NAMESPACE.to_owned(), identity: None };
+        assert_eq!(config, Config { election: Some(election), ..Config::default() });
         let own: Vec<_> = SETTINGS.iter().map(|s| s.key).filter(|key| *key != "health-port").collect();
         assert!(unread.iter().all(|key| !own.contains(key)), "{unread:?}");
         assert!(result.is_ok());

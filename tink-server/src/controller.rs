@@ -20,7 +20,6 @@ use kube::runtime::controller::{Action, Config as ControllerConfig};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Client, ResourceExt};
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
@@ -98,20 +97,13 @@ impl WorkflowController {
         Self { controller, release: release::controller(client, namespace), context }
     }
 
-    /// All Workflows as the watch has them.
-    pub(crate) fn workflows(&self) -> Store<Workflow> {
-        self.controller.store()
-    }
-
-    /// Works until `shutdown`; once all Workflows were read, `ready` is set and `listed` is told.
-    pub(crate) async fn run(self, ready: Latch, listed: oneshot::Sender<()>, shutdown: CancellationToken) {
+    /// Works until `shutdown`; once all Workflows were read, `ready` is set.
+    pub(crate) async fn run(self, ready: Latch, shutdown: CancellationToken) {
         let store = self.controller.store();
         // The store wakes one waiting task only. The controller waits too, so nobody outside this task may.
         let caught_up = async {
             if store.wait_until_ready().await.is_ok() {
                 ready.set();
-                // Whoever asked may have been stopped meanwhile.
-                listed.send(()).unwrap_or_default();
             }
             std::future::pending::<()>().await;
         };

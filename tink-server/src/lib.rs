@@ -13,6 +13,7 @@ pub mod config;
 mod controller;
 mod events;
 mod grpc;
+mod mirror;
 mod release;
 mod store;
 pub mod template;
@@ -20,6 +21,7 @@ pub mod token;
 pub mod view;
 pub mod workflow;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use std::time::Duration;
 use api::token::TokenKey;
 use daemon::Health;
 use daemon::events::Recorder;
+use daemon::leader::LeaderError;
 use kube::Client;
 use proto::agent::v1::agent_service_server::AgentServiceServer;
 use proto::workflow::workflow_service_server::WorkflowServiceServer;
@@ -130,17 +133,19 @@ pub async fn run_on(
         Recorder::spawn(client.clone(), NAME, health.metrics(), stop_recorder.clone());
     let events = Events::new(recorder);
     let namespace = config.namespace.as_deref();
-    let controller = WorkflowController::new(&client, namespace, config.concurrency, events.clone());
+    let (workflows, writer) = kube::runtime::reflector::store();
+    let (tell_listed, listed) = oneshot::channel();
+    let all = controller::scoped(&client, namespace);
+    let mirror = tokio::spawn(mirror::follow(all, writer, cache, tell_listed, shutdown.clone()));
+    let controller = tokio::spawn(controllers(&config, &client, &health, &events, shutdown.clone()));
     let endpoint = Endpoint {
         client,
-        workflows: controller.workflows(),
+        workflows,
         guard: Arc::new(Guard::new(key, config.allow_legacy_agents)),
         events,
         namespace: config.namespace.clone(),
         shutdown: shutdown.clone(),
     };
-    let (tell_listed, listed) = oneshot::channel();
-    let controller_task = tokio::spawn(controller.run(cache, tell_listed, shutdown.clone()));
     // Without the list, an agent would be told that it has no Workflow.
     let listed = tokio::select! {
         result = listed => result.is_ok(),
@@ -154,10 +159,41 @@ pub async fn run_on(
         Ok(())
     };
     shutdown.cancel();
-    controller_task.await?;
+    mirror.await?;
+    controller.await??;
     stop_recorder.cancel();
     recorder_task.await?;
     outcome
+}
+
+/// The controllers, while this process leads; when they end by themselves, so does everything else.
+fn controllers(
+    config: &Config,
+    client: &Client,
+    health: &Health,
+    events: &Events,
+    shutdown: CancellationToken,
+) -> impl Future<Output = Result<(), Error>> + use<> {
+    let elected = health.latch("leader election", "a look at the Lease");
+    let (config, client, health, events) = (config.clone(), client.clone(), health.clone(), events.clone());
+    async move {
+        let work = |stop: CancellationToken| {
+            let ready = health.latch("controller", "the first list of Workflows");
+            let namespace = config.namespace.as_deref();
+            let controller = WorkflowController::new(&client, namespace, config.concurrency, events.clone());
+            async move {
+                controller.run(ready, stop).await;
+                Ok::<_, Infallible>(())
+            }
+        };
+        let race = (api::access::TINK_SERVER_LEASE, config.election.as_ref());
+        let outcome = daemon::leader::run(client.clone(), race, elected, shutdown.clone(), work).await;
+        shutdown.cancel();
+        outcome.map_err(|error| match error {
+            LeaderError::Work(never) => match never {},
+            LeaderError::Task(error) => Error::Task(error),
+        })
+    }
 }
 
 fn identity(files: &TlsFiles) -> Result<Identity, Error> {

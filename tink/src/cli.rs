@@ -5,6 +5,7 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
+use api::access::Reach;
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use jiff::Timestamp;
 use kube::Client;
@@ -16,8 +17,8 @@ use crate::{
     demo::{self, DemoArgs},
     describe::describe,
     get::{self, Format, Selection},
-    kinds, output,
-    up::{self, Stack, UpConfig},
+    kinds, output, setup,
+    up::{self, AloneConfig, Stack, UpConfig},
     why::{self, Snapshot},
 };
 
@@ -74,6 +75,28 @@ enum Command {
         /// Settings that win over environment and file, as --NAME=VALUE
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "SETTING")]
         settings: Vec<String>,
+    },
+    /// Run the API server alone, for daemons that are programs of their own
+    #[command(
+        after_help = "Takes the configuration file and the flags of `tink up`, of which it uses the section `api`. Writes \
+                            the administrator's `kubeconfig` and one `<daemon>.kubeconfig` for each daemon into the state directory."
+    )]
+    Api {
+        /// Configuration file (YAML), as for `tink up`
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Settings that win over environment and file, as --NAME=VALUE
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "SETTING")]
+        settings: Vec<String>,
+    },
+    /// Prepare a Kubernetes cluster for the daemons: resource definitions, namespaces, accounts and their rights
+    Setup {
+        /// Let the daemons see one namespace only; they must run with --backend-kube-namespace
+        #[arg(long)]
+        one_namespace: bool,
+        /// Print the objects instead of applying them
+        #[arg(long)]
+        print: bool,
     },
     /// Make objects be as manifests say
     Apply {
@@ -196,6 +219,15 @@ impl Cli {
             Command::Up { config, flags, settings } => {
                 return run_stack(&self.global, config, flags, settings).await;
             }
+            Command::Api { config, settings } => return run_api(&self.global, config, settings).await,
+            Command::Setup { one_namespace, print } => {
+                let reach = if one_namespace { Reach::OneNamespace } else { Reach::AllNamespaces };
+                if print {
+                    setup::print(reach)?;
+                } else {
+                    setup::setup(&client.await?, reach).await?;
+                }
+            }
             Command::Demo(_) => return Err(Failure::Usage("demo runs before anything else".to_owned())),
             Command::Apply { filename, namespace } => {
                 let problems = |findings: Vec<crate::manifest::Finding>| {
@@ -256,27 +288,56 @@ async fn run_stack(
         output::print(&up::sample())?;
         return Ok(ExitCode::SUCCESS);
     }
+    let inputs = inputs(global, config, settings);
+    let (config, warnings) = match UpConfig::read(inputs) {
+        Ok(read) => read,
+        Err(mistakes) => return Ok(mistaken("up", &mistakes)),
+    };
+    config.telemetry.init();
+    run_until_signal(warnings, Stack::start(config)).await
+}
+
+/// `tink api`: the same with the API server alone.
+async fn run_api(
+    global: &Global,
+    config: Option<PathBuf>,
+    settings: Vec<String>,
+) -> Result<ExitCode, Failure> {
+    let (config, warnings) = match AloneConfig::read(inputs(global, config, settings)) {
+        Ok(read) => read,
+        Err(mistakes) => return Ok(mistaken("api", &mistakes)),
+    };
+    config.telemetry.init();
+    run_until_signal(warnings, Stack::alone(config)).await
+}
+
+/// The layers of the configuration, from the command line and the environment.
+fn inputs(global: &Global, config: Option<PathBuf>, settings: Vec<String>) -> daemon::config::Inputs {
     let named =
         |name: &str, path: &Option<PathBuf>| path.as_ref().map(|path| format!("--{name}={}", path.display()));
     let mut args = settings;
     args.extend(named("config", &config));
     args.extend(named("state-dir", &global.state_dir));
     args.extend(named("backend-kube-config", &global.kubeconfig));
-    let (config, warnings) = match UpConfig::read(daemon::config::Inputs::gather(args, std::env::vars())) {
-        Ok(read) => read,
-        Err(mistakes) => {
-            eprintln!("tink up: {mistakes}");
-            return Ok(ExitCode::from(daemon::EXIT_USAGE));
-        }
-    };
-    config.telemetry.init();
+    daemon::config::Inputs::gather(args, std::env::vars())
+}
+
+fn mistaken(command: &str, mistakes: &daemon::config::ConfigErrors) -> ExitCode {
+    eprintln!("tink {command}: {mistakes}");
+    ExitCode::from(daemon::EXIT_USAGE)
+}
+
+async fn run_until_signal(
+    warnings: Vec<String>,
+    start: impl Future<Output = Result<Stack, up::UpError>>,
+) -> Result<ExitCode, Failure> {
     daemon::abort_on_panic();
     for warning in warnings {
         tracing::warn!(warning, "configuration");
     }
     let shutdown = CancellationToken::new();
     let signals = tokio::spawn(daemon::shutdown_on_signal(shutdown.clone())?);
-    let mut stack = Stack::start(config).await?;
+    let mut stack = start.await?;
     tracing::info!(url = stack.url(), kubeconfig = %stack.kubeconfig().display(), "API server serves");
     tokio::select! {
         ready = stack.ready() => {

@@ -2,8 +2,8 @@
 
 //! Finding the API server.
 //!
-//! Owns the order in which a kubeconfig is looked for. Every command but `up` calls it; a daemon has its own
-//! (`daemon::connect`), which also knows in-cluster accounts.
+//! Owns the order in which a kubeconfig is looked for. Every command that asks the API calls it; a daemon has its own
+//! (`daemon::connect`), which takes only kubeconfigs that are the daemon's.
 
 use std::path::{Path, PathBuf};
 
@@ -27,8 +27,8 @@ pub struct Places {
 pub enum ConnectError {
     /// There is no kubeconfig.
     #[error(
-        "no kubeconfig: --kubeconfig is not given, $KUBECONFIG is not set, and {} does not exist. Start `tink up`, \
-         which writes that file, or name the kubeconfig of a cluster",
+        "no kubeconfig: --kubeconfig is not given, $KUBECONFIG is not set, {} does not exist, and this is no pod. Start \
+         `tink up`, which writes that file, or name the kubeconfig of a cluster",
         path.display()
     )]
     Nowhere {
@@ -49,17 +49,20 @@ pub enum ConnectError {
 }
 
 /// Connects through `--kubeconfig`, else `$KUBECONFIG`, else the kubeconfig that `tink up` writes into its state
-/// directory. Nothing is sent yet.
+/// directory, else the account of the pod that this runs in. Nothing is sent yet.
 ///
 /// # Errors
 ///
 /// See [`ConnectError`].
 pub async fn connect(places: &Places) -> Result<Client, ConnectError> {
     daemon::install_crypto();
-    let (kubeconfig, place) = read(places)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|source| ConnectError::Kubeconfig { place, source: Box::new(source) })?;
+    let config = match read(places) {
+        Ok((kubeconfig, place)) => Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .map_err(|source| ConnectError::Kubeconfig { place, source: Box::new(source) })?,
+        Err(nowhere @ ConnectError::Nowhere { .. }) => Config::incluster().map_err(|_| nowhere)?,
+        Err(error) => return Err(error),
+    };
     Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
 }
 

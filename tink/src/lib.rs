@@ -13,6 +13,7 @@ pub mod describe;
 pub mod get;
 pub mod kinds;
 pub mod manifest;
+pub mod setup;
 pub mod up;
 pub mod why;
 

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `tink up`: the API server and all daemons in one process.
+//! `tink up`: the API server and all daemons in one process; and `tink api`, the server without them.
 //!
-//! Owns what lies between them: which ports are needed, the order of starting and draining, and the kubeconfig that other
-//! commands use. The daemons talk to the API server in process; everybody else over TLS.
+//! Owns what lies between them: which ports are needed, the order of starting and draining. The daemons talk to the API
+//! server in process, each with its own rights ([`api::access`]); everybody else over TLS.
 //!
 //! ```text
-//! ports free? -> store open, CRDs installed -> TLS listener, kubeconfig -> daemons -> (signal) daemons drain -> API closes
+//! ports free? -> store open, CRDs installed -> TLS listener, kubeconfigs -> daemons -> (signal) daemons drain -> API closes
 //! ```
 //!
-//! The demo and the tests call [`Stack`]; the command line calls [`up`]. Nothing here decides anything about machines.
+//! The demo, the tests and the command line call [`Stack`]. Nothing here decides anything about machines.
 
 use std::{
-    fmt, fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::fs::DirBuilderExt as _,
+    fmt, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use apiserver::{Server, Tls, pki};
+use api::access::Component;
+use apiserver::{Server, pki};
 use daemon::Health;
 use kube::Client;
 use thiserror::Error;
@@ -29,9 +29,13 @@ use tokio_util::sync::CancellationToken;
 
 mod config;
 mod ports;
+mod serve;
 
-pub use config::{UpConfig, help, sample};
+pub use config::{AloneConfig, UpConfig, help, sample};
 pub use ports::{Busy, Holder, Protocol};
+
+use config::{ApiConfig, Part};
+use ports::Listener;
 
 /// How long the daemons may take to end their work after a signal.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -95,14 +99,7 @@ fn lines(all: &[Busy]) -> String {
     all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Starts everything and runs until `shutdown`, then drains.
-///
-/// # Errors
-///
-/// See [`UpError`].
-pub async fn up(config: UpConfig, shutdown: CancellationToken) -> Result<(), UpError> {
-    Stack::start(config).await?.run(shutdown).await
-}
+type Daemons = (Part<boots::Config>, Part<hegel::Config>, Part<rufio::Config>, Part<tink_server::Config>);
 
 /// What a task of the stack ends with: which part it is, and what went wrong.
 type Ended = (&'static str, Result<(), String>);
@@ -135,56 +132,68 @@ impl Stack {
     ///
     /// See [`UpError`]; what was started is ended again.
     pub async fn start(config: UpConfig) -> Result<Self, UpError> {
+        let UpConfig { state_dir, api, boots, hegel, rufio, tink_server, listeners, .. } = config;
+        let mut stack = Self::serve(&state_dir, &api, &listeners).await?;
+        stack.start_daemons((boots, hegel, rufio, tink_server)).await?;
+        Ok(stack)
+    }
+
+    /// Opens the store and serves the API, for daemons that are programs of their own.
+    ///
+    /// # Errors
+    ///
+    /// See [`UpError`].
+    pub async fn alone(config: AloneConfig) -> Result<Self, UpError> {
+        Self::serve(&config.state_dir, &config.api, &config.listeners()).await
+    }
+
+    async fn serve(state_dir: &Path, config: &ApiConfig, listeners: &[Listener]) -> Result<Self, UpError> {
         daemon::install_crypto();
-        let busy = ports::busy(&config.listeners());
+        let busy = ports::busy(listeners);
         if !busy.is_empty() {
             return Err(UpError::Ports(busy));
         }
-        make_private(&config.state_dir)?;
-        let mut options = apiserver::Options::new(config.state_dir.join("api.redb"));
-        options.namespaces = vec![api::annotations::DEFAULT_NAMESPACE.to_owned()];
-        let server = Arc::new(Server::open(options).await?);
-        server.install_crds(&api::crds()).await?;
-
-        let identity = pki::Identity::load_or_create(&config.state_dir.join("pki"), &config.api.names)?;
-        let listener = bind("the API server", config.api.bind).await?;
-        let url = format!("https://{}", reachable(config.api.bind));
-        let kubeconfig = config.state_dir.join("kubeconfig");
-        pki::write_private(&kubeconfig, &identity.kubeconfig(&url, api::annotations::DEFAULT_NAMESPACE))?;
-
+        let served = serve::Served::open(state_dir, config).await?;
         let mut stack = Self {
-            server,
-            kubeconfig,
-            url,
+            server: served.server.clone(),
+            kubeconfig: served.kubeconfig,
+            url: served.url,
             daemons: JoinSet::new(),
             stop_daemons: CancellationToken::new(),
             rims: JoinSet::new(),
             stop_rims: CancellationToken::new(),
             health: Vec::new(),
         };
-        let (server, tls, stop) = (stack.server.clone(), Tls::new(&identity)?, stack.stop_rims.clone());
-        stack.rims.spawn(async move { ("API server", told(server.serve_tls(listener, tls, stop).await)) });
-        stack.start_daemons(config).await?;
+        let (server, stop) = (stack.server.clone(), stack.stop_rims.clone());
+        stack.rims.spawn(async move {
+            ("API server", told(server.serve_tls(served.listener, served.tls, stop).await))
+        });
+        // The store is open and the listener is bound by now.
+        stack.admin("api", config.health).await?.latch("serving", "the listener").set();
         Ok(stack)
     }
 
-    async fn start_daemons(&mut self, config: UpConfig) -> Result<(), UpError> {
-        // The store is open and the listener is bound by now.
-        self.admin("api", config.api.health).await?.latch("serving", "the listener").set();
-        let health = self.admin("tink-server", config.tink_server.health).await?;
-        let run =
-            tink_server::run(config.tink_server.config, self.client(), health, self.stop_daemons.clone());
+    async fn start_daemons(&mut self, (boots, hegel, rufio, tink_server): Daemons) -> Result<(), UpError> {
+        let stop = self.stop_daemons.clone();
+        let health = self.admin("tink-server", tink_server.health).await?;
+        let client = self.client_of(Component::TinkServer);
+        let run = tink_server::run(tink_server.config, client, health, stop.clone());
         self.daemons.spawn(async move { ("tink-server", told(run.await)) });
-        let health = self.admin("rufio", config.rufio.health).await?;
-        let run = rufio::run(config.rufio.config, self.client(), health, self.stop_daemons.clone());
+        let health = self.admin("rufio", rufio.health).await?;
+        let run = rufio::run(rufio.config, self.client_of(Component::Rufio), health, stop.clone());
         self.daemons.spawn(async move { ("rufio", told(run.await)) });
-        let health = self.admin("hegel", config.hegel.health).await?;
-        let run = hegel::run(config.hegel.config, self.client(), health, self.stop_daemons.clone());
+        let health = self.admin("hegel", hegel.health).await?;
+        let run = hegel::run(hegel.config, self.client_of(Component::Hegel), health, stop.clone());
         self.daemons.spawn(async move { ("hegel", told(run.await)) });
-        let health = self.admin("boots", config.boots.health).await?;
-        let run = boots::run(config.boots.config, self.client(), health, self.stop_daemons.clone());
+        let health = self.admin("boots", boots.health).await?;
+        let run = boots::run(boots.config, self.client_of(Component::Boots), health, stop);
         self.daemons.spawn(async move { ("boots", told(run.await)) });
         Ok(())
+    }
+
+    /// A client in process with the rights of one daemon.
+    fn client_of(&self, component: Component) -> Client {
+        self.server.client_as(&component.user(), api::annotations::DEFAULT_NAMESPACE)
     }
 
     /// Makes the health of one part, and serves it where an address is given.
@@ -201,13 +210,13 @@ impl Stack {
         Ok(health)
     }
 
-    /// A client of the API server, in process.
+    /// A client of the API server, in process, that may do everything.
     #[must_use]
     pub fn client(&self) -> Client {
         self.server.client(api::annotations::DEFAULT_NAMESPACE)
     }
 
-    /// The kubeconfig for everybody outside this process.
+    /// The administrator's kubeconfig; those of the daemons lie beside it.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
@@ -317,18 +326,4 @@ fn told<E: std::error::Error>(result: Result<(), E>) -> Result<(), String> {
 
 async fn bind(part: &'static str, address: SocketAddr) -> Result<TcpListener, UpError> {
     TcpListener::bind(address).await.map_err(|source| UpError::Bind { part, address, source })
-}
-
-/// The address under which a listener is reached from its own machine.
-fn reachable(bind: SocketAddr) -> SocketAddr {
-    match bind.ip() {
-        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), bind.port()),
-        _ => bind,
-    }
-}
-
-/// Makes the directory for its owner only. One that is there already is left as it is: it may hold other things.
-fn make_private(path: &Path) -> Result<(), UpError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| UpError::State { path: path.to_owned(), source })
 }

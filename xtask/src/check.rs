@@ -56,8 +56,10 @@ pub fn generate() -> Result<()> {
 }
 
 fn generated_files() -> Result<Vec<(PathBuf, String)>> {
-    let folder = root().join("deploy/crds");
-    Ok(api::crd_files()?.into_iter().map(|(name, text)| (folder.join(name), text)).collect())
+    let (crds, rbac) = (root().join("deploy/crds"), root().join("deploy/rbac"));
+    let crds = api::crd_files()?.into_iter().map(|(name, text)| (crds.join(name), text));
+    let rbac = api::access::rbac_files()?.into_iter().map(|(name, text)| (rbac.join(name), text));
+    Ok(crds.chain(rbac).collect())
 }
 
 fn generated() -> Result<()> {

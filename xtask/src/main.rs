@@ -64,7 +64,7 @@ enum Command {
     },
     /// Builds HookOS, the boot programs and the operating-system image, and prints where they are.
     Build,
-    /// Writes the generated files (CRDs) anew.
+    /// Writes the generated files (CRDs, RBAC) anew.
     Generate,
 }
 

@@ -150,7 +150,7 @@ impl Boots {
     }
 }
 
-/// The API: lists that never change, Secrets that can be made once, Events that are kept.
+/// The API: lists that never change, the Secret of the token key, Events that are kept.
 async fn answer(
     request: Request<kube::client::Body>,
     hardware: &[Value],
@@ -170,6 +170,7 @@ async fn answer(
                 Result<bytes::Bytes, Infallible>,
             >()));
         }
+        (api::token::SECRET_NAME, false) => (200, key_secret()),
         ("hardware", false) => (200, list("HardwareList", hardware)),
         ("workflows", false) => (200, list("WorkflowList", workflows)),
         (_, true) => {
@@ -185,6 +186,17 @@ async fn answer(
     };
     let body = Body::from(serde_json::to_vec(&value).unwrap());
     Response::builder().status(status).header("content-type", "application/json").body(body).unwrap()
+}
+
+/// The Secret that tink-server makes.
+fn key_secret() -> Value {
+    let key = k8s_openapi::ByteString(vec![7; api::token::KEY_LENGTH]);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": api::token::SECRET_NAME, "namespace": api::annotations::SYSTEM_NAMESPACE },
+        "data": { api::token::SECRET_DATA_KEY: key },
+    })
 }
 
 /// Hardware with one interface.

@@ -19,7 +19,7 @@ pub enum ConnectError {
     },
     /// There is no kubeconfig anywhere and this is no pod.
     #[error(
-        "no API server: give --kubeconfig, set KUBECONFIG, start `tink up` (which writes {path}), or run in a cluster"
+        "no API server: give --kubeconfig, set KUBECONFIG, start `tink api` (which writes {path}), or run in a cluster"
     )]
     Nowhere {
         /// Where the state directory's kubeconfig would be.
@@ -33,17 +33,19 @@ pub enum ConnectError {
     Client(#[source] Box<kube::Error>),
 }
 
-/// Connects through `kubeconfig`, else `$KUBECONFIG` (passed as `env`), else the state directory's `kubeconfig`, else the pod's
-/// service account. Nothing is sent yet.
+/// Connects through `kubeconfig`, else `$KUBECONFIG` (passed as `env`), else the state directory's `<daemon>.kubeconfig`, else the
+/// pod's service account, whose token is read again as it is renewed. The state directory's other kubeconfigs are not for this
+/// daemon: they would give it rights that it does not need. Nothing is sent yet.
 ///
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(
+    daemon: &str,
     kubeconfig: Option<&Path>,
     env: Option<&Path>,
     state_dir: &Path,
 ) -> Result<kube::Client, ConnectError> {
-    let written = state_dir.join("kubeconfig");
+    let written = state_dir.join(format!("{daemon}.kubeconfig"));
     let found = kubeconfig.or(env).or_else(|| written.exists().then_some(written.as_path()));
     let config = match found {
         Some(path) => read_kubeconfig(path).await?,

@@ -139,9 +139,13 @@ where
         Err(error) => return failed(daemon, &error),
     };
     let outcome = runtime.block_on(async {
-        let client =
-            connect(skeleton.kubeconfig.as_deref(), kubeconfig_variable().as_deref(), &skeleton.state_dir)
-                .await?;
+        let client = connect(
+            daemon.name,
+            skeleton.kubeconfig.as_deref(),
+            kubeconfig_variable().as_deref(),
+            &skeleton.state_dir,
+        )
+        .await?;
         supervise(daemon, skeleton.health, |health, shutdown| run(config, client, health, shutdown)).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -30,7 +30,7 @@ pub(super) async fn reconcile(cached: Arc<Machine>, context: Arc<Context>) -> Re
     let fingerprint = (current.metadata.generation, secret_version);
     let known = context.machine_memo(&uid).filter(|memo| memo.fingerprint == fingerprint);
     if let Some(wait) = known.as_ref().and_then(|memo| memo.due.checked_duration_since(Instant::now())) {
-        return Ok(Action::requeue(wait));
+        return Ok(Action::requeue(wait.min(machine::look(context.machine_count()))));
     }
     let contact = match &target {
         Ok(target) => context.power(target).await,
@@ -45,7 +45,7 @@ pub(super) async fn reconcile(cached: Arc<Machine>, context: Arc<Context>) -> Re
     let kind = contact.as_ref().err().map(|fault| fault.kind);
     let pause = machine::pause(kind, failures, context.config.power_check_interval);
     context.remember_machine(&uid, MachineMemo { fingerprint, due: Instant::now() + pause, failures });
-    Ok(Action::requeue(pause))
+    Ok(Action::requeue(pause.min(machine::look(context.machine_count()))))
 }
 
 /// Logs and records that a BMC can no longer be talked to, or again: once, not at every look.

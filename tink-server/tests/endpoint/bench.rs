@@ -55,7 +55,7 @@ impl Bench {
     pub async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut options = apiserver::Options::new(dir.path().join("api.redb"));
-        options.namespaces = vec![NAMESPACE.to_owned()];
+        options.namespaces = vec![NAMESPACE.to_owned(), api::annotations::SYSTEM_NAMESPACE.to_owned()];
         let server = apiserver::Server::open(options).await.unwrap();
         server.install_crds(&api::crds()).await.unwrap();
         Self { client: server.client(NAMESPACE), server, _dir: dir }

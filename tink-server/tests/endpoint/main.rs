@@ -317,7 +317,9 @@ async fn bad_calls_get_the_codes_that_agents_understand() {
 
 /// The key that the daemon made.
 async fn key(bench: &Bench) -> TokenKey {
-    let secret = bench.api::<Secret>().get(api::token::SECRET_NAME).await.unwrap();
+    let secrets: kube::Api<Secret> =
+        kube::Api::namespaced(bench.client.clone(), api::annotations::SYSTEM_NAMESPACE);
+    let secret = secrets.get(api::token::SECRET_NAME).await.unwrap();
     TokenKey::try_from(secret.data.unwrap()[api::token::SECRET_DATA_KEY].0.as_slice()).unwrap()
 }
 

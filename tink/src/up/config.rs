@@ -48,6 +48,67 @@ pub struct UpConfig {
     pub(super) hegel: Part<hegel::Config>,
     pub(super) rufio: Part<rufio::Config>,
     pub(super) tink_server: Part<tink_server::Config>,
+    /// Every address that something will listen on.
+    pub(super) listeners: Vec<Listener>,
+}
+
+/// What the API server alone is started with: the same file and flags, of which it takes its own section.
+#[derive(Debug)]
+pub struct AloneConfig {
+    /// Directory of the store, the certificates and the kubeconfigs.
+    pub state_dir: PathBuf,
+    /// How to log.
+    pub telemetry: Telemetry,
+    pub(super) api: ApiConfig,
+}
+
+impl AloneConfig {
+    /// Reads flags, environment and file; gives warnings beside the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake at once.
+    pub fn read(inputs: Inputs) -> Result<(Self, Vec<String>), ConfigErrors> {
+        let layers = Layers::read(&TABLES, inputs, true);
+        let mut settings = section(&layers, "api");
+        let config = api(&mut settings);
+        Ok((config, layers.finish([settings])?))
+    }
+
+    pub(super) fn listeners(&self) -> Vec<Listener> {
+        let health =
+            self.api.health.map(|address| tcp("health of the API server (api.health-port)", address));
+        let own = tcp("the API server (api.port)", self.api.bind);
+        std::iter::once(own).chain(health).collect()
+    }
+}
+
+/// The settings of one part, which may name no other API server.
+fn section(layers: &Layers, name: &str) -> Settings {
+    let mut settings = layers.settings(name);
+    if settings.is_set("backend-kube-config") {
+        let problem = "is for a daemon on its own: `tink up` brings its own API server";
+        settings.mistake("backend-kube-config", problem);
+    }
+    settings
+}
+
+/// The API server's settings.
+fn api(settings: &mut Settings) -> AloneConfig {
+    let state_dir = daemon::state_dir(settings.path("state-dir"));
+    let telemetry = Telemetry::from_settings(settings);
+    let address = settings.get_or("bind-addr", IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let port: u16 = settings.get_or("port", 6443);
+    if port == 0 {
+        settings.mistake("port", "must not be 0: the kubeconfig names it");
+    }
+    let bind = SocketAddr::new(address, port);
+    let api = ApiConfig { bind, names: settings.list("names"), health: health(settings) };
+    AloneConfig { state_dir, telemetry, api }
+}
+
+const fn tcp(what: &'static str, address: SocketAddr) -> Listener {
+    Listener { what, protocol: Protocol::Tcp, address }
 }
 
 /// The API server's share.
@@ -90,28 +151,9 @@ impl UpConfig {
     pub fn read(inputs: Inputs) -> Result<(Self, Vec<String>), ConfigErrors> {
         let layers = Layers::read(&TABLES, inputs, true);
         let mut all: Vec<Settings> = Vec::new();
-        let section = |name: &str| {
-            let mut settings = layers.settings(name);
-            if settings.is_set("backend-kube-config") {
-                let problem = "is for a daemon on its own: `tink up` brings its own API server";
-                settings.mistake("backend-kube-config", problem);
-            }
-            settings
-        };
-
+        let section = |name: &str| section(&layers, name);
         let mut settings = section("api");
-        let state_dir = daemon::state_dir(settings.path("state-dir"));
-        let telemetry = Telemetry::from_settings(&mut settings);
-        let address = settings.get_or("bind-addr", IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let port: u16 = settings.get_or("port", 6443);
-        if port == 0 {
-            settings.mistake("port", "must not be 0: the kubeconfig names it");
-        }
-        let api = ApiConfig {
-            bind: SocketAddr::new(address, port),
-            names: settings.list("names"),
-            health: health(&mut settings),
-        };
+        let AloneConfig { state_dir, telemetry, api } = api(&mut settings);
         all.push(settings);
 
         let mut settings = section("boots");
@@ -123,24 +165,29 @@ impl UpConfig {
             Part { config: hegel::Config::from_settings(&mut settings), health: health(&mut settings) };
         all.push(settings);
         let mut settings = section("rufio");
-        let rufio =
+        let mut rufio =
             Part { config: rufio::Config::from_settings(&mut settings), health: health(&mut settings) };
         all.push(settings);
         let mut settings = section(tink_server::NAME);
-        let tink_server =
+        let mut tink_server =
             Part { config: tink_server::Config::from_settings(&mut settings), health: health(&mut settings) };
         all.push(settings);
 
         let warnings = layers.finish(all)?;
+        // The store lets one `tink up` in, so that its name may stay the same: after a crash it goes on at once.
+        for election in [&mut rufio.config.election, &mut tink_server.config.election].into_iter().flatten() {
+            election.identity = Some("tink-up".to_owned());
+        }
         boots.config.boot_program_dir = boots.config.boot_program_dir.or_else(|| built("boot-programs"));
         boots.config.hook_dir = boots.config.hook_dir.or_else(|| built("hook"));
         boots.config.images_dir = boots.config.images_dir.or_else(|| built("images"));
-        Ok((Self { state_dir, telemetry, api, boots, hegel, rufio, tink_server }, warnings))
+        let listeners = Vec::new();
+        let mut config = Self { state_dir, telemetry, api, boots, hegel, rufio, tink_server, listeners };
+        config.listeners = config.all_listeners();
+        Ok((config, warnings))
     }
 
-    /// Every address that something will listen on.
-    pub(super) fn listeners(&self) -> Vec<Listener> {
-        let tcp = |what, address| Listener { what, protocol: Protocol::Tcp, address };
+    fn all_listeners(&self) -> Vec<Listener> {
         let udp = |what, address| Listener { what, protocol: Protocol::Udp, address };
         let boots = &self.boots.config;
         let mut all = vec![
@@ -203,11 +250,11 @@ mod tests {
         assert_eq!(warnings, Vec::<String>::new());
         let (chosen, _) = read(&chosen, &args).unwrap();
         let (plain, _) = read("", &args).unwrap();
-        let addresses = |config: &UpConfig| config.listeners().iter().map(|l| l.address).collect::<Vec<_>>();
+        let addresses = |config: &UpConfig| config.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
         for config in [&sampled, &chosen] {
             assert_eq!(addresses(config), addresses(&plain));
         }
-        let ports: Vec<_> = plain.listeners().iter().map(|l| l.address.port()).collect();
+        let ports: Vec<_> = plain.listeners.iter().map(|l| l.address.port()).collect();
         assert_eq!(ports, [6443, 7171, 7172, 42113, 67, 69, 9105, 9101, 9102, 9103, 9104]);
         for name in ["api:", "boots:", "hegel:", "rufio:", "tink-server:"] {
             assert!(sample.lines().any(|line| line == name), "{name}");

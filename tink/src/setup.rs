@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `tink setup`: what a Kubernetes cluster needs before the daemons run in it: namespaces, resource definitions, accounts and
+//! their rights.
+//!
+//! Owns the order and the waiting. The objects are [`api::crds`] and [`api::access`]; the embedded server brings all of it by
+//! itself. Applied server-side, so that a second run changes what a newer version changed and nothing else.
+
+use std::time::Duration;
+
+use api::access::{self, Reach};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::{conditions, wait::await_condition};
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::output;
+
+/// Field manager of what is applied here.
+const MANAGER: &str = "tink-setup";
+
+/// How long the API server may take to serve a definition.
+const ESTABLISH: Duration = Duration::from_secs(60);
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// Why the cluster is not set up. None is retried; what was applied stays.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// An object was refused.
+    #[error("{object}: {source}")]
+    Refused {
+        /// Kind and name.
+        object: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The API server does not answer.
+    #[error("the API server cannot be asked which groups it has: {0}")]
+    Groups(Box<kube::Error>),
+    /// A definition was taken, but is not served.
+    #[error("{name} is not served {} s after it was applied", ESTABLISH.as_secs())]
+    NotEstablished {
+        /// The definition.
+        name: String,
+    },
+    /// An object has no JSON form: a programming mistake.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// An object has no YAML form: a programming mistake.
+    #[error(transparent)]
+    Yaml(#[from] serde_saphyr::ser::Error),
+    /// The terminal is gone.
+    #[error(transparent)]
+    Output(#[from] std::io::Error),
+}
+
+/// Everything as YAML documents, for those who apply it by other means.
+///
+/// # Errors
+///
+/// When an object has no YAML form, or the output fails.
+pub fn print(reach: Reach) -> Result<(), SetupError> {
+    let mut text = String::new();
+    for object in objects(reach)? {
+        text.push_str("---\n");
+        text.push_str(&serde_saphyr::to_string(&object)?);
+    }
+    Ok(output::print(&text)?)
+}
+
+/// Applies everything, and waits until the definitions are served. A server without RBAC (the embedded one) gets the
+/// definitions and namespaces only.
+///
+/// # Errors
+///
+/// See [`SetupError`].
+pub async fn setup(client: &Client, reach: Reach) -> Result<(), SetupError> {
+    let groups = client.list_api_groups().await.map_err(|error| SetupError::Groups(Box::new(error)))?;
+    let has_rbac = groups.groups.iter().any(|group| group.name == RBAC);
+    for object in objects(reach)? {
+        let object: DynamicObject = serde_json::from_value(object)?;
+        let types = object.types.clone().unwrap_or_default();
+        if types.api_version.starts_with(RBAC) && !has_rbac {
+            continue;
+        }
+        apply(client, &object).await?;
+        output::print(&format!("{}/{} applied\n", types.kind.to_lowercase(), object.name_any()))?;
+    }
+    if !has_rbac {
+        output::print("this API server has no RBAC: it knows the daemons by the tokens that it made\n")?;
+    }
+    for crd in api::crds() {
+        let name = crd.name_any();
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        let served = await_condition(definitions, &name, conditions::is_crd_established());
+        match tokio::time::timeout(ESTABLISH, served).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return Err(SetupError::NotEstablished { name }),
+        }
+    }
+    Ok(())
+}
+
+/// Definitions first, then what has rights to them.
+fn objects(reach: Reach) -> Result<Vec<Value>, serde_json::Error> {
+    let mut all = api::crds().iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+    all.extend(access::rbac(reach)?);
+    Ok(all)
+}
+
+async fn apply(client: &Client, object: &DynamicObject) -> Result<(), SetupError> {
+    let types = object.types.clone().unwrap_or_default();
+    let kind =
+        GroupVersionKind::try_from(&types).unwrap_or_else(|_| GroupVersionKind::gvk("", "", &types.kind));
+    let resource = ApiResource::from_gvk(&kind);
+    let api: Api<DynamicObject> = match object.namespace() {
+        Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let name = object.name_any();
+    let applied = api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await;
+    let refused =
+        |source| SetupError::Refused { object: format!("{} {name}", types.kind), source: Box::new(source) };
+    applied.map(drop).map_err(refused)
+}
