@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests and benchmarks that cross daemons. What they share lives here; the tests are in `tests/tests`.
 
+pub mod apart;
+pub mod balancer;
 pub mod bench;
+pub mod install;
 pub mod kubernetes;
 pub mod runner;
 pub mod simulated;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `tink up` as a process of its own, which a test may kill, and what a user does beside it.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -107,10 +108,52 @@ impl Drop for Up {
 /// # Errors
 /// When it was not built.
 pub fn tink() -> Result<PathBuf> {
+    program("tink")
+}
+
+/// A binary under test.
+///
+/// # Errors
+/// When it was not built.
+pub fn program(name: &str) -> Result<PathBuf> {
     let folder = std::env::var_os("TINK_BIN_DIR").context("TINK_BIN_DIR is not set: run ./x test")?;
-    let binary = PathBuf::from(folder).join("tink");
+    let binary = PathBuf::from(folder).join(name);
     ensure!(binary.is_file(), "{} is missing: run ./x test", binary.display());
     Ok(binary)
+}
+
+/// Runs a command on an installed system with this key, until its output is `good`.
+///
+/// # Errors
+/// When it is not within the deadline; with what ssh said last.
+pub async fn login(
+    key: &Path,
+    address: Ipv4Addr,
+    command: &str,
+    deadline: Duration,
+    good: impl Fn(&str) -> bool,
+) -> Result<String> {
+    let options = [
+        "BatchMode=yes",
+        "ConnectTimeout=5",
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "LogLevel=ERROR",
+    ];
+    let target = format!("debian@{address}");
+    eventually(&format!("a login on {address}"), deadline, async || {
+        let mut ssh = tokio::process::Command::new("ssh");
+        ssh.arg("-i").arg(key).args(options.iter().flat_map(|option| ["-o", option]));
+        ssh.arg(&target).arg(command).kill_on_drop(true);
+        let answer = tokio::time::timeout(Duration::from_secs(30), ssh.output()).await;
+        let output = answer.map_err(|_| "ssh hangs".to_owned())?.map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if output.status.success() && good(&text) {
+            return Ok(Some(text));
+        }
+        Err(format!("{text} {}", String::from_utf8_lossy(&output.stderr).trim()))
+    })
+    .await
 }
 
 /// Runs a `tink` command against the stack with its state in `state`; gives what it printed.

@@ -26,7 +26,7 @@ use kube::{Api, Client};
 use lab::netns::Namespace;
 use lab::rack::{PROVISIONER_INTERFACE, Rack, RackSpec};
 use tests::runner;
-use tests::stack::{Up, client, eventually, run_tink};
+use tests::stack::{self, Up, client, eventually, run_tink};
 use tink::demo::{Artefacts, Install, NAMESPACE, Server, TEMPLATE, describe, digest, server, workflow};
 
 const NAME: &str = "machines_from_powered_off_to_their_own_system";
@@ -171,28 +171,7 @@ impl Lab {
 
     /// Runs a command on the installed system with the key from its metadata, until its output is `good`.
     async fn login(&self, one: &Server, command: &str, good: impl Fn(&str) -> bool) -> Result<String> {
-        let key = self.dir.join("key").display().to_string();
-        let options = [
-            "BatchMode=yes",
-            "ConnectTimeout=5",
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-            "LogLevel=ERROR",
-        ];
-        let target = format!("debian@{}", one.address);
-        eventually(&format!("a login on {}", one.name), BOOT, async || {
-            let mut ssh = tokio::process::Command::new("ssh");
-            ssh.args(["-i", &key]).args(options.iter().flat_map(|option| ["-o", option]));
-            ssh.arg(&target).arg(command).kill_on_drop(true);
-            let answer = tokio::time::timeout(Duration::from_secs(30), ssh.output()).await;
-            let output = answer.map_err(|_| "ssh hangs".to_owned())?.map_err(|error| error.to_string())?;
-            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            if output.status.success() && good(&text) {
-                return Ok(Some(text));
-            }
-            Err(format!("{text} {}", String::from_utf8_lossy(&output.stderr).trim()))
-        })
-        .await
+        stack::login(&self.dir.join("key"), one.address, command, BOOT, good).await
     }
 }
 

@@ -19,8 +19,11 @@ const LEASE: &str = "the-lease";
 struct World {
     lease: Arc<Mutex<(Option<Value>, u64)>>,
     /// Who worked from when to when, in the order of the starts.
-    worked: Arc<Mutex<Vec<(&'static str, Instant, Option<Instant>)>>>,
+    worked: Arc<Mutex<Vec<Spell>>>,
 }
+
+/// Who worked, from when, until when.
+type Spell = (&'static str, Instant, Option<Instant>);
 
 /// A replica and its way to the API.
 struct Replica {
