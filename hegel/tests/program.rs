@@ -56,7 +56,7 @@ fn no_api_server_anywhere_is_1_and_says_where_it_looked() {
     let output = hegel(dir.path()).arg(state).output().unwrap();
     let text = said(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("give --kubeconfig, set KUBECONFIG, start `tink up`"), "{text}");
+    assert!(text.contains("give --kubeconfig, set KUBECONFIG, start `tink up` or `tink api`"), "{text}");
 }
 
 /// A child that is killed when the test ends in any way.

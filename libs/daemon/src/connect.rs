@@ -19,7 +19,7 @@ pub enum ConnectError {
     },
     /// There is no kubeconfig anywhere and this is no pod.
     #[error(
-        "no API server: give --kubeconfig, set KUBECONFIG, start `tink api` (which writes {path}), or run in a cluster"
+        "no API server: give --kubeconfig, set KUBECONFIG, start `tink up` or `tink api` (which write {path}), or run in a cluster"
     )]
     Nowhere {
         /// Where the state directory's kubeconfig would be.
