@@ -21,10 +21,15 @@ struct Cable {
 
 impl Cable {
     fn plug() -> Self {
-        command("ip", &["link", "add", "srv", "type", "veth", "peer", "name", "cli"]);
-        command("ip", &["addr", "add", &format!("{SERVER}/24"), "dev", "srv"]);
-        command("ip", &["link", "set", "srv", "up"]);
-        command("ip", &["link", "set", "cli", "address", MAC]);
+        Self::plug_into("srv", SERVER, MAC)
+    }
+
+    /// A cable into an interface of that name and address, with a client of that MAC.
+    fn plug_into(server: &str, address: &str, mac: &str) -> Self {
+        command("ip", &["link", "add", server, "type", "veth", "peer", "name", "cli"]);
+        command("ip", &["addr", "add", &format!("{address}/24"), "dev", server]);
+        command("ip", &["link", "set", server, "up"]);
+        command("ip", &["link", "set", "cli", "address", mac]);
         let holder = Child::start(&peer("unshare"), &["--net", "sleep", "300"]);
         let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
         let theirs = format!("/proc/{}/ns/net", holder.id());
@@ -44,6 +49,20 @@ impl Cable {
     fn inside<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
         let net: &'a str = Box::leak(format!("--net=/proc/{}/ns/net", self.holder.id()).into_boxed_str());
         std::iter::once(net).chain(args.iter().copied()).collect()
+    }
+
+    /// A UDP socket at the client's end, which gets this address for it.
+    fn socket(&self, address: &str, port: u16) -> std::net::UdpSocket {
+        command("nsenter", &self.inside(&["ip", "addr", "add", &format!("{address}/24"), "dev", "cli"]));
+        let space = std::fs::File::open(format!("/proc/{}/ns/net", self.holder.id())).unwrap();
+        let address = (address.to_owned(), port);
+        let thread = std::thread::spawn(move || {
+            nix::sched::setns(space, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let socket = std::net::UdpSocket::bind(address).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            socket
+        });
+        thread.join().unwrap()
     }
 
     fn script(&self, name: &str, body: &str) -> PathBuf {
@@ -78,10 +97,14 @@ impl Cable {
 }
 
 async fn start(machines: Vec<Value>) -> (Boots, tempfile::TempDir) {
+    start_with(machines, &["--dhcp-bind-interface=srv"]).await
+}
+
+async fn start_with(machines: Vec<Value>, flags: &[&str]) -> (Boots, tempfile::TempDir) {
     let dir = boot_programs();
     let flag = format!("--boot-program-dir={}", dir.path().display());
-    let osie = "--ipxe-http-script-osie-url=http://elsewhere";
-    (Boots::start(machines, Vec::new(), &[&flag, osie, "--dhcp-bind-interface=srv"]).await, dir)
+    let fixed = [flag.as_str(), "--ipxe-http-script-osie-url=http://elsewhere"];
+    (Boots::start(machines, Vec::new(), &[&fixed, flags].concat()).await, dir)
 }
 
 fn boot_programs() -> tempfile::TempDir {
@@ -223,4 +246,129 @@ fn a_renewing_client_is_answered_at_its_address() {
         assert!(boots.metric("dhcp_total{op=\"send\",type=\"ACK\"}") >= 2);
         boots.stop().await;
     });
+}
+
+#[test]
+#[ignore = "needs root, busybox; run ./x test"]
+fn each_interface_answers_with_its_own_address() {
+    in_namespace(|| async {
+        let other_mac = "52:54:00:00:00:12";
+        let (cable, other) = (Cable::plug(), Cable::plug_into("other", "10.77.0.1", other_mac));
+        let mut second = hardware("m2", other_mac, "10.77.0.12");
+        second["spec"]["interfaces"][0]["dhcp"]["ip"]["gateway"] = "10.77.0.1".into();
+        let (boots, _dir) = start_with(vec![hardware("m1", MAC, ADDRESS), second], &[]).await;
+        for (cable, address, server) in [(&cable, ADDRESS, SERVER), (&other, "10.77.0.12", "10.77.0.1")] {
+            for args in [&[][..], &["-B"]] {
+                let lease = cable.udhcpc(args).await.unwrap_or_else(|| panic!("no lease from {server}"));
+                assert_eq!((lease["ip"].as_str(), lease["serverid"].as_str()), (address, server));
+            }
+        }
+        boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root; run ./x test"]
+fn a_relay_is_answered_from_the_address_that_it_asked() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let second = "172.31.0.2";
+        command("ip", &["addr", "add", &format!("{second}/24"), "dev", "srv"]);
+        let (boots, _dir) = start(vec![hardware("m1", MAC, ADDRESS)]).await;
+        let relay = cable.socket("172.31.0.77", 67);
+        let mut discover =
+            ::dhcp::Message::request(::dhcp::MessageType::Discover, [0x52, 0x54, 0, 0, 0, 0x11], 9);
+        discover.giaddr = "172.31.0.77".parse().unwrap();
+        discover.options.set(::dhcp::code::RELAY_AGENT, *b"\x01\x04port");
+        let packet = discover.encode(usize::MAX).unwrap().bytes;
+        let answers = tokio::task::spawn_blocking(move || {
+            [SERVER, second].map(|server| {
+                relay.send_to(&packet, (server, 67)).unwrap();
+                let mut buffer = [0; 1500];
+                let (length, from) = relay.recv_from(&mut buffer).expect("an answer");
+                (from.to_string(), buffer[..length].to_vec())
+            })
+        });
+        let answers = answers.await.unwrap();
+        for (server, (from, bytes)) in [SERVER, second].into_iter().zip(answers) {
+            assert_eq!(from, format!("{server}:67"));
+            let offer = ::dhcp::Message::parse(&bytes).unwrap();
+            assert_eq!(
+                (offer.message_type(), offer.yiaddr.to_string()),
+                (Some(::dhcp::MessageType::Offer), ADDRESS.to_owned())
+            );
+            assert_eq!(offer.options.get(::dhcp::code::RELAY_AGENT).unwrap(), b"\x01\x04port");
+        }
+        boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, busybox; run ./x test"]
+fn a_pool_remembers_its_clients_over_a_restart() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let file = format!("--dhcp-lease-file={}", cable.dir.path().join("state/leases").display());
+        let pool = "--dhcp-pools=172.31.0.100-172.31.0.102/24 router=172.31.0.1 dns=9.9.9.9 lease=1h";
+        let flags = ["--dhcp-bind-interface=srv", &file, pool];
+        // The second address is some machine's.
+        let machines = vec![hardware("m2", "52:54:00:00:00:12", "172.31.0.101")];
+        let address = |mac: &'static str| {
+            command("nsenter", &cable.inside(&["ip", "link", "set", "cli", "down"]));
+            command("nsenter", &cable.inside(&["ip", "link", "set", "cli", "address", mac, "up"]));
+            async {
+                let lease = cable.udhcpc(&[]).await?;
+                assert_eq!((lease["lease"].as_str(), lease["dns"].as_str()), ("3600", "9.9.9.9"));
+                Some(lease["ip"].clone())
+            }
+        };
+        let [one, two, three] = ["52:54:00:00:00:a1", "52:54:00:00:00:a2", "52:54:00:00:00:a3"];
+        let (boots, dir) = start_with(machines.clone(), &flags).await;
+        assert_eq!(address(one).await.as_deref(), Some("172.31.0.100"));
+        assert_eq!(address(two).await.as_deref(), Some("172.31.0.102"));
+        boots.stop().await;
+        drop(dir);
+        let (boots, _dir) = start_with(machines, &flags).await;
+        assert_eq!(address(three).await, None, "all are held");
+        assert_eq!(address(two).await.as_deref(), Some("172.31.0.102"));
+        assert_eq!(address(one).await.as_deref(), Some("172.31.0.100"));
+        assert!(boots.metric("boots_dhcp_silence_total{reason=\"pool-empty\"}") >= 1);
+        boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, busybox; run ./x test"]
+fn a_rebinding_client_is_taken_over_by_another_server() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let mut machine = hardware("m1", MAC, ADDRESS);
+        machine["spec"]["interfaces"][0]["dhcp"]["lease_time"] = 20.into();
+        let (boots, _dir) = start(vec![machine.clone()]).await;
+        let told = cable.dir.path().join("told");
+        let body =
+            format!("[ $1 = bound ] && ip addr add $ip/24 dev cli; echo $1 $serverid >> {}", told.display());
+        let script = cable.script("udhcpc", &body);
+        let args = ["busybox", "udhcpc", "-i", "cli", "-f", "-n", "-s", script.to_str().unwrap()];
+        let _client = Child::start(&peer("nsenter"), &cable.inside(&args));
+        until(&told, &format!("bound {SERVER}\n")).await;
+        // The server of the lease is gone, another one has its place.
+        boots.stop().await;
+        command("ip", &["addr", "add", "172.31.0.2/24", "dev", "srv"]);
+        command("ip", &["addr", "del", &format!("{SERVER}/24"), "dev", "srv"]);
+        command("ip", &["addr", "replace", "172.31.0.2/24", "dev", "srv"]);
+        let (boots, _dir) = start(vec![machine]).await;
+        until(&told, "renew 172.31.0.2\n").await;
+        assert_eq!(boots.metric("dhcp_total{op=\"recv\",type=\"DISCOVER\"}"), 0, "it kept its lease");
+        boots.stop().await;
+    });
+}
+
+/// Waits until a file has this text in it.
+async fn until(file: &Path, text: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !std::fs::read_to_string(file).is_ok_and(|found| found.contains(text)) {
+        assert!(Instant::now() < deadline, "{text:?} in {:?}", std::fs::read_to_string(file));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
