@@ -87,7 +87,11 @@ impl Journal {
             class => format!("{} on {}", class.name(), client.arch),
         };
         let what = file.map_or_else(|| "no boot file".to_owned(), |file| format!("boot file {file}"));
-        self.event(found, reason, boot, format!("{} to {who}, {what}", reply.yiaddr));
+        let given = match reply.yiaddr {
+            address if address.is_unspecified() => "boot data beside another DHCP server".to_owned(),
+            address => address.to_string(),
+        };
+        self.event(found, reason, boot, format!("{given} to {who}, {what}"));
         if file.is_none() && !found.nic().boot.allowed && reason == Reason::DhcpAcknowledged {
             self.refused(found);
         }

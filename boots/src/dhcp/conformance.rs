@@ -79,7 +79,8 @@ impl Case {
         let mac = Mac::from(request.mac().unwrap());
         let found = find(&index, mac, &request).ok();
         let nic = found.as_ref().map(Found::nic);
-        let server = Server { dhcp, urls: &config.urls, programs: &config.programs, address: OURS };
+        let server =
+            Server { dhcp, urls: &config.urls, programs: &config.programs, address: OURS, link: OURS };
         let asked = Asked { request: &request, mac, port: self.port, nic, session: None };
         let mut leases = Leases::new(&dhcp.pools);
         let answer = decide(asked, server, &mut leases, |address| index.is_reserved(address), NOW);

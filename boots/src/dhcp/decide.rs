@@ -51,6 +51,8 @@ pub(crate) struct Server<'a> {
     pub(crate) programs: &'a BTreeMap<Arch, String>,
     /// The address that this client knows us by.
     pub(crate) address: Ipv4Addr,
+    /// An address of the network that the packet came in from.
+    pub(crate) link: Ipv4Addr,
 }
 
 /// An answer, and what is worth telling about it.
@@ -174,7 +176,7 @@ fn pool(
 ) -> Result<Answer, Silence> {
     let (request, mac) = (asked.request, asked.mac);
     let nobody = if asked.nic.is_some() { Silence::NoAddress } else { Silence::Unknown };
-    let (index, found) = leases.pool(link(request, server.address)).ok_or(nobody)?;
+    let (index, found) = leases.pool(link(request, server.link)).ok_or(nobody)?;
     let found = found.clone();
     let stranger = Nic { boot: Boot::default(), ..Nic::stranger(mac) };
     let nic = asked.nic.unwrap_or(&stranger);
@@ -385,7 +387,8 @@ mod tests {
 
     fn answer_with(config: &Config, interface: &Value, request: &Message) -> Result<Answer, Silence> {
         let dhcp = config.dhcp.as_ref().unwrap();
-        let server = Server { dhcp, urls: &config.urls, programs: &config.programs, address: OURS };
+        let server =
+            Server { dhcp, urls: &config.urls, programs: &config.programs, address: OURS, link: OURS };
         let nic = nic(interface);
         let asked = Asked { request, mac: nic.mac, port: Port::Server, nic: Some(&nic), session: None };
         decide(asked, server, &mut Leases::new(&[]), |_| false, 0)

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use api::Mac;
 use dhcp::{Arch, Message, MessageType, Op, RelayInfo, netboot_client};
+use ipnet::Ipv4Net;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
@@ -178,19 +179,19 @@ impl Listener {
     ) -> Result<(Answer, Ipv4Addr), Silence> {
         let nic = found.map(Found::nic);
         let held = Some(request.ciaddr).filter(|ip| !ip.is_unspecified());
-        let address = server_address(
-            self.config.server,
-            self.interfaces.addresses(arrival.interface),
-            nic.and_then(|nic| nic.lease.address).or(held),
-            !request.giaddr.is_unspecified(),
-        );
+        let addresses = self.interfaces.addresses(arrival.interface);
+        let link = addresses.iter().map(Ipv4Net::addr).find(|address| self.leases.pool(*address).is_some());
+        let client = nic.and_then(|nic| nic.lease.address).or(held).or(link);
+        let relayed = !request.giaddr.is_unspecified();
+        let address = server_address(self.config.server, addresses, client, relayed);
         // Only network-boot clients of machines that DHCP may answer have a boot to number.
         let booting = nic.filter(|nic| nic.dhcp && self.config.netboot);
         let session = booting.and_then(|nic| {
             let client = netboot_client(request).ok()?;
             Some(self.sender.journal.asked(nic.mac, kind, client.user_class))
         });
-        let server = Server { dhcp: &self.config, urls: &self.urls, programs: &self.programs, address };
+        let link = link.unwrap_or(address);
+        let server = Server { dhcp: &self.config, urls: &self.urls, programs: &self.programs, address, link };
         let asked = Asked { request, mac, port: arrival.port, nic, session: session.as_ref() };
         let index = self.backend.read();
         let reserved = |address| index.is_reserved(address);

@@ -82,7 +82,8 @@ mod tests {
         let nic = interface.map(nic);
         let mac = request.mac().unwrap().into();
         let asked = Asked { request, mac, port, nic: nic.as_ref(), session: None };
-        let server = Server { dhcp, urls: &config.urls, programs: &config.programs, address: OURS };
+        let server =
+            Server { dhcp, urls: &config.urls, programs: &config.programs, address: OURS, link: OURS };
         decide_all(asked, server, &mut Leases::new(&[]), |_| false, 0)
     }
 

@@ -276,8 +276,7 @@ fn a_relay_is_answered_from_the_address_that_it_asked() {
         command("ip", &["addr", "add", &format!("{second}/24"), "dev", "srv"]);
         let (boots, _dir) = start(vec![hardware("m1", MAC, ADDRESS)]).await;
         let relay = cable.socket("172.31.0.77", 67);
-        let mut discover =
-            ::dhcp::Message::request(::dhcp::MessageType::Discover, [0x52, 0x54, 0, 0, 0, 0x11], 9);
+        let mut discover = message(::dhcp::MessageType::Discover);
         discover.giaddr = "172.31.0.77".parse().unwrap();
         discover.options.set(::dhcp::code::RELAY_AGENT, *b"\x01\x04port");
         let packet = discover.encode(usize::MAX).unwrap().bytes;
@@ -371,4 +370,65 @@ async fn until(file: &Path, text: &str) {
         assert!(Instant::now() < deadline, "{text:?} in {:?}", std::fs::read_to_string(file));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[test]
+#[ignore = "needs root; run ./x test"]
+fn the_pxe_port_answers_and_a_declined_address_is_an_event() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let (boots, _dir) = start(vec![hardware("m1", MAC, ADDRESS)]).await;
+        let client = cable.socket(ADDRESS, 68);
+        let mut request = message(::dhcp::MessageType::Request);
+        request.ciaddr = ADDRESS.parse().unwrap();
+        request.options.set_text(::dhcp::code::VENDOR_CLASS, "PXEClient:Arch:00007:UNDI:003016");
+        request.options.set(::dhcp::code::CLIENT_ARCH, [0, 7]);
+        request.options.set(::dhcp::code::CLIENT_NDI, [1, 3, 16]);
+        let mut decline = message(::dhcp::MessageType::Decline);
+        decline.options.set_ip(::dhcp::code::REQUESTED_IP, ADDRESS.parse().unwrap());
+        let [request, decline] = [request, decline].map(|packet| packet.encode(usize::MAX).unwrap().bytes);
+        let answer = tokio::task::spawn_blocking(move || {
+            client.send_to(&request, (SERVER, 4011)).unwrap();
+            let mut buffer = [0; 1500];
+            let (length, from) = client.recv_from(&mut buffer).expect("an answer");
+            client.send_to(&decline, (SERVER, 67)).unwrap();
+            (from.to_string(), ::dhcp::Message::parse(&buffer[..length]).unwrap())
+        });
+        let (from, answer) = answer.await.unwrap();
+        assert_eq!(from, format!("{SERVER}:4011"));
+        assert_eq!((answer.file().as_str(), answer.yiaddr.is_unspecified()), ("ipxe.efi", true));
+        let event = boots.event("AddressConflict", Duration::from_secs(20)).await;
+        assert!(event.starts_with("172.31.0.11 is in use by another host"), "{event}");
+        boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root; run ./x test"]
+fn a_flood_of_one_client_gets_a_bounded_number_of_answers() {
+    in_namespace(|| async {
+        let cable = Cable::plug();
+        let (boots, _dir) = start(vec![hardware("m1", MAC, ADDRESS)]).await;
+        let client = cable.socket("172.31.0.77", 67);
+        let mut discover = message(::dhcp::MessageType::Discover);
+        discover.giaddr = "172.31.0.77".parse().unwrap();
+        let packet = discover.encode(usize::MAX).unwrap().bytes;
+        for _ in 0..500 {
+            client.send_to(&packet, (SERVER, 67)).unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while boots.metric("dhcp_total{op=\"recv\",type=\"DISCOVER\"}") < 500 {
+            assert!(Instant::now() < deadline, "all are read");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let offers = boots.metric("dhcp_total{op=\"send\",type=\"OFFER\"}");
+        // The burst, and two for each second that it took.
+        assert!((32..=80).contains(&offers), "{offers}");
+        assert!(boots.metric("boots_dhcp_silence_total{reason=\"rate\"}") >= 400);
+        boots.stop().await;
+    });
+}
+
+fn message(kind: ::dhcp::MessageType) -> ::dhcp::Message {
+    ::dhcp::Message::request(kind, [0x52, 0x54, 0, 0, 0, 0x11], 9)
 }
