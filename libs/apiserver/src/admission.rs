@@ -10,7 +10,9 @@ mod metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use crate::json::Noted;
 use crate::object;
+use crate::openapi::mismatch;
 use crate::registry::{Builtin, Served};
 use crate::request::FieldValidation;
 use crate::schema;
@@ -55,6 +57,15 @@ pub(crate) struct Decoded {
 /// # Errors
 /// 400 for a wrong kind, a value of the wrong JSON type in a typed field, or unknown fields under `Strict`.
 pub(crate) fn decode(served: &Served, body: Value, validation: FieldValidation) -> Result<Decoded, ApiError> {
+    decode_noted(served, (body, Vec::new()), validation)
+}
+
+/// The same for a body that came with notes on fields that it gives twice.
+pub(crate) fn decode_noted(
+    served: &Served,
+    (body, mut wrong): Noted,
+    validation: FieldValidation,
+) -> Result<Decoded, ApiError> {
     let resource = &served.resource;
     let Value::Object(map) = &body else {
         return Err(cannot_handle(served, "the body is not a JSON object"));
@@ -76,16 +87,37 @@ pub(crate) fn decode(served: &Served, body: Value, validation: FieldValidation) 
         Some(builtin) => decode_builtin(served, builtin, body)?,
         None => decode_custom(served, body)?,
     };
+    drop_empty(&mut object, resource.builtin());
     let map = object::object_mut(&mut object);
     map.insert("apiVersion".into(), served.api_version().into());
     map.insert("kind".into(), resource.kind.as_str().into());
-    let unknown: Vec<String> = unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    wrong.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
     match validation {
-        FieldValidation::Strict if !unknown.is_empty() => {
-            Err(cannot_handle(served, &format!("strict decoding error: {}", unknown.join(", "))))
+        FieldValidation::Strict if !wrong.is_empty() => {
+            Err(cannot_handle(served, &format!("strict decoding error: {}", wrong.join(", "))))
         }
-        FieldValidation::Warn => Ok(Decoded { object, warnings: unknown }),
+        FieldValidation::Warn => Ok(Decoded { object, warnings: wrong }),
         FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
+    }
+}
+
+/// Empty maps and lists that Kubernetes' encoder leaves out.
+fn drop_empty(object: &mut Value, builtin: Option<Builtin>) {
+    let is_empty = |value: &Value| match value {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    };
+    let Some(map) = object.as_object_mut() else { return };
+    if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
+        // An empty list of managed fields is a wish: see `apply::record_update`.
+        metadata.retain(|field, value| field == "managedFields" || !is_empty(value));
+    }
+    if builtin.is_some() {
+        map.retain(|field, value| {
+            !(is_empty(value)
+                && ["data", "binaryData", "secrets", "imagePullSecrets"].contains(&field.as_str()))
+        });
     }
 }
 
@@ -95,7 +127,9 @@ fn cannot_handle(served: &Served, why: &str) -> ApiError {
 }
 
 fn decode_builtin(served: &Served, builtin: Builtin, body: Value) -> Result<(Value, Vec<String>), ApiError> {
-    let object = builtin.normalise(body.clone()).map_err(|why| cannot_handle(served, &why))?;
+    let normalised = builtin.normalise(body.clone());
+    let object =
+        normalised.map_err(|why| cannot_handle(served, &mismatch::find(builtin, &body).unwrap_or(why)))?;
     let mut unknown = Vec::new();
     lost_fields(&body, &object, "", &mut unknown);
     Ok((object, unknown))
@@ -117,6 +151,7 @@ fn decode_custom(served: &Served, mut body: Value) -> Result<(Value, Vec<String>
     if let Some(schema) = &served.version().schema {
         unknown.extend(schema::prune(schema, &mut body));
     }
+    unknown.sort();
     object::object_mut(&mut body).insert("metadata".into(), metadata);
     Ok((body, unknown))
 }
@@ -162,7 +197,7 @@ pub(crate) fn create(
     if served.version().status && resource.builtin().is_none() {
         object::object_mut(&mut object).remove("status");
     }
-    finish(served, &mut object, None, Part::Main, stamp)?;
+    finish(served, &mut object, None, Part::Main)?;
     Ok(object)
 }
 
@@ -170,13 +205,7 @@ pub(crate) fn create(
 ///
 /// # Errors
 /// 400 for another name or namespace, 409 for another UID, 422 with every invalid field.
-pub(crate) fn update(
-    served: &Served,
-    old: &Value,
-    mut new: Value,
-    part: Part,
-    stamp: &Stamp,
-) -> Result<Value, ApiError> {
+pub(crate) fn update(served: &Served, old: &Value, mut new: Value, part: Part) -> Result<Value, ApiError> {
     let resource = &served.resource;
     fill_in(served, &mut new);
     metadata::check_identity(resource, old, &new)?;
@@ -187,7 +216,7 @@ pub(crate) fn update(
         Part::Main => {}
     }
     metadata::prepare_update(old, &mut new);
-    finish(served, &mut new, Some(old), part, stamp)?;
+    finish(served, &mut new, Some(old), part)?;
     // After the rules of the kind, so that what they fill in is no change.
     if resource.builtin().is_none_or(Builtin::has_generation) {
         let spec_changed = !same_but(
@@ -237,20 +266,28 @@ fn fill_in(served: &Served, object: &mut Value) {
     }
 }
 
+/// What the scale subresource shows is not negative.
+fn replicas(served: &Served, object: &Value, causes: &mut Vec<Cause>) {
+    let Some(scale) = &served.version().scale else { return };
+    for path in [&scale.spec_replicas, &scale.status_replicas] {
+        let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+        if let Some(found) = object::at(object, &steps).filter(|found| found.as_i64().is_some_and(|n| n < 0))
+        {
+            let at = format!(".{}", path.join("."));
+            causes.push(Cause::invalid(at, found, "should be a non-negative integer"));
+        }
+    }
+}
+
 /// The rules of the kind, and validation.
-fn finish(
-    served: &Served,
-    object: &mut Value,
-    old: Option<&Value>,
-    part: Part,
-    stamp: &Stamp,
-) -> Result<(), ApiError> {
+fn finish(served: &Served, object: &mut Value, old: Option<&Value>, part: Part) -> Result<(), ApiError> {
     let resource = &served.resource;
     let mut causes: Vec<Cause> = Vec::new();
     match (resource.builtin(), &served.version().schema) {
-        (Some(builtin), _) => builtin::finish(builtin, object, old, part, stamp, &mut causes),
+        (Some(builtin), _) => builtin::finish(builtin, object, old, part, &mut causes),
         (None, Some(schema)) => {
             causes.extend(schema::validate(schema, object, old));
+            replicas(served, object, &mut causes);
         }
         (None, None) => {}
     }

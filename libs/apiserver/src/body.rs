@@ -10,6 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::Value;
 
+use crate::json::{self, Noted};
 use crate::protobuf;
 use crate::status::ApiError;
 
@@ -67,11 +68,16 @@ where
 /// # Errors
 /// 415 for other types, 400 for bodies that do not parse.
 pub(crate) fn parse_object(media_type: &str, bytes: &Bytes) -> Result<Value, ApiError> {
+    parse_noted(media_type, bytes).map(|(object, _)| object)
+}
+
+/// The same, with what is to be said of fields that are given twice (of which the last one counts).
+pub(crate) fn parse_noted(media_type: &str, bytes: &Bytes) -> Result<Noted, ApiError> {
     match media_type {
-        "application/json" | "" => json(bytes),
-        "application/yaml" => yaml(bytes),
+        "application/json" | "" => json_noted(bytes),
+        "application/yaml" => yaml_noted(bytes),
         protobuf::MEDIA_TYPE => match protobuf::decode(bytes) {
-            Ok(object) => Ok(object),
+            Ok(object) => Ok((object, Vec::new())),
             Err(protobuf::Problem::Kind) => {
                 Err(ApiError::unsupported_media_type(&["application/json", "application/yaml"]))
             }
@@ -84,20 +90,39 @@ pub(crate) fn parse_object(media_type: &str, bytes: &Bytes) -> Result<Value, Api
 }
 
 pub(crate) fn json(bytes: &Bytes) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}")))
+    json_noted(bytes).map(|(value, _)| value)
+}
+
+fn json_noted(bytes: &Bytes) -> Result<Noted, ApiError> {
+    let (value, twice) = json::parse(bytes)
+        .map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}")))?;
+    Ok((value, twice.into_iter().map(|path| format!("duplicate field \"{path}\"")).collect()))
 }
 
 /// YAML, of which JSON is a subset.
 pub(crate) fn yaml(bytes: &Bytes) -> Result<Value, ApiError> {
+    yaml_noted(bytes).map(|(value, _)| value)
+}
+
+pub(crate) fn yaml_noted(bytes: &Bytes) -> Result<Noted, ApiError> {
     let wrong = |why: String| ApiError::bad_request(format!("error decoding YAML: {why}"));
     let text = std::str::from_utf8(bytes).map_err(|e| wrong(e.to_string()))?;
     if text.trim_start().starts_with('{') {
-        return json(bytes);
+        return json_noted(bytes);
     }
     let budget = serde_saphyr::budget! { max_buffered_comment_events: MAX_COMMENT_LINES };
-    let options = serde_saphyr::options! { budget: budget };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| wrong(e.to_string()))
+    let options = serde_saphyr::options! { budget: budget.clone() };
+    match serde_saphyr::from_str_with_options(text, options) {
+        Ok(value) => Ok((value, Vec::new())),
+        Err(first) => {
+            // It may only be that a key is there twice.
+            let last = serde_saphyr::options::DuplicateKeyPolicy::LastWins;
+            let options = serde_saphyr::options! { budget: budget, duplicate_keys: last };
+            let value =
+                serde_saphyr::from_str_with_options(text, options).map_err(|e| wrong(e.to_string()))?;
+            Ok((value, vec![format!("yaml: {first}")]))
+        }
+    }
 }
 
 fn full(bytes: Bytes) -> ResponseBody {

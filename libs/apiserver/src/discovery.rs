@@ -16,9 +16,15 @@ use crate::status::ApiError;
 pub(crate) const VERSION: &str = "v1.34.0";
 
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// The same for custom resources, in the order that kube-apiserver gives.
+const CUSTOM_VERBS: &[&str] =
+    &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 const SUBRESOURCE_VERBS: &[&str] = &["get", "patch", "update"];
 
 fn verbs(resource: &Resource) -> Vec<&'static str> {
+    if resource.builtin().is_none() {
+        return CUSTOM_VERBS.to_vec();
+    }
     // Namespaces go one by one.
     let all = resource.builtin() == Some(Builtin::Namespace);
     VERBS.iter().copied().filter(|verb| !(all && *verb == "deletecollection")).collect()

@@ -72,10 +72,14 @@ impl Inner {
         let mut custom = Vec::new();
         self.store.snapshot()?.scan(&Prefix::new(CRDS, None), None, |stored| {
             let parsed = serde_json::from_slice::<Value>(&stored.bytes).map_err(|e| e.to_string());
-            let parsed =
-                parsed.and_then(|crd| registry::parse_crd(&crd).map_err(|problems| format!("{problems:?}")));
+            let parsed = parsed.and_then(|crd| {
+                // Whose names were not accepted waits.
+                let established = registry::is_established(&crd);
+                let parsed = established.then(|| registry::parse_crd(&crd)).transpose();
+                parsed.map_err(|problems| format!("{problems:?}"))
+            });
             match parsed {
-                Ok(resource) => custom.push(resource),
+                Ok(resource) => custom.extend(resource),
                 Err(error) => tracing::error!(crd = stored.key.name(), error, "stored CRD cannot be served"),
             }
             ControlFlow::Continue(())

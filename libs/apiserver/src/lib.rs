@@ -34,6 +34,8 @@ mod front;
 mod gc;
 mod handlers;
 mod inner;
+mod json;
+mod naming;
 mod object;
 mod openapi;
 mod patch;

@@ -5,6 +5,7 @@
 //!
 //! They are made when they are first asked for and live as long as the [`Catalogue`] that they describe.
 
+pub(crate) mod mismatch;
 mod paths;
 mod proto;
 mod schemas;

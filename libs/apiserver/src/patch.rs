@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::status::{ApiError, Cause, Subject};
+use crate::status::ApiError;
 
 /// Operations in one JSON patch (kube-apiserver's `maxJSONPatchOperations`).
 const MAX_OPERATIONS: usize = 10_000;
@@ -51,11 +51,12 @@ pub(crate) fn merge(object: &Value, patch: &Value) -> Value {
     patched
 }
 
-/// RFC 6902, with the one difference that Kubernetes has: `test` for null holds where the path does not exist.
+/// RFC 6902, with the two differences that Kubernetes has: `test` for null holds where the path does not exist, and `replace` adds a field to an object that
+/// lacks it.
 ///
 /// # Errors
 /// 400 for a patch that does not parse, 413 for too many operations, 422 for one that does not apply.
-pub(crate) fn json(object: &Value, patch: &Value, subject: &Subject<'_>) -> Result<Value, ApiError> {
+pub(crate) fn json(object: &Value, patch: &Value) -> Result<Value, ApiError> {
     let operations: Vec<json_patch::PatchOperation> =
         serde_json::from_value(patch.clone()).map_err(|e| ApiError::bad_request(e.to_string()))?;
     if operations.len() > MAX_OPERATIONS {
@@ -63,18 +64,29 @@ pub(crate) fn json(object: &Value, patch: &Value, subject: &Subject<'_>) -> Resu
     }
     let mut patched = object.clone();
     for operation in operations {
-        if let json_patch::PatchOperation::Test(test) = &operation
-            && test.value.is_null()
-            && patched.pointer(test.path.as_str()).is_none()
-        {
-            continue;
-        }
-        json_patch::patch(&mut patched, std::slice::from_ref(&operation)).map_err(|error| {
-            let cause = Cause::invalid("patch", patch, error.kind.to_string());
-            ApiError::invalid(subject, &[cause])
-        })?;
+        let operation = match operation {
+            json_patch::PatchOperation::Test(test)
+                if test.value.is_null() && patched.pointer(test.path.as_str()).is_none() =>
+            {
+                continue;
+            }
+            json_patch::PatchOperation::Replace(replace) if in_object(&patched, replace.path.as_str()) => {
+                json_patch::PatchOperation::Add(json_patch::AddOperation {
+                    path: replace.path,
+                    value: replace.value,
+                })
+            }
+            other => other,
+        };
+        json_patch::patch(&mut patched, std::slice::from_ref(&operation))
+            .map_err(|_| ApiError::rejected_patch())?;
     }
     Ok(patched)
+}
+
+/// True for the path of a field of an object that is there, whether the field is or not.
+fn in_object(value: &Value, path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(parent, _)| value.pointer(parent).is_some_and(Value::is_object))
 }
 
 #[cfg(test)]
@@ -97,14 +109,18 @@ mod tests {
     }
 
     fn json_of(object: &Value, patch: &Value) -> Result<Value, ApiError> {
-        super::json(object, patch, &Subject::default())
+        super::json(object, patch)
     }
 
     #[test]
     fn a_patch_applies_whole_or_not_at_all() {
         let object = json!({"a": 1});
         let patch = json!([{"op": "replace", "path": "/a", "value": 2}, {"op": "remove", "path": "/b"}]);
-        assert!(json_of(&object, &patch).is_err());
+        assert_eq!(json_of(&object, &patch).unwrap_err().code().as_u16(), 422);
+        let patch = json!([{"op": "replace", "path": "/b", "value": 2}]);
+        assert_eq!(json_of(&object, &patch).unwrap(), json!({"a": 1, "b": 2}));
+        let patch = json!([{"op": "replace", "path": "/b/c", "value": 2}]);
+        assert_eq!(json_of(&object, &patch).unwrap_err().code().as_u16(), 422);
         assert_eq!(object, json!({"a": 1}));
         assert_eq!(json_of(&object, &json!({"op": "x"})).unwrap_err().code().as_u16(), 400);
     }

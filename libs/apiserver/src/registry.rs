@@ -6,6 +6,7 @@
 //! Handlers look resources up by URL, the garbage collector by kind, discovery walks all of them.
 
 mod builtin;
+mod columns;
 mod crd;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::Value;
 
 pub(crate) use builtin::Builtin;
-pub(crate) use crd::{names_of, parse as parse_crd, storage_version};
+pub(crate) use crd::{is_established, names_of, parse as parse_crd, storage_version, version_names};
 
 use crate::object;
 use crate::openapi;

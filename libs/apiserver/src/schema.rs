@@ -7,7 +7,9 @@
 //!
 //! Rules: <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>.
 
+mod check;
 mod format;
+mod library;
 mod parse;
 mod prune;
 mod rules;
@@ -16,6 +18,8 @@ mod validate;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+use crate::status::Cause;
 
 pub(crate) use prune::{default, prune};
 pub(crate) use validate::validate;
@@ -97,12 +101,12 @@ impl Schema {
         Self { kind: Type::Object, preserve_unknown: true, ..Self::default() }
     }
 
-    /// Reads `openAPIV3Schema`.
+    /// Reads `openAPIV3Schema`, which lies at `at` in its CRD.
     ///
     /// # Errors
-    /// Every place that is not a structural schema, as `(path, reason)`.
-    pub fn parse(schema: &Value) -> Result<Self, Vec<(String, String)>> {
-        parse::parse(schema)
+    /// Every place that is not a structural schema.
+    pub fn parse(schema: &Value, at: &str) -> Result<Self, Vec<Cause>> {
+        parse::parse(schema, at)
     }
 
     /// The node for a field of this object node.

@@ -256,6 +256,17 @@ pub(crate) fn check_dns_label(name: &str) -> Result<(), String> {
     Err("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')".into())
 }
 
+/// RFC 1035 label, the rule for names that become part of a CRD: it begins with a letter.
+pub(crate) fn check_dns_label_1035(name: &str) -> Result<(), String> {
+    if name.len() > 63 {
+        return Err("must be no more than 63 bytes".into());
+    }
+    if is_dns_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Ok(());
+    }
+    Err("a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')".into())
+}
+
 fn is_dns_label(label: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')

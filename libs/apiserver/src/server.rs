@@ -23,6 +23,7 @@ use crate::body::{BoxError, ResponseBody};
 use crate::front::{self, Credentials};
 use crate::gc;
 use crate::inner::Inner;
+use crate::naming;
 use crate::store::{Bounds, OpenError, Store};
 
 /// Field manager of what the server itself creates.
@@ -101,7 +102,8 @@ impl Server {
             .await
             .map_err(|e| OpenError::Load(e.to_string()))??;
         let inner = Arc::new(Inner::new(Arc::new(store), options));
-        inner.reload_crds();
+        // A definition whose names were not settled before the last end is settled now.
+        naming::settle(&inner).await;
         let server = Self { inner: Arc::clone(&inner), collector: Mutex::new(None) };
         server.create_namespaces().await?;
         let collector = tokio::spawn(gc::run(inner));

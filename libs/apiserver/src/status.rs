@@ -247,6 +247,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
+    /// 422 for a JSON patch that does not apply, in kube-apiserver's general words.
+    pub fn rejected_patch() -> Self {
+        let message = "the server rejected our request due to an error in our request";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+    }
+
     pub fn forbidden(subject: &Subject<'_>, why: &str, cause: Option<Cause>) -> Self {
         let message = format!("{} \"{}\" is forbidden: {why}", subject.qualified_plural(), subject.name);
         let mut details = subject.details(subject.plural);

@@ -16,7 +16,15 @@ pub(crate) struct Column {
     pub format: String,
     pub description: String,
     pub priority: i64,
-    path: JsonPath,
+    source: Source,
+}
+
+/// Where a cell's value comes from.
+#[derive(Debug, Clone)]
+enum Source {
+    Path(JsonPath),
+    /// Worked out of the object: columns of the built-in kinds.
+    Made(fn(&Value, jiff::Timestamp) -> Value),
 }
 
 impl Column {
@@ -28,8 +36,20 @@ impl Column {
             format: String::new(),
             description: String::new(),
             priority: 0,
-            path: JsonPath::parse(path)?,
+            source: Source::Path(JsonPath::parse(path)?),
         })
+    }
+
+    /// A column whose cells `make` works out of the object and the present time.
+    pub fn made(name: &str, kind: &str, priority: i64, make: fn(&Value, jiff::Timestamp) -> Value) -> Self {
+        Self {
+            name: name.into(),
+            kind: kind.into(),
+            format: String::new(),
+            description: String::new(),
+            priority,
+            source: Source::Made(make),
+        }
     }
 
     /// The first column of every table.
@@ -40,7 +60,7 @@ impl Column {
             format: "name".into(),
             description: "Name must be unique within a namespace.".into(),
             priority: 0,
-            path: JsonPath::fields(&["metadata", "name"]),
+            source: Source::Path(JsonPath::fields(&["metadata", "name"])),
         }
     }
 
@@ -55,7 +75,11 @@ impl Column {
     }
 
     fn cell(&self, object: &Value, now: jiff::Timestamp) -> Value {
-        let found = self.path.select(object);
+        let path = match &self.source {
+            Source::Path(path) => path,
+            Source::Made(make) => return make(object, now),
+        };
+        let found = path.select(object);
         let Some(first) = found.first() else { return Value::Null };
         match self.kind.as_str() {
             "date" => match first.as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok()) {
@@ -127,6 +151,11 @@ pub(crate) fn partial(object: &Value) -> Value {
         "apiVersion": "meta.k8s.io/v1",
         "metadata": object.get("metadata").cloned().unwrap_or_default(),
     })
+}
+
+/// The age of a time in RFC 3339, as tables show it.
+pub(crate) fn since(now: jiff::Timestamp, then: &str) -> Option<String> {
+    then.parse::<jiff::Timestamp>().ok().map(|then| age(now, then))
 }
 
 /// A duration as kubectl writes ages (`duration.HumanDuration`): 45s, 3m20s, 5h, 2d4h, 400d, 3y.

@@ -108,7 +108,7 @@ async fn wrong_verbs_paths_and_patches() {
     expect(f, "DELETE", "/version", JSON, "", (405, "MethodNotAllowed")).await;
     expect(f, "GET", "/apis/example.org/v9/widgets", JSON, "", (404, "NotFound")).await;
     expect(f, "GET", "/apis/nobody.org", JSON, "", (404, "NotFound")).await;
-    expect(f, "GET", &format!("{one}/scale"), JSON, "", (404, "NotFound")).await;
+    expect(f, "GET", &format!("{one}/size"), JSON, "", (404, "NotFound")).await;
     expect(f, "PUT", &one, JSON, good.to_string(), (422, "Invalid")).await;
     expect(f, "PUT", &format!("{WIDGETS}/b"), JSON, good.to_string(), (422, "Invalid")).await;
     let mut renamed = good.clone();
@@ -172,7 +172,7 @@ async fn wrong_crds_are_refused_with_all_reasons() {
         "metadata.name",
         "spec.scope",
         "spec.versions",
-        "spec.versions[0].schema.openAPIV3Schema.properties[a].pattern",
+        "spec.validation.openAPIV3Schema.properties[a].pattern",
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }

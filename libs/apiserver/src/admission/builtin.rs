@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::{Part, Stamp};
+use super::Part;
 use crate::object;
 use crate::registry::{self, Builtin};
 use crate::status::Cause;
@@ -18,14 +18,13 @@ pub(super) fn finish(
     object: &mut Value,
     old: Option<&Value>,
     part: Part,
-    stamp: &Stamp,
     causes: &mut Vec<Cause>,
 ) {
     match kind {
         Builtin::Namespace => namespace(object, old),
         Builtin::Secret => secret(object, old, causes),
         Builtin::ConfigMap => config_map(object, old, causes),
-        Builtin::CustomResourceDefinition => crd(object, old, part, stamp, causes),
+        Builtin::CustomResourceDefinition => crd(object, old, part, causes),
         Builtin::Event => event(object, "involvedObject", causes),
         Builtin::EventsV1Event => event(object, "regarding", causes),
         Builtin::Lease => lease(object, causes),
@@ -123,61 +122,62 @@ fn lease(object: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-/// Names filled in, the schema checked, the status that says that it is served. Instances block the removal by a finalizer.
-fn crd(object: &mut Value, old: Option<&Value>, part: Part, stamp: &Stamp, causes: &mut Vec<Cause>) {
+/// Names filled in, everything checked. `naming` says in the status whether it is served.
+fn crd(object: &mut Value, old: Option<&Value>, part: Part, causes: &mut Vec<Cause>) {
     if part != Part::Main {
         return;
     }
+    let names = registry::names_of(object);
+    let spec = object::object_mut(object::entry(object, "spec"));
+    spec.insert("names".into(), names);
+    spec.entry("conversion").or_insert_with(|| json!({"strategy": "None"}));
     if let Err(problems) = registry::parse_crd(object) {
-        causes.extend(problems.into_iter().map(|problem| match problem.why.as_str() {
-            "Required value" => Cause::required(problem.field),
-            why => Cause::forbidden(problem.field, why),
-        }));
+        causes.extend(problems);
         return;
     }
-    for path in
-        [&["spec", "group"][..], &["spec", "scope"], &["spec", "names", "plural"], &["spec", "names", "kind"]]
-    {
-        if let Some(found) = old
-            .filter(|old| object::at(old, path) != object::at(object, path))
-            .and_then(|_| object::at(object, path))
-        {
-            causes.push(Cause::invalid(path.join("."), found, "field is immutable"));
-        }
+    if let Some(old) = old.filter(|old| registry::is_established(old)) {
+        immutable_fields(object, old, causes);
     }
-    let names = registry::names_of(object);
     let storage = registry::storage_version(object).unwrap_or_default().to_owned();
-    let spec = object::object_mut(object::entry(object, "spec"));
-    spec.insert("names".into(), names.clone());
-    spec.entry("conversion").or_insert_with(|| json!({"strategy": "None"}));
     if old.is_none() {
-        object::object_mut(object).insert("status".into(), Value::Null);
+        let status = json!({"acceptedNames": {"kind": "", "plural": ""}, "storedVersions": [storage]});
+        object::object_mut(object).insert("status".into(), status);
+    } else {
+        stored_versions(object, &storage, causes);
     }
-    let status = object::object_mut(object::entry(object, "status"));
-    status.insert("acceptedNames".into(), names);
-    let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
-    if let Some(list) = stored.as_array_mut().filter(|list| !list.iter().any(|v| v == storage.as_str())) {
-        list.push(storage.into());
-    }
-    if status.get("conditions").is_none_or(Value::is_null) {
-        let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": stamp.now});
-        let conditions = [
-            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
-            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-        ];
-        status.insert("conditions".into(), conditions.to_vec().into());
-    }
-    if !old.is_some_and(object::is_deleting) {
-        let finalizers = object::entry(object::entry(object, "metadata"), "finalizers");
-        if !finalizers.is_array() {
-            *finalizers = json!([]);
-        }
-        if let Some(list) = finalizers.as_array_mut().filter(|list| !list.iter().any(|f| f == CRD_FINALIZER))
-        {
-            list.push(CRD_FINALIZER.into());
+}
+
+/// What a served CRD is about stays; its other names may change.
+fn immutable_fields(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    for path in
+        [&["spec", "group"][..], &["spec", "scope"], &["spec", "names", "kind"], &["spec", "names", "plural"]]
+    {
+        let found = object::at(object, path);
+        if let Some(found) = found.filter(|found| object::at(old, path) != Some(*found)) {
+            causes.push(Cause::invalid(path.join("."), found, "field is immutable"));
         }
     }
 }
 
-/// Removed by the garbage collector when the last instance is gone.
+/// The storage version joins those that objects may be stored in; one that may be is not taken away.
+fn stored_versions(object: &mut Value, storage: &str, causes: &mut Vec<Cause>) {
+    let names: Vec<String> = registry::version_names(object).into_iter().map(str::to_owned).collect();
+    let status = object::object_mut(object::entry(object, "status"));
+    let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
+    let Some(list) = stored.as_array_mut() else { return };
+    if !list.iter().any(|version| version == storage) {
+        list.push(storage.into());
+    }
+    for (index, version) in list.iter().enumerate() {
+        let name = version.as_str().unwrap_or_default();
+        if !names.iter().any(|known| known == name) {
+            let why = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+            );
+            causes.push(Cause::invalid(format!("status.storedVersions[{index}]"), version, why));
+        }
+    }
+}
+
+/// Given to a CRD whose removal was asked for; taken away by the garbage collector when the last instance is gone.
 pub(crate) const CRD_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";

@@ -2,7 +2,7 @@
 
 //! The rules of `metadata`: what the system owns, what must not change, what names and keys may look like.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Stamp;
 use crate::object;
@@ -141,9 +141,10 @@ pub(super) fn validate(resource: &Resource, object: &Value, old: Option<&Value>,
         let added: Vec<&str> =
             object::finalizers(object).into_iter().filter(|f| !before.contains(f)).collect();
         if !added.is_empty() {
+            let added: Vec<String> = added.into_iter().map(|name| format!("{name:?}")).collect();
             let why = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers {}",
-                json!(added)
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
             );
             causes.push(Cause::forbidden("metadata.finalizers", why));
         }

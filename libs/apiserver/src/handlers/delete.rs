@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::write::{PutError, may_go, put};
 use super::{Call, optional_object, read};
+use crate::admission::CRD_FINALIZER;
 use crate::body::{self, Answer};
 use crate::inner::Inner;
 use crate::object;
@@ -212,6 +213,12 @@ fn marked(builtin: bool, live: &Value, propagation: Option<Propagation>) -> Valu
         if let Some(wanted) = wanted.filter(|wanted| !finalizers.iter().any(|f| f == wanted)) {
             finalizers.push(wanted.to_owned());
         }
+    }
+    // A definition goes after its objects.
+    let definition =
+        builtin && object.get("kind").and_then(Value::as_str) == Some("CustomResourceDefinition");
+    if definition && !already && !finalizers.iter().any(|f| f == CRD_FINALIZER) {
+        finalizers.push(CRD_FINALIZER.to_owned());
     }
     let metadata = object::metadata_mut(&mut object);
     if finalizers.is_empty() {

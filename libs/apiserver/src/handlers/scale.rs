@@ -40,7 +40,7 @@ pub(super) async fn handle(
             Some(kind @ (PatchType::Json | PatchType::Merge)) => {
                 let document = body::json(bytes)?;
                 change(inner, call, &scale, |shown| match kind {
-                    PatchType::Json => patch::json(shown, &document, &call.subject()),
+                    PatchType::Json => patch::json(shown, &document),
                     _ => Ok(patch::merge(shown, &document)),
                 })
                 .await?

@@ -12,6 +12,7 @@ use super::Call;
 use crate::admission::{self, Part, Stamp};
 use crate::body::{self, Answer};
 use crate::inner::Inner;
+use crate::naming;
 use crate::object;
 use crate::patch::{self, PatchType};
 use crate::registry::{Behaviour, Builtin, Served};
@@ -43,8 +44,8 @@ pub(super) async fn create(
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let body = body::parse_object(media_type, bytes)?;
-    let decoded = admission::decode(&call.served, body, call.query.field_validation)?;
+    let noted = body::parse_noted(media_type, bytes)?;
+    let decoded = admission::decode_noted(&call.served, noted, call.query.field_validation)?;
     let outcome = create_object(inner, call, decoded.object).await?;
     let mut answer = call.show(StatusCode::CREATED, outcome.bytes)?;
     body::warn(&mut answer, &decoded.warnings);
@@ -115,8 +116,8 @@ pub(super) async fn update(
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let body = body::parse_object(media_type, bytes)?;
-    let decoded = admission::decode(&call.served, body, call.query.field_validation)?;
+    let noted = body::parse_noted(media_type, bytes)?;
+    let decoded = admission::decode_noted(&call.served, noted, call.query.field_validation)?;
     let resource = &call.served.resource;
     let builtin = resource.builtin();
     let unpinned = object::meta_str(&decoded.object, "resourceVersion").is_empty();
@@ -164,7 +165,7 @@ pub(super) async fn patch(
     let outcome = modify(inner, call, |live| {
         let patched = match kind {
             PatchType::Merge => patch::merge(live, &document),
-            PatchType::Json => patch::json(live, &document, &call.subject())?,
+            PatchType::Json => patch::json(live, &document)?,
             PatchType::Strategic => strategic::merge(live, &document)?,
             PatchType::Apply => return Err(ApiError::internal("apply is not a patch of this kind")),
         };
@@ -183,8 +184,9 @@ pub(super) async fn patch(
 /// Server-side apply: creates what is not there, else changes what the manager owns.
 async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<Answer, ApiError> {
     require_manager(call)?;
-    let configuration = apply::configuration(body::yaml(bytes)?, call.name())?;
-    let decoded = admission::decode(&call.served, configuration, call.query.field_validation)?;
+    let (body, noted) = body::yaml_noted(bytes)?;
+    let configuration = apply::configuration(body, call.name())?;
+    let decoded = admission::decode_noted(&call.served, (configuration, noted), call.query.field_validation)?;
     let (applied, force) = (decoded.object, call.query.force);
     for _ in 0..ATTEMPTS {
         let stamp = Stamp::new();
@@ -266,7 +268,7 @@ pub(crate) async fn modify(
             return Err(ApiError::modified(&call.subject()));
         }
         let stamp = Stamp::new();
-        let mut new = admission::update(&call.served, &live, new, call.part(), &stamp)?;
+        let mut new = admission::update(&call.served, &live, new, call.part())?;
         if updates {
             apply::record_update(&call.served, Some(&live), &mut new, &call.manager_at(&stamp));
         }
@@ -337,7 +339,7 @@ pub(super) async fn put(
 pub(super) async fn commit(inner: &Inner, served: &Served, write: Write) -> Result<Committed, WriteError> {
     let committed = inner.store.write(write).await?;
     if served.resource.builtin() == Some(Builtin::CustomResourceDefinition) {
-        inner.reload_crds();
+        naming::settle(inner).await;
     }
     Ok(committed)
 }

@@ -101,6 +101,16 @@ static BUILTIN: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     definitions
 });
 
+/// One of Kubernetes' own definitions.
+pub(super) fn published(name: &str) -> Option<&'static Value> {
+    BUILTIN.get(name)
+}
+
+/// Name of the definition of a built-in kind.
+pub(super) fn definition_name(kind: Builtin) -> String {
+    definition(kind, &mut SchemaSettings::openapi3().into_generator())
+}
+
 /// True for the name of one of Kubernetes' own definitions.
 pub(super) fn is_builtin(name: &str) -> bool {
     BUILTIN.contains_key(name)
@@ -212,8 +222,7 @@ fn wrap_reference(map: &mut Map<String, Value>) {
 pub(super) fn name_of(served: &Served) -> String {
     let resource = &served.resource;
     if let Some(kind) = resource.builtin() {
-        let mut generator = SchemaSettings::openapi3().into_generator();
-        return definition(kind, &mut generator);
+        return definition_name(kind);
     }
     let reversed: Vec<&str> = resource.group.rsplit('.').collect();
     format!("{}.{}.{}", reversed.join("."), served.version().name, resource.kind)

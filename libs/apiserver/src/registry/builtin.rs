@@ -11,9 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Behaviour, Resource, Version};
+use super::{Behaviour, Resource, Version, columns};
 use crate::object;
-use crate::table::Column;
 
 /// A built-in kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,18 +88,7 @@ struct Row {
     namespaced: bool,
     status: bool,
     selectable: &'static [&'static str],
-    columns: &'static [(&'static str, &'static str, &'static str)],
 }
-
-const AGE: (&str, &str, &str) = ("Age", "date", ".metadata.creationTimestamp");
-
-const EVENT_COLUMNS: &[(&str, &str, &str)] = &[
-    ("Last Seen", "date", ".lastTimestamp"),
-    ("Type", "string", ".type"),
-    ("Reason", "string", ".reason"),
-    ("Object", "string", ".involvedObject.name"),
-    ("Message", "string", ".message"),
-];
 
 const ROWS: &[Row] = &[
     Row {
@@ -112,7 +100,6 @@ const ROWS: &[Row] = &[
         namespaced: false,
         status: true,
         selectable: &["status.phase"],
-        columns: &[("Status", "string", ".status.phase"), AGE],
     },
     Row {
         kind: Builtin::Secret,
@@ -123,7 +110,6 @@ const ROWS: &[Row] = &[
         namespaced: true,
         status: false,
         selectable: &["type"],
-        columns: &[("Type", "string", ".type"), AGE],
     },
     Row {
         kind: Builtin::ConfigMap,
@@ -134,7 +120,6 @@ const ROWS: &[Row] = &[
         namespaced: true,
         status: false,
         selectable: &[],
-        columns: &[AGE],
     },
     Row {
         kind: Builtin::Event,
@@ -157,7 +142,6 @@ const ROWS: &[Row] = &[
             "source",
             "type",
         ],
-        columns: EVENT_COLUMNS,
     },
     Row {
         kind: Builtin::ServiceAccount,
@@ -168,7 +152,6 @@ const ROWS: &[Row] = &[
         namespaced: true,
         status: false,
         selectable: &[],
-        columns: &[AGE],
     },
     Row {
         kind: Builtin::CustomResourceDefinition,
@@ -179,7 +162,6 @@ const ROWS: &[Row] = &[
         namespaced: false,
         status: true,
         selectable: &[],
-        columns: &[("Created At", "date", ".metadata.creationTimestamp")],
     },
     Row {
         kind: Builtin::Lease,
@@ -190,7 +172,6 @@ const ROWS: &[Row] = &[
         namespaced: true,
         status: false,
         selectable: &[],
-        columns: &[("Holder", "string", ".spec.holderIdentity"), AGE],
     },
     Row {
         kind: Builtin::EventsV1Event,
@@ -210,13 +191,6 @@ const ROWS: &[Row] = &[
             "reportingController",
             "type",
         ],
-        columns: &[
-            ("Last Seen", "date", ".deprecatedLastTimestamp"),
-            ("Type", "string", ".type"),
-            ("Reason", "string", ".reason"),
-            ("Object", "string", ".regarding.name"),
-            ("Message", "string", ".note"),
-        ],
     },
 ];
 
@@ -229,11 +203,9 @@ fn resource(row: &Row) -> Resource {
         Builtin::EventsV1Event => "/events".into(),
         _ => format!("{}/{}", row.group, row.plural),
     };
-    let mut columns = vec![Column::name()];
-    columns.extend(row.columns.iter().filter_map(|(name, kind, path)| Column::new(name, kind, path)));
     let version = Version {
         name: "v1".into(),
-        columns,
+        columns: columns::of(row.kind),
         status: row.status,
         selectable: row.selectable.iter().map(|s| (*s).to_owned()).collect(),
         ..Version::default()
@@ -274,6 +246,9 @@ pub(super) fn event_to_core(event: &mut Value) {
 
 pub(super) fn event_from_core(event: &mut Value) {
     rename(event, EVENT_FIELDS.iter().map(|(new, core)| (*core, *new)));
+    let map = object::object_mut(event);
+    map.entry("eventTime").or_insert(Value::Null);
+    map.entry("deprecatedSource").or_insert_with(|| Value::Object(serde_json::Map::new()));
 }
 
 fn rename<'a>(object: &mut Value, names: impl Iterator<Item = (&'a str, &'a str)>) {

@@ -2,19 +2,15 @@
 
 //! From a CustomResourceDefinition object to the [`Resource`] it defines.
 
+mod check;
+
 use serde_json::{Value, json};
 
 use super::{Behaviour, Resource, Scale, Version};
 use crate::object;
 use crate::schema::Schema;
+use crate::status::Cause;
 use crate::table::Column;
-
-/// What is wrong with a CRD: a field path and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CrdProblem {
-    pub field: String,
-    pub why: String,
-}
 
 fn text<'a>(value: &'a Value, path: &[&str]) -> &'a str {
     object::at(value, path).and_then(Value::as_str).unwrap_or_default()
@@ -35,6 +31,20 @@ pub(crate) fn storage_version(crd: &Value) -> Option<&str> {
     Some(text(stored, &["name"]))
 }
 
+/// Names of all versions.
+pub(crate) fn version_names(crd: &Value) -> Vec<&str> {
+    versions(crd).iter().map(|version| text(version, &["name"])).collect()
+}
+
+/// True once a CRD's names were accepted and its objects served.
+pub(crate) fn is_established(crd: &Value) -> bool {
+    let conditions = object::at(crd, &["status", "conditions"]).and_then(Value::as_array);
+    let is = |condition: &Value| {
+        text(condition, &["type"]) == "Established" && text(condition, &["status"]) == "True"
+    };
+    conditions.into_iter().flatten().any(is)
+}
+
 /// `status.acceptedNames`: the names asked for, with those that may be left out filled in.
 pub(crate) fn names_of(crd: &Value) -> Value {
     let kind = text(crd, &["spec", "names", "kind"]);
@@ -45,50 +55,23 @@ pub(crate) fn names_of(crd: &Value) -> Value {
     names
 }
 
-/// Reads a CRD; `Err` has every problem.
-pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<CrdProblem>> {
-    let mut problems = Vec::new();
-    let mut problem = |field: &str, why: String| problems.push(CrdProblem { field: field.into(), why });
+/// Reads a CRD.
+///
+/// # Errors
+/// Every problem.
+pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<Cause>> {
+    let mut problems = check::check(crd);
     let group = text(crd, &["spec", "group"]);
-    let plural = text(crd, &["spec", "names", "plural"]);
-    let kind = text(crd, &["spec", "names", "kind"]);
-    for (field, value) in [("spec.group", group), ("spec.names.plural", plural), ("spec.names.kind", kind)] {
-        if value.is_empty() {
-            problem(field, "Required value".into());
-        }
-    }
-    if !group.contains('.') {
-        problem("spec.group", "should be a domain with at least one dot".into());
-    }
-    let wanted = format!("{plural}.{group}");
-    if object::name(crd) != wanted {
-        problem("metadata.name", format!("must be spec.names.plural+\".\"+spec.group: {wanted}"));
-    }
-    let namespaced = match text(crd, &["spec", "scope"]) {
-        "Namespaced" => true,
-        "Cluster" => false,
-        other => {
-            problem(
-                "spec.scope",
-                format!("Unsupported value: {other:?}: supported values: \"Cluster\", \"Namespaced\""),
-            );
-            true
-        }
-    };
-    if versions(crd).iter().filter(|v| v.get("storage") == Some(&Value::Bool(true))).count() != 1 {
-        problem("spec.versions", "must have exactly one version marked as storage version".into());
-    }
     let mut served = Vec::new();
     for (index, version) in versions(crd).iter().enumerate() {
-        match parse_version(version, group, kind) {
+        // A schema that all versions have is told of once.
+        let same = check::all_alike(crd, "schema");
+        let at = check::place(crd, index, "schema");
+        match parse_version(version, group, text(crd, &["spec", "names", "kind"]), &at) {
             Ok(parsed) if version.get("served") == Some(&Value::Bool(true)) => served.push(parsed),
             Ok(_) => {}
-            Err(found) => {
-                for (path, why) in found {
-                    let at = format!("spec.versions[{index}].schema.openAPIV3Schema");
-                    problem(&if path.is_empty() { at } else { format!("{at}.{path}") }, why);
-                }
-            }
+            Err(_) if same && index > 0 => {}
+            Err(found) => problems.extend(found),
         }
     }
     if !problems.is_empty() {
@@ -96,15 +79,20 @@ pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<CrdProblem>> {
     }
     served.sort_by_key(|version| std::cmp::Reverse(version_priority(&version.name)));
     let names = names_of(crd);
+    // Names in use elsewhere are not served under this CRD.
+    let accepted =
+        object::at(crd, &["status", "acceptedNames"]).filter(|names| !text(names, &["kind"]).is_empty());
+    let accepted = accepted.unwrap_or(&names);
+    let plural = text(crd, &["spec", "names", "plural"]);
     Ok(Resource {
         group: group.into(),
-        kind: kind.into(),
+        kind: text(&names, &["kind"]).into(),
         list_kind: text(&names, &["listKind"]).into(),
         plural: plural.into(),
         singular: text(&names, &["singular"]).into(),
-        short_names: strings(&names, &["shortNames"]),
-        categories: strings(&names, &["categories"]),
-        namespaced,
+        short_names: strings(accepted, &["shortNames"]),
+        categories: strings(accepted, &["categories"]),
+        namespaced: text(crd, &["spec", "scope"]) == "Namespaced",
         behaviour: Behaviour::Custom,
         storage: format!("{group}/{plural}"),
         storage_version: storage_version(crd).unwrap_or_default().into(),
@@ -112,10 +100,10 @@ pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<CrdProblem>> {
     })
 }
 
-fn parse_version(version: &Value, group: &str, kind: &str) -> Result<Version, Vec<(String, String)>> {
+fn parse_version(version: &Value, group: &str, kind: &str, at: &str) -> Result<Version, Vec<Cause>> {
     let openapi = object::at(version, &["schema", "openAPIV3Schema"]);
     let schema = match openapi {
-        Some(schema) => Schema::parse(schema)?,
+        Some(schema) => Schema::parse(schema, &format!("{at}.openAPIV3Schema"))?,
         None => Schema::anything(),
     };
     let name = text(version, &["name"]);

@@ -4,40 +4,64 @@
 
 use serde_json::{Map, Value};
 
-use super::{Bounds, ListType, MAX_DEPTH, Schema, Type, child, rules};
+use super::{Bounds, ListType, MAX_DEPTH, Schema, Type, check, child, prune, rules, validate};
+use crate::status::Cause;
 
-type Problems = Vec<(String, String)>;
+type Problems = Vec<Cause>;
 
-pub(super) fn parse(schema: &Value) -> Result<Schema, Problems> {
-    let mut problems = Vec::new();
-    let parsed = node(schema, "", 0, false, &mut problems);
-    if parsed.kind != Type::Object {
-        problems.push((String::new(), "type must be object at the root".into()));
+/// Reads a schema that lies at `at` in its CRD.
+pub(super) fn parse(schema: &Value, at: &str) -> Result<Schema, Problems> {
+    let mut problems = check::check(schema, at);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let parsed = node(schema, at, 0, &mut problems);
+    if problems.is_empty() {
+        defaults(&parsed, at, &mut problems);
     }
     if problems.is_empty() { Ok(parsed) } else { Err(problems) }
 }
 
-fn node(schema: &Value, path: &str, depth: usize, in_junctor: bool, problems: &mut Problems) -> Schema {
+/// Defaults have to be what they stand in for.
+fn defaults(schema: &Schema, at: &str, problems: &mut Problems) {
+    if let Some(default) = &schema.default {
+        let at = child(at, "default");
+        validate::default_value(schema, default, &at, problems);
+        let mut pruned = default.clone();
+        for unknown in prune::prune_value(schema, &mut pruned) {
+            let why = "must not have unknown fields";
+            problems.push(Cause::invalid(child(&at, &unknown), default, why));
+        }
+    }
+    for (name, field) in &schema.properties {
+        defaults(field, &child(at, &format!("properties[{name}]")), problems);
+    }
+    if let Some(items) = &schema.items {
+        defaults(items, &child(at, "items"), problems);
+    }
+    if let Some(additional) = &schema.additional {
+        defaults(additional, &child(at, "additionalProperties"), problems);
+    }
+}
+
+fn node(schema: &Value, path: &str, depth: usize, problems: &mut Problems) -> Schema {
     let Some(map) = schema.as_object() else {
-        problems.push((path.into(), "must be an object".into()));
+        problems.push(Cause::invalid(path, schema, "must be an object"));
         return Schema::default();
     };
     if depth > MAX_DEPTH {
-        problems.push((path.into(), format!("nested deeper than {MAX_DEPTH}")));
+        problems.push(Cause::forbidden(path, format!("nested deeper than {MAX_DEPTH}")));
         return Schema::default();
-    }
-    if map.contains_key("$ref") {
-        problems.push((child(path, "$ref"), "must not be set: structural schemas have no references".into()));
     }
     let flag = |name: &str| map.get(name).and_then(Value::as_bool).unwrap_or(false);
     let mut parsed = Schema {
-        kind: kind(map, path, problems),
+        kind: kind(map),
         nullable: flag("nullable"),
         int_or_string: flag("x-kubernetes-int-or-string"),
         preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
         embedded_resource: flag("x-kubernetes-embedded-resource"),
-        default: map.get("default").cloned(),
-        list_type: list_type(map, path, problems),
+        default: map.get("default").filter(|default| !default.is_null()).cloned(),
+        list_type: list_type(map),
         atomic_map: map.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic"),
         required: strings(map.get("required")),
         values: map.get("enum").and_then(Value::as_array).cloned().unwrap_or_default(),
@@ -47,11 +71,7 @@ fn node(schema: &Value, path: &str, depth: usize, in_junctor: bool, problems: &m
         rules: rules::parse(map.get("x-kubernetes-validations"), path, problems),
         ..Schema::default()
     };
-    let untyped_allowed = in_junctor || parsed.int_or_string || parsed.preserve_unknown;
-    if parsed.kind == Type::Any && !untyped_allowed {
-        problems.push((child(path, "type"), "must not be empty for specified object fields".into()));
-    }
-    children(map, &mut parsed, path, depth, in_junctor, problems);
+    children(map, &mut parsed, path, depth, problems);
     parsed
 }
 
@@ -60,12 +80,11 @@ fn children(
     parsed: &mut Schema,
     path: &str,
     depth: usize,
-    in_junctor: bool,
     problems: &mut Problems,
 ) {
     for (name, property) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let at = child(path, &format!("properties[{name}]"));
-        parsed.properties.insert(name.clone(), node(property, &at, depth + 1, in_junctor, problems));
+        parsed.properties.insert(name.clone(), node(property, &at, depth + 1, problems));
     }
     match map.get("additionalProperties") {
         Some(Value::Bool(true)) => {
@@ -73,55 +92,43 @@ fn children(
         }
         Some(additional @ Value::Object(_)) => {
             let at = child(path, "additionalProperties");
-            parsed.additional = Some(Box::new(node(additional, &at, depth + 1, in_junctor, problems)));
+            parsed.additional = Some(Box::new(node(additional, &at, depth + 1, problems)));
         }
         _ => {}
     }
     if let Some(items) = map.get("items") {
-        parsed.items = Some(Box::new(node(items, &child(path, "items"), depth + 1, in_junctor, problems)));
-    } else if parsed.kind == Type::Array && !in_junctor {
-        problems.push((child(path, "items"), "must be specified".into()));
+        parsed.items = Some(Box::new(node(items, &child(path, "items"), depth + 1, problems)));
     }
     for (keyword, list) in
         [("allOf", &mut parsed.all_of), ("anyOf", &mut parsed.any_of), ("oneOf", &mut parsed.one_of)]
     {
         for (index, sub) in map.get(keyword).and_then(Value::as_array).into_iter().flatten().enumerate() {
             let at = child(path, &format!("{keyword}[{index}]"));
-            list.push(node(sub, &at, depth + 1, true, problems));
+            list.push(node(sub, &at, depth + 1, problems));
         }
     }
     if let Some(not) = map.get("not") {
-        parsed.not = Some(Box::new(node(not, &child(path, "not"), depth + 1, true, problems)));
+        parsed.not = Some(Box::new(node(not, &child(path, "not"), depth + 1, problems)));
     }
 }
 
-fn kind(map: &Map<String, Value>, path: &str, problems: &mut Problems) -> Type {
+fn kind(map: &Map<String, Value>) -> Type {
     match map.get("type").and_then(Value::as_str) {
-        None | Some("") => Type::Any,
         Some("object") => Type::Object,
         Some("array") => Type::Array,
         Some("string") => Type::String,
         Some("integer") => Type::Integer,
         Some("number") => Type::Number,
         Some("boolean") => Type::Boolean,
-        Some(other) => {
-            problems.push((child(path, "type"), format!("unsupported type {other:?}")));
-            Type::Any
-        }
+        // Others were refused before.
+        _ => Type::Any,
     }
 }
 
-fn list_type(map: &Map<String, Value>, path: &str, problems: &mut Problems) -> ListType {
+fn list_type(map: &Map<String, Value>) -> ListType {
     match map.get("x-kubernetes-list-type").and_then(Value::as_str) {
         Some("set") => ListType::Set,
-        Some("map") => {
-            let keys = strings(map.get("x-kubernetes-list-map-keys"));
-            if keys.is_empty() {
-                let at = child(path, "x-kubernetes-list-map-keys");
-                problems.push((at, "must not be empty if x-kubernetes-list-type is map".into()));
-            }
-            ListType::Map(keys)
-        }
+        Some("map") => ListType::Map(strings(map.get("x-kubernetes-list-map-keys"))),
         _ => ListType::Atomic,
     }
 }
@@ -131,7 +138,8 @@ fn pattern(map: &Map<String, Value>, path: &str, problems: &mut Problems) -> Opt
     match regex::RegexBuilder::new(text).size_limit(1 << 20).build() {
         Ok(pattern) => Some(pattern),
         Err(error) => {
-            problems.push((child(path, "pattern"), format!("must be a valid regular expression: {error}")));
+            let why = format!("must be a valid regular expression, but isn't: {error}");
+            problems.push(Cause::invalid(child(path, "pattern"), &text.into(), why));
             None
         }
     }

@@ -14,6 +14,13 @@ pub(crate) fn prune(schema: &Schema, object: &mut Value) -> Vec<String> {
     removed
 }
 
+/// The same for a value inside of an object.
+pub(super) fn prune_value(schema: &Schema, value: &mut Value) -> Vec<String> {
+    let mut removed = Vec::new();
+    prune_node(schema, value, "", schema.embedded_resource, &mut removed);
+    removed
+}
+
 fn prune_node(schema: &Schema, value: &mut Value, path: &str, resource: bool, removed: &mut Vec<String>) {
     match value {
         Value::Object(map) => prune_map(schema, map, path, resource, removed),

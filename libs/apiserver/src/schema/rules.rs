@@ -3,26 +3,50 @@
 //! CEL rules of a schema (`x-kubernetes-validations`).
 //!
 //! A rule is compiled when its CRD is registered and evaluated by validation with `self` and, for transition rules, `oldSelf`, after everything else about the
-//! object is right. Functions of Kubernetes' own CEL library that are not here (`isURL`, `quantity`, ...) make a rule unenforceable: it is skipped with a warning,
+//! object is right. A rule that uses a function that is not here (`library` has most of Kubernetes' own) cannot be enforced: it is skipped with a warning,
 //! so that such CRDs can be served. <https://kubernetes.io/docs/reference/using-api/cel/>
+//!
+//! No rule can hold the server up: before one is evaluated, the most steps that its loops can take over the value are counted, and the rules of one object
+//! share a [`Budget`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
+use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::extensions::{lists, strings};
 use cel::objects::Key;
 use cel::{Context, Env, ExecutionError, Program};
 use serde_json::Value;
 
-use super::child;
+use super::{child, library};
 use crate::status::Cause;
 
 /// Longest rule that is compiled; CRDs with longer ones are refused.
 const MAX_RULE_BYTES: usize = 8 << 10;
 
+/// Steps of all rules over one object: about a second of work.
+const BUDGET: u64 = 20_000_000;
+
+/// What the rules of one object may still cost.
+#[derive(Debug)]
+pub(super) struct Budget(u64);
+
+impl Budget {
+    pub fn new() -> Self {
+        Self(BUDGET)
+    }
+
+    /// Takes the cost of one evaluation; false when there is not enough left.
+    fn take(&mut self, cost: u64) -> bool {
+        let left = self.0.checked_sub(cost);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::stdlib();
-    for extension in [strings, lists] {
+    for extension in [strings, lists, library::extension] {
         if let Err(error) = environment.add_extension(extension) {
             tracing::error!(%error, "CEL extension cannot be registered");
         }
@@ -41,15 +65,30 @@ pub(super) struct Rule {
     field_path: String,
     /// Refers to `oldSelf`: holds for changes only.
     transition: bool,
+    /// `oldSelf` is an optional value, and the rule holds for creations, too.
+    optional_old: bool,
+    loops: Loops,
 }
 
-pub(super) fn parse(list: Option<&Value>, path: &str, problems: &mut Vec<(String, String)>) -> Vec<Rule> {
+/// What bounds the cost of a rule.
+#[derive(Debug, Clone, Copy)]
+struct Loops {
+    /// How deep its loops are nested, one over another's result counted as nested.
+    depth: u32,
+    /// It makes lists out of strings or numbers.
+    makes_lists: bool,
+}
+
+pub(super) fn parse(list: Option<&Value>, path: &str, problems: &mut Vec<Cause>) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (index, value) in list.and_then(Value::as_array).into_iter().flatten().enumerate() {
         let at = child(path, &format!("x-kubernetes-validations[{index}]"));
         match parse_rule(value) {
             Ok(rule) => rules.push(rule),
-            Err((field, why)) => problems.push((child(&at, field), why)),
+            Err((field, why)) => {
+                let shown = value.get(field).cloned().unwrap_or_default();
+                problems.push(Cause::invalid(child(&at, field), &shown, why));
+            }
         }
     }
     rules
@@ -63,7 +102,12 @@ fn parse_rule(value: &Value) -> Result<Rule, (&'static str, String)> {
         "" => None,
         expression => Some(compile(expression).map_err(|why| ("messageExpression", why))?),
     };
-    let transition = program.references().has_variable("oldSelf");
+    let references = program.references();
+    let optional_old = value.get("optionalOldSelf") == Some(&Value::Bool(true));
+    let transition = references.has_variable("oldSelf") && !optional_old;
+    let makes_lists =
+        ["split", "findAll", "lists.range", "range"].iter().any(|name| references.has_function(name));
+    let loops = Loops { depth: depth(program.expression()), makes_lists };
     let reason = match text("reason") {
         "FieldValueForbidden" => "FieldValueForbidden",
         "FieldValueRequired" => "FieldValueRequired",
@@ -78,6 +122,8 @@ fn parse_rule(value: &Value) -> Result<Rule, (&'static str, String)> {
         reason,
         field_path: text("fieldPath").to_owned(),
         transition,
+        optional_old,
+        loops,
     })
 }
 
@@ -97,8 +143,16 @@ fn compile(expression: &str) -> Result<Arc<Program>, String> {
     }
 }
 
-pub(super) fn check(rules: &[Rule], value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
-    if rules.iter().all(|rule| rule.transition && old.is_none()) {
+pub(super) fn check(
+    rules: &[Rule],
+    value: &Value,
+    old: Option<&Value>,
+    path: &str,
+    budget: &mut Budget,
+    causes: &mut Vec<Cause>,
+) {
+    let applies = |rule: &&Rule| old.is_some() || !rule.transition;
+    if !rules.iter().any(|rule| applies(&rule)) {
         return;
     }
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
@@ -106,8 +160,13 @@ pub(super) fn check(rules: &[Rule], value: &Value, old: Option<&Value>, path: &s
     if let Some(old) = old {
         context.add_variable_from_value("oldSelf", to_cel(old));
     }
-    for rule in rules.iter().filter(|rule| old.is_some() || !rule.transition) {
-        let why = match rule.program.execute(&context) {
+    for rule in rules.iter().filter(applies) {
+        if !budget.take(rule.cost(value, old)) {
+            let why = "validation failed due to running out of cost budget, no further validation rules will be run";
+            causes.push(Cause::invalid(path, &named(value), why));
+            return;
+        }
+        let why = match rule.evaluate(&context, old) {
             Ok(cel::Value::Bool(true)) => continue,
             Ok(cel::Value::Bool(false)) => rule.message(&context),
             Ok(_) => format!("rule {:?} does not give a boolean", rule.text),
@@ -121,7 +180,79 @@ pub(super) fn check(rules: &[Rule], value: &Value, old: Option<&Value>, path: &s
     }
 }
 
+/// `oldSelf` as an optional value, made by CEL itself.
+static OPTIONAL_OLD: LazyLock<Option<(Program, Program)>> = LazyLock::new(|| {
+    Some((ENVIRONMENT.compile("optional.of(oldSelf)").ok()?, ENVIRONMENT.compile("optional.none()").ok()?))
+});
+
+/// Deepest nesting of loops in an expression. A loop over what another loop made counts as nested in it.
+fn depth(expression: &IdedExpr) -> u32 {
+    let deepest = |list: &[IdedExpr]| list.iter().map(depth).max().unwrap_or(0);
+    match &expression.expr {
+        Expr::Call(call) => deepest(&call.args).max(call.target.as_deref().map_or(0, depth)),
+        Expr::Comprehension(each) => {
+            let body = depth(&each.loop_step).max(depth(&each.loop_cond)).max(depth(&each.accu_init));
+            (depth(&each.iter_range) + 1 + body).max(depth(&each.result))
+        }
+        Expr::List(list) => deepest(&list.elements),
+        Expr::Map(map) => map.entries.iter().map(|entry| entry_depth(&entry.expr)).max().unwrap_or(0),
+        Expr::Struct(made) => made.entries.iter().map(|entry| entry_depth(&entry.expr)).max().unwrap_or(0),
+        Expr::Select(select) => depth(&select.operand),
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => 0,
+    }
+}
+
+fn entry_depth(entry: &EntryExpr) -> u32 {
+    match entry {
+        EntryExpr::StructField(field) => depth(&field.value),
+        EntryExpr::MapEntry(entry) => depth(&entry.key).max(depth(&entry.value)),
+    }
+}
+
+/// The longest list or map in a value; with `strings`, the longest string, too.
+fn longest(value: &Value, strings: bool) -> u64 {
+    match value {
+        Value::String(text) if strings => text.len() as u64,
+        Value::Array(list) => {
+            list.iter().map(|item| longest(item, strings)).max().unwrap_or(0).max(list.len() as u64)
+        }
+        Value::Object(map) => {
+            map.values().map(|item| longest(item, strings)).max().unwrap_or(0).max(map.len() as u64)
+        }
+        _ => 0,
+    }
+}
+
+/// Structures are named by their type, as kube-apiserver does.
+fn named(value: &Value) -> Value {
+    match value {
+        Value::Object(_) => "object".into(),
+        Value::Array(_) => "array".into(),
+        plain => plain.clone(),
+    }
+}
+
 impl Rule {
+    /// The most steps that evaluating the rule can take.
+    fn cost(&self, value: &Value, old: Option<&Value>) -> u64 {
+        if self.loops.depth == 0 {
+            return 1;
+        }
+        let longest = |value| longest(value, self.loops.makes_lists);
+        let longest = longest(value).max(old.map_or(0, longest)).max(1);
+        longest.saturating_mul(2).saturating_pow(self.loops.depth)
+    }
+
+    fn evaluate(&self, context: &Context<'_, '_>, old: Option<&Value>) -> cel::objects::ResolveResult {
+        let (true, Some((some, none))) = (self.optional_old, OPTIONAL_OLD.as_ref()) else {
+            return self.program.execute(context);
+        };
+        let old = if old.is_some() { some.execute(context)? } else { none.execute(context)? };
+        let mut inner = context.new_inner_scope();
+        inner.add_variable_from_value("oldSelf", old);
+        self.program.execute(&inner)
+    }
+
     fn message(&self, context: &Context<'_, '_>) -> String {
         let computed = self.message_program.as_ref().and_then(|program| match program.execute(context) {
             Ok(cel::Value::String(text)) if !text.trim().is_empty() => Some(text.trim().to_owned()),
@@ -139,12 +270,7 @@ impl Rule {
             "" => path.to_owned(),
             below => child(path, below),
         };
-        // Structures are named by their type, as kube-apiserver does.
-        let shown = match value {
-            Value::Object(_) => Value::from("object"),
-            Value::Array(_) => Value::from("array"),
-            plain => plain.clone(),
-        };
+        let shown = named(value);
         let message = match self.reason {
             "FieldValueForbidden" => format!("Forbidden: {why}"),
             "FieldValueRequired" => format!("Required value: {why}"),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Schema, default, prune, validate};
 
 fn schema(spec: Value) -> Schema {
-    Schema::parse(&json!({"type": "object", "properties": {"spec": spec}})).unwrap()
+    Schema::parse(&json!({"type": "object", "properties": {"spec": spec}}), "schema").unwrap()
 }
 
 fn wrong(spec: &Value, value: Value) -> Vec<String> {
@@ -172,9 +172,9 @@ fn transition_rules_compare_with_the_old_object() {
 fn rules_that_do_not_compile_refuse_the_crd_and_foreign_functions_are_skipped() {
     let with = |rule: &str| json!({"type": "object", "x-kubernetes-validations": [{"rule": rule}]});
     for broken in ["self.", "(((", "", "a b"] {
-        assert!(Schema::parse(&with(broken)).is_err(), "{broken:?}");
+        assert!(Schema::parse(&with(broken), "schema").is_err(), "{broken:?}");
     }
-    let url = json!({"type": "string", "x-kubernetes-validations": [{"rule": "isURL(self)"}]});
+    let url = json!({"type": "string", "x-kubernetes-validations": [{"rule": "isSemver(self)"}]});
     assert!(wrong(&url, json!("x")).is_empty());
 }
 
@@ -209,21 +209,125 @@ fn schemas_that_are_not_structural_are_refused_with_all_reasons() {
         "a": {}, "b": {"type": "array"}, "c": {"type": "string", "pattern": "("}, "d": {"$ref": "#/x"}, "e": {"type": "thing"},
         "f": {"type": "array", "x-kubernetes-list-type": "map", "items": {"type": "object"}},
     }});
-    let problems = Schema::parse(&schema).unwrap_err();
-    let paths: Vec<&str> = problems.iter().map(|(path, _)| path.as_str()).collect();
+    let problems = Schema::parse(&schema, "schema").unwrap_err();
+    let problems: Vec<String> =
+        problems.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
     for expected in [
-        "properties[a].type",
-        "properties[b].items",
-        "properties[c].pattern",
-        "properties[d].$ref",
-        "properties[e].type",
-        "properties[f].x-kubernetes-list-map-keys",
+        "schema.properties[a].type: Required value: must not be empty for specified object fields",
+        "schema.properties[b].items: Required value: must be specified",
+        "schema.properties[d].$ref: Forbidden: $ref is not supported",
+        "schema.properties[e].type: Unsupported value: \"thing\": supported values: \"array\", \"boolean\", \"integer\", \"number\", \"object\", \"string\"",
+        "schema.properties[f].x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map",
     ] {
-        assert!(paths.contains(&expected), "{expected} in {paths:?}");
+        assert!(problems.iter().any(|found| found == expected), "{expected} in {problems:?}");
     }
+    let pattern = json!({"type": "object", "properties": {"c": {"type": "string", "pattern": "("}}});
+    let problems = Schema::parse(&pattern, "schema").unwrap_err();
+    assert!(problems[0].message.contains("must be a valid regular expression, but isn't"), "{problems:?}");
     let mut deep = json!({"type": "string"});
     for _ in 0..100 {
         deep = json!({"type": "object", "properties": {"x": deep}});
     }
-    assert!(Schema::parse(&deep).is_err());
+    assert!(Schema::parse(&deep, "schema").is_err());
+}
+
+#[test]
+fn junctors_only_restrict_what_is_described_outside_of_them() {
+    let wrong = |schema: Value| -> Vec<String> {
+        let causes = Schema::parse(&schema, "s").err().unwrap_or_default();
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    };
+    assert_eq!(
+        wrong(
+            json!({"type": "object", "anyOf": [{"required": ["a"]}, {"properties": {"b": {"minLength": 1}}}]})
+        ),
+        ["s.properties[b]: Required value: because it is defined in s.anyOf[1].properties[b]"]
+    );
+    assert_eq!(
+        wrong(json!({"type": "object", "not": {"type": "object"}})),
+        ["s.not.type: Forbidden: must be empty to be structural"]
+    );
+    let either =
+        json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]});
+    assert!(wrong(json!({"type": "object", "properties": {"port": either}})).is_empty());
+}
+
+#[test]
+fn defaults_have_to_fit() {
+    let with = |default: Value| {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "object", "default": default,
+            "properties": {"b": {"type": "integer", "minimum": 1}}}}});
+        Schema::parse(&schema, "s")
+    };
+    assert!(with(json!({"b": 1})).is_ok());
+    for (default, field) in
+        [(json!({"b": 0}), "s.properties[a].default.b"), (json!({"c": 1}), "s.properties[a].default.c")]
+    {
+        let causes = with(default).unwrap_err();
+        assert_eq!(causes[0].field, field, "{causes:?}");
+    }
+}
+
+#[test]
+fn no_rule_holds_the_server_up() {
+    let rule = "self.all(a, self.all(b, self.all(c, self.all(d, a + b + c + d >= 0))))";
+    let spec =
+        json!({"type": "array", "items": {"type": "integer"}, "x-kubernetes-validations": [{"rule": rule}]});
+    let few: Vec<i64> = (0..10).collect();
+    assert!(wrong(&spec, json!(few)).is_empty());
+    let many: Vec<i64> = (0..10_000).collect();
+    let started = std::time::Instant::now();
+    let found = wrong(&spec, json!(many));
+    assert!(found[0].contains("running out of cost budget"), "{found:?}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[test]
+fn the_functions_that_kubernetes_adds() {
+    let holds = |rule: &str| {
+        let spec = json!({"type": "string", "x-kubernetes-validations": [{"rule": rule}]});
+        let found = wrong(&spec, json!("x"));
+        assert!(found.is_empty(), "{rule}: {found:?}");
+        let negated = json!({"type": "string", "x-kubernetes-validations": [{"rule": format!("!({rule})")}]});
+        assert_eq!(wrong(&negated, json!("x")).len(), 1, "!({rule})");
+    };
+    for rule in [
+        "isURL('https://example.org:80/a?b=c') && !isURL('no url') && !isURL('')",
+        "url('https://user@example.org:8443/a/b?c').getHost() == 'example.org:8443'",
+        "url('https://[2001:db8::1]:80/').getHostname() == '2001:db8::1'",
+        "url('https://example.org:80/').getPort() == '80' && url('https://example.org/x').getScheme() == 'https'",
+        "url('https://example.org/a/b?c').getEscapedPath() == '/a/b'",
+        "isIP('192.0.2.1') && isIP('2001:db8::1') && !isIP('192.0.2.256') && !isIP('::ffff:192.0.2.1')",
+        "ip('2001:DB8::0001') == ip('2001:db8::1') && ip('192.0.2.1').family() == 4 && ip('::1').isLoopback()",
+        "ip.isCanonical('2001:db8::1') && !ip.isCanonical('2001:DB8::1')",
+        "isCIDR('10.0.0.0/8') && !isCIDR('10.0.0.0') && !isCIDR('10.0.0.0/33')",
+        "cidr('10.0.0.0/8').containsIP('10.1.2.3') && !cidr('10.0.0.0/8').containsIP(ip('11.0.0.1'))",
+        "cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && cidr('10.0.0.1/8').masked() == cidr('10.0.0.0/8')",
+        "cidr('10.0.0.1/8').prefixLength() == 8 && cidr('10.0.0.1/8').ip() == ip('10.0.0.1')",
+        "isQuantity('1.5Gi') && !isQuantity('lots') && quantity('1Gi') == quantity('1024Mi')",
+        "quantity('50k').add(quantity('1')).compareTo(quantity('50001')) == 0 && quantity('1').sub(2).sign() == -1",
+        "quantity('500m').isLessThan(quantity('1')) && quantity('1e3').isGreaterThan(quantity('999'))",
+        "quantity('2k').isInteger() && quantity('2k').asInteger() == 2000 && !quantity('1500m').isInteger()",
+        "quantity('500m').asApproximateFloat() == 0.5",
+        "'abc 123'.find('[0-9]+') == '123' && 'abc'.find('[0-9]+') == ''",
+        "'1 2 3'.findAll('[0-9]') == ['1', '2', '3'] && '1 2 3'.findAll('[0-9]', 2) == ['1', '2']",
+    ] {
+        holds(rule);
+    }
+}
+
+#[test]
+fn an_optional_old_value_lets_a_rule_hold_for_creations_too() {
+    let spec = json!({"type": "object", "properties": {"v": {"type": "integer", "x-kubernetes-validations": [
+        {"rule": "oldSelf.hasValue() || self == 1", "optionalOldSelf": true, "message": "starts at 1", "fieldPath": ".v", "reason": "FieldValueForbidden"}]}}});
+    let check = |old: Option<i64>, new: i64| {
+        let old = old.map(|v| json!({"spec": {"v": v}}));
+        validate(&schema(spec.clone()), &json!({"spec": {"v": new}}), old.as_ref())
+    };
+    assert!(check(None, 1).is_empty() && check(Some(1), 9).is_empty());
+    let causes = check(None, 2);
+    assert_eq!(
+        (causes[0].reason, causes[0].message.as_str()),
+        ("FieldValueForbidden", "Forbidden: starts at 1")
+    );
 }

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::prune::is_of_type;
+use super::rules::{self, Budget};
 use super::{ListType, Schema, Type, child, format};
 use crate::status::Cause;
 
@@ -16,25 +17,69 @@ pub(crate) fn validate(schema: &Schema, object: &Value, old: Option<&Value>) -> 
     let mut causes = Vec::new();
     // The root's metadata is checked by admission, whatever the CRD says of it.
     node(schema, object, "", &mut causes);
-    // Rules may rely on the types and bounds that the schema gives.
-    if causes.is_empty() {
-        rules_of(schema, object, old, "", &mut causes);
+    // Rules may rely on the types and sizes that the schema gives.
+    if !causes.iter().any(blocks_rules) {
+        rules_of(schema, object, old, "", &mut Budget::new(), &mut causes);
+    } else if has_rules(schema) {
+        let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        causes.push(Cause::invalid("<nil>", &Value::Null, why));
     }
     causes.truncate(MAX_CAUSES);
     causes
 }
 
-fn rules_of(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+/// True for a mistake that rules could stumble over.
+fn blocks_rules(cause: &Cause) -> bool {
+    const REASONS: [&str; 5] = [
+        "FieldValueNotSupported",
+        "FieldValueRequired",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+        "FieldValueTypeInvalid",
+    ];
+    REASONS.contains(&cause.reason)
+}
+
+fn has_rules(schema: &Schema) -> bool {
+    !schema.rules.is_empty()
+        || schema.properties.values().any(has_rules)
+        || schema.items.as_deref().is_some_and(has_rules)
+        || schema.additional.as_deref().is_some_and(has_rules)
+}
+
+/// What is wrong with the default of a schema; `at` is where it stands.
+pub(super) fn default_value(schema: &Schema, default: &Value, at: &str, causes: &mut Vec<Cause>) {
+    let mut found = Vec::new();
+    node(schema, default, "", &mut found);
+    if found.is_empty() {
+        rules_of(schema, default, None, "", &mut Budget::new(), &mut found);
+    }
+    // The words name fields from the default on, the causes from the CRD on.
+    causes.extend(found.into_iter().map(|mut cause| {
+        cause.field = if cause.field.is_empty() { at.to_owned() } else { child(at, &cause.field) };
+        cause.message = cause.message.replacen(":  in body", ": in body", 1);
+        cause
+    }));
+}
+
+fn rules_of(
+    schema: &Schema,
+    value: &Value,
+    old: Option<&Value>,
+    path: &str,
+    budget: &mut Budget,
+    causes: &mut Vec<Cause>,
+) {
     if causes.len() >= MAX_CAUSES || value.is_null() {
         return;
     }
-    super::rules::check(&schema.rules, value, old, path, causes);
+    rules::check(&schema.rules, value, old, path, budget, causes);
     match value {
         Value::Object(map) => {
             for (key, below) in map {
                 if let Some(field) = schema.field(key) {
                     let before = old.and_then(|old| old.get(key));
-                    rules_of(field, below, before, &field_path(schema, path, key), causes);
+                    rules_of(field, below, before, &field_path(schema, path, key), budget, causes);
                 }
             }
         }
@@ -46,7 +91,7 @@ fn rules_of(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, cau
             for (index, item) in list.iter().enumerate() {
                 let id = map_key(keys, item);
                 let before = before.and_then(|old| old.iter().find(|item| map_key(keys, item) == id));
-                rules_of(items, item, before, &format!("{path}[{index}]"), causes);
+                rules_of(items, item, before, &format!("{path}[{index}]"), budget, causes);
             }
         }
         _ => {}
@@ -74,11 +119,10 @@ fn node(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
     if !type_fits(schema, value) {
         causes.push(wrong_type(schema, value, path));
+        enumeration(schema, value, path, causes);
         return;
     }
-    if !schema.values.is_empty() && !schema.values.contains(value) {
-        causes.push(Cause::unsupported(path, value, &schema.values));
-    }
+    enumeration(schema, value, path, causes);
     match value {
         Value::String(text) => string(schema, text, value, path, causes),
         Value::Number(_) => number(schema, value, path, causes),
@@ -87,6 +131,12 @@ fn node(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
         Value::Bool(_) | Value::Null => {}
     }
     junctors(schema, value, path, causes);
+}
+
+fn enumeration(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    if !schema.values.is_empty() && !schema.values.contains(value) {
+        causes.push(Cause::unsupported(path, value, &schema.values));
+    }
 }
 
 fn type_fits(schema: &Schema, value: &Value) -> bool {

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Values of the wrong JSON type in objects of the built-in kinds, told as Go's decoder tells them: people search for these words. Pure; called by admission.
+
+use serde_json::Value;
+
+use super::schemas;
+use crate::registry::Builtin;
+
+/// Deepest nesting that is looked at.
+const MAX_DEPTH: usize = 64;
+
+/// The first value that is not of its field's type; `None` when all are.
+pub(crate) fn find(kind: Builtin, object: &Value) -> Option<String> {
+    let name = schemas::definition_name(kind);
+    walk(&Typed { schema: schemas::published(&name)?, structure: last(&name), name: &name }, "", object, 0)
+}
+
+/// A schema, and the Go structure that its fields belong to.
+struct Typed<'a> {
+    schema: &'a Value,
+    structure: &'a str,
+    /// Name of the definition.
+    name: &'a str,
+}
+
+fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+/// The definition that a schema is a reference to.
+fn target(schema: &Value) -> Option<&str> {
+    let all_of = schema.get("allOf").and_then(Value::as_array).and_then(|all| all.first());
+    let reference = schema.get("$ref").or_else(|| all_of.and_then(|one| one.get("$ref")))?;
+    reference.as_str()?.strip_prefix(schemas::PREFIX)
+}
+
+fn walk(typed: &Typed<'_>, path: &str, value: &Value, depth: usize) -> Option<String> {
+    if value.is_null() || depth > MAX_DEPTH {
+        return None;
+    }
+    if let Some(name) = target(typed.schema) {
+        let schema = schemas::published(name)?;
+        // A wrong value is told of as the field that holds the reference.
+        if !fits(schema, value) {
+            return Some(told(typed, path, value));
+        }
+        return walk(&Typed { schema, structure: last(name), name }, path, value, depth + 1);
+    }
+    if !fits(typed.schema, value) {
+        return Some(told(typed, path, value));
+    }
+    match value {
+        Value::Object(map) => map.iter().find_map(|(key, below)| {
+            if let Some(schema) = typed.schema.get("properties").and_then(|fields| fields.get(key)) {
+                let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                return walk(&Typed { schema, ..*typed }, &at, below, depth + 1);
+            }
+            // Values of a map are told of as the map.
+            let schema = typed.schema.get("additionalProperties")?;
+            walk(&Typed { schema, ..*typed }, path, below, depth + 1)
+        }),
+        Value::Array(list) => {
+            let schema = typed.schema.get("items")?;
+            list.iter().find_map(|below| walk(&Typed { schema, ..*typed }, path, below, depth + 1))
+        }
+        _ => None,
+    }
+}
+
+fn fits(schema: &Value, value: &Value) -> bool {
+    match schema.get("type").and_then(Value::as_str) {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("boolean") => value.is_boolean(),
+        Some("integer") => value.is_i64() || value.is_u64(),
+        Some("number") => value.is_number(),
+        _ => true,
+    }
+}
+
+fn told(typed: &Typed<'_>, path: &str, value: &Value) -> String {
+    let found = match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) => "bool".to_owned(),
+        Value::Number(number) if number.is_f64() => format!("number {number}"),
+        Value::Number(_) => "number".to_owned(),
+        Value::String(_) => "string".to_owned(),
+        Value::Array(_) => "array".to_owned(),
+        Value::Object(_) => "object".to_owned(),
+    };
+    let wanted = go_type(typed.schema);
+    if path.is_empty() {
+        return format!("json: cannot unmarshal {found} into Go value of type v1.{}", last(typed.name));
+    }
+    format!("json: cannot unmarshal {found} into Go struct field {}.{path} of type {wanted}", typed.structure)
+}
+
+fn go_type(schema: &Value) -> String {
+    if let Some(name) = target(schema) {
+        return format!("v1.{}", last(name));
+    }
+    let text = |field: &str| schema.get(field).and_then(Value::as_str).unwrap_or_default();
+    match (text("type"), text("format")) {
+        ("string", "byte") => "[]uint8".into(),
+        ("boolean", _) => "bool".into(),
+        ("integer", "int32") => "int32".into(),
+        ("integer", _) => "int64".into(),
+        ("number", _) => "float64".into(),
+        ("array", _) => format!("[]{}", schema.get("items").map(go_type).unwrap_or_default()),
+        ("object", _) => match schema.get("additionalProperties") {
+            Some(values) => format!("map[string]{}", go_type(values)),
+            None => "struct".into(),
+        },
+        _ => "string".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn wrong_types_are_told_as_go_tells_them() {
+        let cases = [
+            (
+                Builtin::ConfigMap,
+                json!({"data": {"a": 7}}),
+                "number into Go struct field ConfigMap.data of type string",
+            ),
+            (
+                Builtin::ConfigMap,
+                json!({"data": []}),
+                "array into Go struct field ConfigMap.data of type map[string]string",
+            ),
+            (
+                Builtin::Secret,
+                json!({"metadata": {"labels": {"a": true}}}),
+                "bool into Go struct field ObjectMeta.metadata.labels of type string",
+            ),
+            (
+                Builtin::Lease,
+                json!({"spec": {"leaseDurationSeconds": "x"}}),
+                "string into Go struct field LeaseSpec.spec.leaseDurationSeconds of type int32",
+            ),
+            (
+                Builtin::Namespace,
+                json!({"metadata": {"finalizers": "x"}}),
+                "string into Go struct field ObjectMeta.metadata.finalizers of type []string",
+            ),
+            (
+                Builtin::Namespace,
+                json!({"metadata": 7}),
+                "number into Go struct field Namespace.metadata of type v1.ObjectMeta",
+            ),
+        ];
+        for (kind, object, expected) in cases {
+            assert_eq!(find(kind, &object).unwrap(), format!("json: cannot unmarshal {expected}"));
+        }
+        assert_eq!(find(Builtin::Secret, &json!({"data": {"a": "eA=="}, "metadata": {"name": null}})), None);
+    }
+}
