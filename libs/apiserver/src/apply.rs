@@ -182,18 +182,22 @@ pub(crate) fn configuration(mut body: Value, name: &str) -> Result<Value, ApiErr
     Ok(body)
 }
 
-/// Notes in `managedFields` that an update made `new` of `old`. A client that sends an empty list resets the ownership; other lists it sends are ignored.
+/// Notes in `managedFields` that an update made `new` of `old`. A client that sends an empty list resets the ownership; another list that it sends replaces
+/// what was noted before (so `kubectl` hands over from client-side apply); without one the noted ownership stays.
 pub(crate) fn record_update(served: &Served, old: Option<&Value>, new: &mut Value, manager: &Manager) {
-    let reset = object::at(new, &["metadata", "managedFields"]).is_some_and(is_reset);
-    let mut managed = match old {
-        Some(old) if !reset => read_managed(old),
-        _ => Managed::new(),
-    };
+    if object::at(new, &["metadata", "managedFields"]).is_some_and(is_reset) {
+        object::metadata_mut(new).remove("managedFields");
+        return;
+    }
+    let mut managed = read_managed(new);
+    if managed.is_empty() {
+        managed = old.map(read_managed).unwrap_or_default();
+    }
     let shape = Shape::of(served);
     let nothing = Value::Object(Map::new());
     let before = old.map_or(nothing, ownable);
     let after = ownable(new);
-    let changed = FieldSet::changed(&before, &after, shape);
+    let changed = FieldSet::changed(&before, &after, shape).without_metadata();
     let present = FieldSet::all(&after, shape);
     // Nobody owns what is not there any more, and only the writer owns what changed.
     for owned in managed.values_mut() {
@@ -301,6 +305,7 @@ pub(crate) fn apply(
         managed.insert(identity, Owned { time: manager.time.clone(), fields: wanted });
     }
     write_managed(&mut object, &managed);
+    keep_last_applied(&mut object, applied, manager);
     // A resourceVersion in the configuration pins the apply to that version.
     let pinned = object::meta_str(applied, "resourceVersion");
     if !pinned.is_empty() {
@@ -311,6 +316,28 @@ pub(crate) fn apply(
         object::metadata_mut(&mut object).insert("uid".into(), uid.into());
     }
     Ok(object)
+}
+
+/// What `kubectl apply` without `--server-side` compares with. An apply by `kubectl` keeps it true where there is one.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+fn keep_last_applied(object: &mut Value, applied: &Value, manager: &Manager) {
+    let there = object::at(object, &["metadata", "annotations", LAST_APPLIED]).and_then(Value::as_str);
+    if manager.name != "kubectl" || there.is_none_or(str::is_empty) {
+        return;
+    }
+    let mut configuration = applied.clone();
+    let metadata = object::metadata_mut(&mut configuration);
+    metadata.remove("managedFields");
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(LAST_APPLIED);
+        if annotations.is_empty() {
+            metadata.remove("annotations");
+        }
+    }
+    let text = format!("{configuration}\n");
+    let annotations = object::entry(object::entry(object, "metadata"), "annotations");
+    object::object_mut(annotations).insert(LAST_APPLIED.into(), text.into());
 }
 
 /// What of a configuration an apply to this subresource is about.

@@ -210,6 +210,16 @@ impl FieldSet {
         Node { member: false, children: Self::compare(Some(before), after, shape) }
     }
 
+    /// Nobody owns `metadata` itself, only what is in it.
+    pub fn without_metadata(mut self) -> Self {
+        let step = Step::Field("metadata".into());
+        if let Some(mut node) = self.0.remove(&step) {
+            node.member = false;
+            self.put(step, node);
+        }
+        self
+    }
+
     pub fn union(&self, other: &Self) -> Self {
         let mut result = self.clone();
         for (step, node) in &other.0 {

@@ -38,24 +38,33 @@ pub(super) struct Fixed {
     name: &'static str,
     list: List<'static>,
     atomic: bool,
+    /// Items of a list are owned as a whole.
+    atomic_items: bool,
     children: &'static [Fixed],
 }
 
 const fn node(name: &'static str, children: &'static [Fixed]) -> Fixed {
-    Fixed { name, list: List::Atomic, atomic: false, children }
+    Fixed { name, list: List::Atomic, atomic: false, atomic_items: false, children }
 }
 
 const fn list(name: &'static str, list: List<'static>) -> Fixed {
-    Fixed { name, list, atomic: false, children: &[] }
+    Fixed { name, list, atomic: false, atomic_items: false, children: &[] }
 }
 
 const fn atomic(name: &'static str) -> Fixed {
-    Fixed { name, list: List::Atomic, atomic: true, children: &[] }
+    Fixed { name, list: List::Atomic, atomic: true, atomic_items: false, children: &[] }
 }
+
+/// A list map whose items are atomic maps.
+const fn list_of_atoms(name: &'static str, list: List<'static>) -> Fixed {
+    Fixed { name, list, atomic: false, atomic_items: true, children: &[] }
+}
+
+static ATOM: Fixed = atomic("");
 
 static METADATA: Fixed = node(
     "metadata",
-    &[list("finalizers", List::Set), list("ownerReferences", List::Map(Keys::Fixed(&["uid"])))],
+    &[list("finalizers", List::Set), list_of_atoms("ownerReferences", List::Map(Keys::Fixed(&["uid"])))],
 );
 
 /// `x-kubernetes-list-type` and map-type of the built-in kinds' Go types; field names of different kinds do not collide.
@@ -64,14 +73,16 @@ static BUILTIN: Fixed = node(
     &[
         node(
             "metadata",
-            &[list("finalizers", List::Set), list("ownerReferences", List::Map(Keys::Fixed(&["uid"])))],
+            &[
+                list("finalizers", List::Set),
+                list_of_atoms("ownerReferences", List::Map(Keys::Fixed(&["uid"]))),
+            ],
         ),
         node("status", &[list("conditions", List::Map(Keys::Fixed(&["type"])))]),
-        list("secrets", List::Map(Keys::Fixed(&["name"]))),
+        list_of_atoms("secrets", List::Map(Keys::Fixed(&["name"]))),
         atomic("involvedObject"),
         atomic("regarding"),
         atomic("related"),
-        atomic("source"),
     ],
 );
 
@@ -112,6 +123,7 @@ impl<'a> Shape<'a> {
     pub fn item(self) -> Self {
         match self {
             Self::Schema(schema) => schema.items.as_deref().map_or(Self::Unknown, Self::Schema),
+            Self::Fixed(fixed) if fixed.atomic_items => Self::Fixed(&ATOM),
             _ => Self::Unknown,
         }
     }
