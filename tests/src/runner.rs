@@ -2,13 +2,13 @@
 //! What stands in for the test harness where that will not do: where a test moves its whole process into a network
 //! namespace, which must happen before the first thread, and where many tests share servers that take seconds to start.
 //!
-//! A test binary with `harness = false` calls [`main`] or [`suite`]; it is understood by whoever reads libtest's output.
+//! A test binary with `harness = false` calls [`main`], [`suite`] or [`together`]; it is understood by whoever reads libtest's output.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
-use std::process::ExitCode;
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -158,6 +158,66 @@ pub fn suite<T>(setup: impl AsyncFnOnce() -> Result<T>, scenarios: &[Scenario<T>
         }
     }
     outcome.close(started)
+}
+
+/// A scenario that gets a process of its own, with its name.
+pub type Apart = (&'static str, fn() -> Result<()>);
+
+/// Names a scenario to the process that is to run it alone.
+const SCENARIO: &str = "TESTS_RUNNER_SCENARIO";
+
+/// Runs scenarios at the same time, each in a process of its own, since each moves its process into a namespace. What one
+/// prints is shown when it is over.
+pub fn together(scenarios: &[Apart]) -> ExitCode {
+    if let Ok(wanted) = std::env::var(SCENARIO)
+        && let Some((name, scenario)) = scenarios.iter().find(|(name, _)| *name == wanted)
+    {
+        return main(name, scenario);
+    }
+    let arguments = Arguments::read();
+    if arguments.list {
+        scenarios.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let (started, mut outcome) = (Instant::now(), Outcome::default());
+    let picked: Vec<&str> =
+        scenarios.iter().map(|(name, _)| *name).filter(|name| arguments.picks(name)).collect();
+    outcome.filtered = scenarios.len() - picked.len();
+    if !arguments.included {
+        outcome.ignored = picked.len();
+        return outcome.close(started);
+    }
+    let running: Vec<_> = picked.into_iter().map(|name| (name, alone(name))).collect();
+    for (name, process) in running {
+        let ended = process.and_then(|process| Ok(process.wait_with_output()?));
+        outcome.note(name, ended.and_then(|output| told(&output)));
+    }
+    outcome.close(started)
+}
+
+/// This program once more, for one scenario; it ends with us.
+fn alone(name: &str) -> Result<Child> {
+    let process = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL"])
+        .arg(std::env::current_exe()?)
+        .args(["--include-ignored", name])
+        .env(SCENARIO, name)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    Ok(process)
+}
+
+/// Shows what a scenario printed, but for what is told of it again: an error when it failed.
+fn told(output: &Output) -> Result<()> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let steps = text.lines().take_while(|line| !line.starts_with("test "));
+    steps.for_each(|line| println!("{line}"));
+    if output.status.success() {
+        return Ok(());
+    }
+    let rest: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("test ")).collect();
+    Err(anyhow!("{}: {}", output.status, rest.join("\n").replace("test result:", "its result:")))
 }
 
 fn one<T>(runtime: &Runtime, scenario: &Scenario<T>, shared: &T) -> Result<()> {
