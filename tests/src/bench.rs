@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub mod api;
 pub mod image;
 pub mod tftp;
 
@@ -26,8 +27,24 @@ pub struct Row {
     pub unit: &'static str,
 }
 
+/// What a benchmark gives.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Its figures.
+    pub rows: Vec<Row>,
+    /// The same for people.
+    pub text: String,
+}
+
+impl From<Vec<Row>> for Report {
+    fn from(rows: Vec<Row>) -> Self {
+        let text = table(&rows);
+        Self { rows, text }
+    }
+}
+
 /// The rows as a table.
-pub fn table(rows: &[Row]) -> String {
+fn table(rows: &[Row]) -> String {
     let width = |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).len()).max().unwrap_or(0);
     let (bench, subject) = (width(|row| &row.bench), width(|row| &row.subject));
     let lines = rows.iter().map(|row| {

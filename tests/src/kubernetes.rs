@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rustix::process::Signal;
 
 /// Time until everything answers, on a machine that is busy with other tests.
 const READY: Duration = Duration::from_secs(180);
@@ -176,6 +177,28 @@ impl Cluster {
         }
     }
 
+    /// Ends etcd and kube-apiserver with `signal` and starts them again on their ports, with their data; gives the time
+    /// from start to ready.
+    ///
+    /// # Errors
+    /// When one does not end, or they do not become ready.
+    pub async fn restart(&mut self, signal: Signal) -> Result<Duration> {
+        for name in ["kube-apiserver", "etcd"] {
+            self.process(name)?.end(signal).await?;
+        }
+        let started = Instant::now();
+        for name in ["etcd", "kube-apiserver"] {
+            self.process(name)?.start_again()?;
+        }
+        self.until_ready().await?;
+        Ok(started.elapsed())
+    }
+
+    fn process(&mut self, name: &str) -> Result<&mut Process> {
+        let found = self.processes.iter_mut().find(|process| process.name == name);
+        found.with_context(|| format!("{name} was never started"))
+    }
+
     /// `https://` address of the API.
     pub fn url(&self) -> &str {
         &self.url
@@ -234,14 +257,25 @@ pub fn programs() -> Result<PathBuf> {
 #[derive(Debug)]
 struct Process {
     name: &'static str,
+    command: Command,
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
     fn start(name: &'static str, command: Command, log: PathBuf) -> Result<Self> {
-        let output = fs::File::create(&log)?;
-        let child = Command::new("setpriv")
+        let child = Self::spawn(name, &command, &log)?;
+        Ok(Self { name, command, child, log })
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        self.child = Self::spawn(self.name, &self.command, &self.log)?;
+        Ok(())
+    }
+
+    fn spawn(name: &str, command: &Command, log: &Path) -> Result<Child> {
+        let output = fs::File::options().create(true).append(true).open(log)?;
+        Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(command.get_program())
             .args(command.get_args())
@@ -250,8 +284,20 @@ impl Process {
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .with_context(|| format!("start {name}"))?;
-        Ok(Self { name, child, log })
+            .with_context(|| format!("start {name}"))
+    }
+
+    /// Sends a signal to its group and waits for its end.
+    async fn end(&mut self, signal: Signal) -> Result<()> {
+        self.check()?;
+        let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process_group(group.context("a process number")?, signal)?;
+        let until = Instant::now() + READY;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < until, "{} does not end after {signal:?}", self.name);
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     }
 
     /// An error when it has ended.
@@ -276,13 +322,13 @@ impl Drop for Process {
         let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(group) = group {
             // It may have ended already.
-            rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap_or_default();
+            rustix::process::kill_process_group(group, Signal::KILL).unwrap_or_default();
         }
         drop(self.child.wait());
     }
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests and benchmarks that cross daemons. What they share lives here; the tests are in `tests/tests`.
 
+pub mod alone;
 pub mod apart;
 pub mod balancer;
 pub mod bench;

@@ -50,6 +50,9 @@ enum Command {
     Bench {
         /// Which one; all of them without a name.
         name: Option<String>,
+        /// Does a small part of a benchmark that takes long.
+        #[arg(long)]
+        quick: bool,
         /// Also writes the rows as JSON.
         #[arg(long)]
         report: Option<PathBuf>,
@@ -83,7 +86,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { arguments } => suite::demo(&arguments),
         Command::Test { full, filter } => suite::test(full, filter.as_deref()),
         Command::Check => check::check(),
-        Command::Bench { name, report } => suite::bench(name.as_deref(), report.as_deref()),
+        Command::Bench { name, quick, report } => suite::bench(name.as_deref(), quick, report.as_deref()),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Command::Build => {
             host::install(host::Need::Build)?;

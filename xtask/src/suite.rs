@@ -50,15 +50,18 @@ pub fn test(full: bool, filter: Option<&str>) -> Result<()> {
 }
 
 /// `./x bench`
-pub fn bench(name: Option<&str>, report: Option<&Path>) -> Result<()> {
+pub fn bench(name: Option<&str>, quick: bool, report: Option<&Path>) -> Result<()> {
     prepare()?;
     Artefacts::build_peers()?;
-    let mut command = cargo();
-    with_places(&mut command)?
-        .args(["run", "-q", "--release", "-p", "tests", "--bin", "bench", "--"])
-        .args(name);
+    // Together, so that they share the libraries that are built for them.
+    run(cargo().args(["build", "--release", "-p", "tests", "-p", "tink", "--bins"]))?;
+    let programs = target_folder().join("release");
+    let mut command = Command::new(programs.join("bench"));
+    with_places(&mut command)?.env("TINK_BIN_DIR", &programs).args(name);
+    if quick {
+        command.arg("--quick");
+    }
     if let Some(report) = report {
-        // cargo runs in the workspace's folder, the user may be elsewhere.
         command.arg("--report").arg(std::path::absolute(report)?);
     }
     run(&mut command)

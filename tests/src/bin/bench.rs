@@ -5,21 +5,28 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use tests::bench::{Row, image, table, tftp};
+use tests::bench::{Report, api, image, tftp};
 
 /// Measures us beside our peers.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// image or tftp; both without it.
+    /// api, image or tftp; all without it.
     name: Option<String>,
+    /// A small part of a benchmark that takes long, to see whether a change helps.
+    #[arg(long)]
+    quick: bool,
     /// Also writes the rows to this file as JSON.
     #[arg(long)]
     report: Option<PathBuf>,
 }
 
-type Bench = fn() -> Result<Vec<Row>>;
+type Bench = fn(bool) -> Result<Report>;
 
-const BENCHES: [(&str, Bench); 2] = [("image", image::run), ("tftp", tftp::run)];
+const BENCHES: [(&str, Bench); 3] = [
+    ("api", api::run),
+    ("image", |_| image::run().map(Report::from)),
+    ("tftp", |_| tftp::run().map(Report::from)),
+];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -29,9 +36,9 @@ fn main() -> Result<()> {
     let mut all = Vec::new();
     for (name, bench) in BENCHES.iter().filter(|(name, _)| wanted(name)) {
         println!("{name}:");
-        let rows = bench()?;
-        println!("{}", table(&rows));
-        all.extend(rows);
+        let report = bench(arguments.quick)?;
+        println!("{}", report.text);
+        all.extend(report.rows);
     }
     if let Some(path) = arguments.report {
         std::fs::write(path, serde_json::to_vec_pretty(&all)?)?;
