@@ -48,8 +48,8 @@ const (
 // Time after which another replica takes over, how long the leader tries to renew, and between tries. A server that is
 // restarted is away for less than the second.
 const (
-	leaseDuration = 20 * time.Second
-	renewDeadline = 18 * time.Second
+	leaseDuration = 30 * time.Second
+	renewDeadline = 27 * time.Second
 	retryPeriod   = 500 * time.Millisecond
 )
 
