@@ -190,9 +190,9 @@ async fn reconciled(context: &Context, numbers: std::ops::Range<u32>, by: &[&str
             let map = context.maps().get_opt(&name).await.map_err(|e| e.to_string())?;
             let state = hardware.status.as_ref().and_then(|status| status.state.clone());
             let data = map.and_then(|map| map.data?.get("by").cloned());
-            let done = by.iter().any(|by| {
-                state.as_deref() == Some(&format!("seen by {by}")) && data.as_deref() == Some(*by)
-            });
+            let done = by
+                .iter()
+                .any(|by| state.as_deref() == Some(&format!("seen by {by}")) && data.as_deref() == Some(*by));
             if done { Ok(Some(())) } else { Err(format!("{state:?} {data:?}")) }
         })
         .await?;

@@ -114,8 +114,8 @@ impl Load {
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         let started = Instant::now();
-        for client in self.clients.iter().take(clients).cloned() {
-            let (next, request) = (Arc::clone(&next), request.clone());
+        for client in self.clients.iter().take(clients) {
+            let (client, next, request) = (client.clone(), Arc::clone(&next), request.clone());
             tasks.spawn(async move {
                 let mut latencies = Vec::new();
                 loop {
