@@ -72,8 +72,6 @@ impl Load {
 
     /// Lists everything: at once, or in pages. Time and size of the answers.
     pub async fn list(&self, limit: Option<usize>) -> Result<(Duration, u64)> {
-        /// The token is in the list's metadata, which comes before the items.
-        const HEAD: usize = 4096;
         let client = self.clients.first().context("a client")?;
         let started = Instant::now();
         let (mut bytes, mut token) = (0_u64, String::new());
@@ -82,16 +80,18 @@ impl Load {
             let answer = client.send(Request::get(format!("{PATH}{query}")).body(Body::empty())?).await?;
             ensure!(answer.status().is_success(), "list: {}", answer.status());
             let mut body = answer.into_body();
-            let mut head = Vec::new();
+            let (mut head, mut tail) = (Vec::new(), Vec::new());
             while let Some(frame) = body.frame().await {
                 if let Ok(data) = frame?.into_data() {
                     bytes += u64::try_from(data.len())?;
-                    if head.len() < HEAD {
+                    if head.len() < EDGE {
                         head.extend_from_slice(&data);
                     }
+                    tail.extend_from_slice(&data);
+                    tail.drain(..tail.len().saturating_sub(EDGE));
                 }
             }
-            match continue_token(&head) {
+            match continue_token(&head, &tail) {
                 Some(next) => token = next,
                 None => return Ok((started.elapsed(), bytes)),
             }
@@ -160,12 +160,19 @@ fn patch(objects: usize, mark: &str) -> http::Result<Request<Body>> {
 /// The annotation that patches set.
 pub const MARK: &str = "tests.invalid/mark";
 
-fn continue_token(head: &[u8]) -> Option<String> {
-    let head = String::from_utf8_lossy(head);
-    let (metadata, _) = head.split_once("\"items\":")?;
-    let (_, rest) = metadata.split_once("\"continue\":\"")?;
-    let (token, _) = rest.split_once('"')?;
-    (!token.is_empty()).then(|| token.to_owned())
+/// Bytes at each end of a list that are looked at.
+const EDGE: usize = 4096;
+
+/// The token of a list's metadata, which is before the items in our answers and after them in those of kube-apiserver.
+fn continue_token(head: &[u8], tail: &[u8]) -> Option<String> {
+    let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+    let before = head.split_once("\"items\":").map(|(metadata, _)| metadata);
+    let after = tail.rsplit_once("}],").map(|(_, metadata)| metadata);
+    [before, after].into_iter().flatten().find_map(|metadata| {
+        let (_, rest) = metadata.split_once("\"continue\":\"")?;
+        let (token, _) = rest.split_once('"')?;
+        (!token.is_empty()).then(|| token.to_owned())
+    })
 }
 
 fn object_name(index: usize) -> String {
@@ -242,8 +249,11 @@ mod tests {
 
     #[test]
     fn the_token_is_that_of_the_list() {
-        let list = br#"{"kind":"L","metadata":{"resourceVersion":"7","continue":"abc","remainingItemCount":3},"items":[]}"#;
-        assert_eq!(continue_token(list).as_deref(), Some("abc"));
-        assert_eq!(continue_token(br#"{"metadata":{},"items":[{"continue":"no"}]}"#), None);
+        let list = br#"{"kind":"L","metadata":{"continue":"abc","remainingItemCount":3},"items":[]}"#;
+        assert_eq!(continue_token(list, list).as_deref(), Some("abc"));
+        let sorted = br#"{"items":[{"a":1}],"kind":"L","metadata":{"continue":"abc","resourceVersion":"7"}}"#;
+        assert_eq!(continue_token(sorted, sorted).as_deref(), Some("abc"));
+        let last = br#"{"metadata":{},"items":[{"continue":"no"}]}"#;
+        assert_eq!(continue_token(last, last), None);
     }
 }
