@@ -24,6 +24,8 @@ pub enum Reason {
     DhcpOffered,
     /// It took the address.
     DhcpAcknowledged,
+    /// It found the address that it was given in use by another host.
+    AddressConflict,
     /// It fetched a boot program.
     BootProgramSent,
     /// It fetched its iPXE script.
@@ -59,7 +61,7 @@ pub struct ParseReasonError(String);
 
 impl Reason {
     /// All reasons, in the order in which an undisturbed machine meets them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::TemplateFailed,
         Self::PoweredOff,
         Self::BootDeviceSet,
@@ -67,6 +69,7 @@ impl Reason {
         Self::PowerFailed,
         Self::DhcpOffered,
         Self::DhcpAcknowledged,
+        Self::AddressConflict,
         Self::NetbootRefused,
         Self::BootProgramSent,
         Self::ScriptSent,
@@ -105,6 +108,7 @@ impl Reason {
         matches!(
             self,
             Self::PowerFailed
+                | Self::AddressConflict
                 | Self::NetbootRefused
                 | Self::ActionFailed
                 | Self::WorkflowFailed
@@ -120,6 +124,7 @@ impl Reason {
             Self::PowerFailed => ("PowerFailed", "power-failed"),
             Self::DhcpOffered => ("DhcpOffered", "dhcp-offered"),
             Self::DhcpAcknowledged => ("DhcpAcknowledged", "dhcp-acknowledged"),
+            Self::AddressConflict => ("AddressConflict", "address-conflict"),
             Self::BootProgramSent => ("BootProgramSent", "boot-program-sent"),
             Self::ScriptSent => ("ScriptSent", "script-sent"),
             Self::KernelSent => ("KernelSent", "kernel-sent"),

@@ -17,9 +17,6 @@ use crate::backend::Found;
 use crate::metrics::Metrics;
 use crate::session::{BootSession, Sessions, Stage};
 
-/// Reason and phase of the Event about an address that two hosts have.
-const ADDRESS_CONFLICT: (&str, &str) = ("AddressConflict", "address-conflict");
-
 /// How something was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Via {
@@ -140,9 +137,16 @@ impl Journal {
             address,
             "a machine found the address that it was given in use by another host"
         );
-        let (reason, phase) = ADDRESS_CONFLICT;
+        let (reason, phase) = (Reason::AddressConflict.as_str(), Reason::AddressConflict.phase());
         let message = format!("{address} is in use by another host on the network: the machine declined it");
-        self.recorder.record(&machine.reference, reason, phase, None, message, true);
+        self.recorder.record(
+            &machine.reference,
+            reason,
+            phase,
+            None,
+            message,
+            Reason::AddressConflict.is_warning(),
+        );
     }
 
     fn event(&self, found: &Found, reason: Reason, boot: u64, message: String) {

@@ -106,7 +106,10 @@ impl Timeline {
             Reason::KernelSent => "kernel",
             Reason::InitramfsSent => "initramfs",
             Reason::AgentConnected => "agent",
-            Reason::PowerFailed | Reason::NetbootRefused | Reason::TemplateFailed => "problem",
+            Reason::PowerFailed
+            | Reason::AddressConflict
+            | Reason::NetbootRefused
+            | Reason::TemplateFailed => "problem",
             // Actions and their end are told by the Workflow's status, which also has the figures.
             _ => return None,
         };

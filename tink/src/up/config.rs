@@ -197,6 +197,10 @@ impl UpConfig {
             tcp("agents (tink-server.bind-port)", self.tink_server.config.bind),
         ];
         all.extend(boots.dhcp.as_ref().map(|dhcp| udp("DHCP (boots.dhcp-bind-port)", dhcp.listen.into())));
+        all.extend(boots.dhcp.as_ref().and_then(|dhcp| {
+            let address = (*dhcp.listen.ip(), dhcp.pxe_port?).into();
+            Some(udp("DHCP for boot servers (boots.dhcp-pxe-port)", address))
+        }));
         all.extend(
             boots.tftp.as_ref().map(|tftp| udp("TFTP (boots.tftp-server-bind-port)", tftp.listen.into())),
         );
@@ -255,7 +259,7 @@ mod tests {
             assert_eq!(addresses(config), addresses(&plain));
         }
         let ports: Vec<_> = plain.listeners.iter().map(|l| l.address.port()).collect();
-        assert_eq!(ports, [6443, 7171, 7172, 42113, 67, 69, 9105, 9101, 9102, 9103, 9104]);
+        assert_eq!(ports, [6443, 7171, 7172, 42113, 67, 4011, 69, 9105, 9101, 9102, 9103, 9104]);
         for name in ["api:", "boots:", "hegel:", "rufio:", "tink-server:"] {
             assert!(sample.lines().any(|line| line == name), "{name}");
         }

@@ -263,6 +263,7 @@ impl<'a> Story<'a> {
                 format!("was powered on {ago} ago and has sent no DHCP packet from {} yet", self.macs())
             }
             Reason::DhcpOffered => format!("was offered an address {ago} ago and has not taken it"),
+            Reason::AddressConflict => return format!("{name} cannot boot for Workflow {flow}: {text}"),
             Reason::DhcpAcknowledged => {
                 format!("got its address {ago} ago and has not fetched a boot program")
             }
@@ -498,6 +499,7 @@ fn is_boot(reason: Reason) -> bool {
             | Reason::PoweredOn
             | Reason::DhcpOffered
             | Reason::DhcpAcknowledged
+            | Reason::AddressConflict
             | Reason::NetbootRefused
             | Reason::BootProgramSent
             | Reason::ScriptSent
