@@ -326,7 +326,8 @@ impl Table {
             if !reserved(own) {
                 return Some(own);
             }
-            self.remove(own);
+            // It goes on using it until its time is over, whatever becomes of the reservation.
+            self.by_mac.remove(&mac);
         }
         let wished = wish.filter(|ip| self.pool.has(*ip) && !reserved(*ip) && self.is_free(*ip, now));
         wished.or_else(|| self.never_given(reserved)).or_else(|| self.longest_over(now, reserved)).or_else(
@@ -470,6 +471,19 @@ mod tests {
             assert_eq!(leases.offer(0, mac(client), None, NOW, |address| address == ip(10)), Some(ip(last)));
         }
         assert_eq!(leases.offer(0, mac(3), None, NOW, |_| false), Some(ip(10)));
+    }
+
+    #[test]
+    fn a_lease_lasts_although_its_address_was_reserved_for_a_while() {
+        let mut leases = Leases::new(&small());
+        let all_but = |free: u8| move |address: Ipv4Addr| address != ip(free);
+        assert_eq!(leases.offer(0, mac(1), None, NOW, all_but(13)), Some(ip(13)));
+        let granted = leases.request(0, mac(1), Wish::Offered(ip(13)), NOW, |_| false);
+        assert!(matches!(granted, Grant::Bound(_)));
+        assert_eq!(leases.offer(0, mac(1), None, NOW, |address| address == ip(13)), Some(ip(10)));
+        assert_eq!(leases.offer(0, mac(2), Some(ip(13)), NOW, all_but(13)), None, "the first has it");
+        let over = NOW + 100;
+        assert_eq!(leases.offer(0, mac(2), Some(ip(13)), over, all_but(13)), Some(ip(13)));
     }
 
     #[derive(Debug, Clone)]
