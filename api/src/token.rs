@@ -11,6 +11,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
+use k8s_openapi::api::core::v1::Secret;
 use sha2::Sha256;
 use thiserror::Error;
 
@@ -71,6 +72,17 @@ pub struct KeyError {
     length: usize,
 }
 
+/// Why a Secret holds no key.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SecretError {
+    /// It has no data under [`SECRET_DATA_KEY`].
+    #[error("it is missing")]
+    Missing,
+    /// It has, but that is no key.
+    #[error(transparent)]
+    Content(#[from] KeyError),
+}
+
 impl TokenKey {
     /// Takes a key that was drawn at random.
     #[must_use]
@@ -90,6 +102,15 @@ impl TryFrom<&[u8]> for TokenKey {
 
     fn try_from(bytes: &[u8]) -> Result<Self, KeyError> {
         bytes.try_into().map(Self).map_err(|_| KeyError { length: bytes.len() })
+    }
+}
+
+impl TryFrom<&Secret> for TokenKey {
+    type Error = SecretError;
+
+    fn try_from(secret: &Secret) -> Result<Self, SecretError> {
+        let data = secret.data.as_ref().and_then(|data| data.get(SECRET_DATA_KEY));
+        Ok(Self::try_from(data.ok_or(SecretError::Missing)?.0.as_slice())?)
     }
 }
 

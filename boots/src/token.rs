@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use api::token::{SECRET_DATA_KEY, SECRET_NAME, TokenKey};
+use api::token::{SECRET_NAME, SecretError, TokenKey};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use thiserror::Error;
@@ -23,7 +23,7 @@ enum KeyError {
     Missing,
     /// The Secret has no key in it, or not one of ours.
     #[error("the Secret {SECRET_NAME} holds no usable key")]
-    Content,
+    Content(#[from] SecretError),
 }
 
 /// Gets the key; waits for the API server as long as it takes. Nothing when `shutdown` comes first.
@@ -53,10 +53,6 @@ pub(crate) async fn key(
 }
 
 async fn read(secrets: &Api<Secret>) -> Result<TokenKey, KeyError> {
-    secrets.get_opt(SECRET_NAME).await?.as_ref().map_or(Err(KeyError::Missing), content)
-}
-
-fn content(secret: &Secret) -> Result<TokenKey, KeyError> {
-    let data = secret.data.as_ref().and_then(|data| data.get(SECRET_DATA_KEY)).ok_or(KeyError::Content)?;
-    TokenKey::try_from(data.0.as_slice()).map_err(|_| KeyError::Content)
+    let secret = secrets.get_opt(SECRET_NAME).await?.ok_or(KeyError::Missing)?;
+    Ok(TokenKey::try_from(&secret)?)
 }

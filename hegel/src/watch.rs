@@ -3,8 +3,7 @@
 
 use api::v1alpha1::Hardware;
 use daemon::Latch;
-use futures::{Stream, StreamExt as _};
-use kube::Api;
+use futures::Stream;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch;
@@ -49,10 +48,7 @@ pub(crate) fn spawn(
     latch: Latch,
     shutdown: CancellationToken,
 ) -> (Shared, JoinHandle<()>) {
-    let api: Api<Hardware> = match namespace {
-        Some(namespace) => Api::namespaced(client, &namespace),
-        None => Api::all(client),
-    };
+    let api = daemon::watch::scoped(&client, namespace.as_deref());
     let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
     let (sender, state) = watch::channel(State::default());
     (Shared { state }, tokio::spawn(follow(events, sender, latch, shutdown)))
@@ -64,29 +60,13 @@ async fn follow(
     latch: Latch,
     shutdown: CancellationToken,
 ) {
-    let mut events = std::pin::pin!(events);
     let mut listed = Vec::new();
-    let mut failing = false;
-    loop {
-        let event = tokio::select! {
-            event = events.next() => event,
-            () = shutdown.cancelled() => return,
-        };
-        match event {
-            Some(Ok(event)) => {
-                failing = false;
-                if apply(event, &mut listed, &state) {
-                    latch.set();
-                }
-            }
-            Some(Err(error)) if !failing => {
-                failing = true;
-                tracing::warn!(error = daemon::chain(&error), "Hardware cannot be watched; trying again");
-            }
-            Some(Err(_)) => {}
-            None => return,
+    daemon::watch::follow(events, shutdown, |event| {
+        if apply(event, &mut listed, &state) {
+            latch.set();
         }
-    }
+    })
+    .await;
 }
 
 /// Takes one event over into the index; true when a list is complete. What is known stays served while a new list comes in.

@@ -115,10 +115,7 @@ impl Context {
     where
         K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
     {
-        match &self.config.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        }
+        daemon::watch::scoped(&self.client, self.config.namespace.as_deref())
     }
 
     /// The objects of one namespace.

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::v1alpha1::Hardware;
 use daemon::events::hardware_reference;
-use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -51,19 +50,8 @@ impl Index {
     /// Follows the watch until `shutdown`.
     pub(crate) async fn follow(self, api: Api<Hardware>, shutdown: CancellationToken) {
         let events = watcher(api, watcher::Config::default()).default_backoff();
-        pin_mut!(events);
         let mut seen: BTreeSet<Key> = BTreeSet::new();
-        loop {
-            let event = tokio::select! {
-                () = shutdown.cancelled() => return,
-                event = events.next() => event,
-            };
-            match event {
-                None => return,
-                Some(Err(error)) => tracing::debug!(%error, "hardware watch broke, starting again"),
-                Some(Ok(event)) => self.apply(event, &mut seen),
-            }
-        }
+        daemon::watch::follow(events, shutdown, |event| self.apply(event, &mut seen)).await;
     }
 
     fn apply(&self, event: Event<Hardware>, seen: &mut BTreeSet<Key>) {

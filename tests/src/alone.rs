@@ -5,18 +5,17 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use rustix::process::Signal;
 
 use crate::kubernetes::{Cluster, Options, free_port};
+use crate::process::Process;
 use crate::stack::{client_of, eventually, tink};
 use crate::target::Kind;
 
@@ -108,7 +107,7 @@ impl Alone {
     /// When a process is gone.
     pub fn memory(&self) -> Result<(u64, u64)> {
         let processes = match &self.holder {
-            Holder::Embedded(ours) => vec![ours.child.id()],
+            Holder::Embedded(ours) => vec![ours.process.number()],
             Holder::Kubernetes(cluster) => cluster.processes().map(|(_, number)| number).collect(),
         };
         let (mut now, mut peak) = (0, 0);
@@ -154,8 +153,7 @@ fn space(folder: &Path) -> Result<u64> {
 #[derive(Debug)]
 struct TinkApi {
     // Ends before the directory goes.
-    child: Child,
-    command: Command,
+    process: Process,
     address: SocketAddr,
     directory: tempfile::TempDir,
 }
@@ -164,21 +162,18 @@ impl TinkApi {
     async fn start() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("embedded-").tempdir()?;
         let (port, health) = (free_port()?, free_port()?);
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL"])
-            .arg(tink()?)
-            .arg("--state-dir")
-            .arg(directory.path().join("state"))
-            .args(["api", "--api-bind-addr=127.0.0.1"])
-            .arg(format!("--api-port={port}"))
-            .arg(format!("--api-health-port={health}"))
-            .env_remove("KUBECONFIG");
-        let log = fs::File::options().create(true).append(true).open(directory.path().join("log"))?;
-        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().context("start tink api")?;
+        let state = directory.path().join("state");
+        let process = Process::start("tink api", &tink()?, directory.path().join("log"), |command| {
+            command
+                .arg("--state-dir")
+                .arg(state)
+                .args(["api", "--api-bind-addr=127.0.0.1"])
+                .arg(format!("--api-port={port}"))
+                .arg(format!("--api-health-port={health}"))
+                .env_remove("KUBECONFIG");
+        })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut api = Self { child, command, address, directory };
+        let mut api = Self { process, address, directory };
         api.until_ready().await?;
         Ok(api)
     }
@@ -188,15 +183,9 @@ impl TinkApi {
     }
 
     async fn restart(&mut self, signal: Signal) -> Result<Duration> {
-        let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process_group(group.context("a process number")?, signal)?;
-        let until = Instant::now() + READY;
-        while self.child.try_wait()?.is_none() {
-            ensure!(Instant::now() < until, "tink api does not end after {signal:?}");
-            tokio::time::sleep(POLL).await;
-        }
+        self.process.end(signal, READY).await?;
         let started = Instant::now();
-        self.child = self.command.spawn().context("start tink api again")?;
+        self.process.start_again()?;
         self.until_ready().await?;
         Ok(started.elapsed())
     }
@@ -205,10 +194,7 @@ impl TinkApi {
     async fn until_ready(&mut self) -> Result<()> {
         let until = Instant::now() + READY;
         loop {
-            if let Some(status) = self.child.try_wait()? {
-                let log = fs::read_to_string(self.directory.path().join("log"))?;
-                bail!("tink api ended with {status}: {log}");
-            }
+            self.process.check()?;
             if TcpStream::connect(self.address).is_ok()
                 && let Ok(client) = client_of(&self.kubeconfig()).await
             {
@@ -220,16 +206,5 @@ impl TinkApi {
             ensure!(Instant::now() < until, "tink api is not ready after {} s", READY.as_secs());
             tokio::time::sleep(POLL).await;
         }
-    }
-}
-
-impl Drop for TinkApi {
-    fn drop(&mut self) {
-        let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(group) = group {
-            // It may have ended already.
-            rustix::process::kill_process_group(group, Signal::KILL).unwrap_or_default();
-        }
-        drop(self.child.wait());
     }
 }

@@ -5,19 +5,19 @@
 //! each daemon, which finds it there by itself. Everything ends with the values here, and with this process.
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use api::access::Component;
 use api::annotations::SYSTEM_NAMESPACE;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use kube::Client;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::Signal;
 
 use crate::kubernetes::{Cluster, Options};
+use crate::process::Process;
 use crate::stack::{self, client, run_tink};
 
 /// How often a condition is looked at.
@@ -26,9 +26,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// A running program of ours. Its group is killed when it is dropped, and with this process whatever ends it.
 #[derive(Debug)]
 pub struct Program {
-    name: String,
-    child: Child,
-    log: PathBuf,
+    process: Process,
     health: u16,
 }
 
@@ -39,30 +37,21 @@ impl Program {
     /// # Errors
     /// When it is not built or cannot be started.
     pub fn start(program: &str, name: &str, flags: &[String], health: u16, dir: &Path) -> Result<Self> {
-        let path = dir.join(format!("{name}.log"));
-        let log = fs::OpenOptions::new().create(true).append(true).open(&path)?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(stack::program(program)?)
-            .args(flags)
-            .env_remove("KUBECONFIG")
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log: path, health })
+        let log = dir.join(format!("{name}.log"));
+        let process = Process::start(name, &stack::program(program)?, log, |command| {
+            command.args(flags).env_remove("KUBECONFIG");
+        })?;
+        Ok(Self { process, health })
     }
 
     /// Its process number; `setpriv` becomes the program, so it is the program's own.
     pub fn process(&self) -> u32 {
-        self.child.id()
+        self.process.number()
     }
 
     /// What it is called here.
     pub fn name(&self) -> &str {
-        &self.name
+        self.process.name()
     }
 
     /// `kill -9`.
@@ -70,10 +59,7 @@ impl Program {
     /// # Errors
     /// When it had ended already.
     pub fn kill(mut self) -> Result<()> {
-        ensure!(self.child.try_wait()?.is_none(), "{} had ended by itself: {}", self.name, self.tail());
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        self.process.kill()
     }
 
     /// SIGTERM, and the exit status.
@@ -81,15 +67,7 @@ impl Program {
     /// # Errors
     /// When it does not end within the deadline.
     pub async fn terminate(mut self, deadline: Duration) -> Result<ExitStatus> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
-        let until = Instant::now() + deadline;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            ensure!(Instant::now() < until, "{} does not end after SIGTERM: {}", self.name, self.tail());
-            tokio::time::sleep(POLL).await;
-        }
+        self.process.end(Signal::TERM, deadline).await
     }
 
     /// Waits until it answers that it is ready.
@@ -99,10 +77,8 @@ impl Program {
     pub async fn ready(&mut self, deadline: Duration) -> Result<()> {
         let until = Instant::now() + deadline;
         while self.asked("readyz").is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}: {}", self.name, self.tail());
-            }
-            ensure!(Instant::now() < until, "{} is not ready: {}", self.name, self.tail());
+            self.process.check()?;
+            ensure!(Instant::now() < until, "{} is not ready: {}", self.name(), self.tail());
             tokio::time::sleep(POLL).await;
         }
         Ok(())
@@ -115,23 +91,13 @@ impl Program {
     pub fn asked(&self, what: &str) -> Result<String> {
         let url = format!("http://127.0.0.1:{}/{what}", self.health);
         let output = Command::new("curl").args(["-sf", "--max-time", "10", &url]).output()?;
-        ensure!(output.status.success(), "{} does not answer {what}", self.name);
+        ensure!(output.status.success(), "{} does not answer {what}", self.name());
         Ok(String::from_utf8(output.stdout)?)
     }
 
     /// The end of its log.
     pub fn tail(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended already.
-        kill_process_group(Pid::from_child(&self.child), Signal::KILL).unwrap_or_default();
-        drop(self.child.wait());
+        self.process.tail()
     }
 }
 

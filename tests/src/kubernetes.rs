@@ -7,14 +7,15 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustix::process::Signal;
+
+use crate::process::Process;
 
 /// Time until everything answers, on a machine that is busy with other tests.
 const READY: Duration = Duration::from_secs(180);
@@ -103,56 +104,58 @@ impl Cluster {
         let (client, peer) = (free_port()?, free_port()?);
         let url = format!("http://127.0.0.1:{client}");
         let peers = format!("http://127.0.0.1:{peer}");
-        let mut command = Command::new(programs.join("etcd"));
+        let data = self.data();
         // fsync stays on: `--unsafe-no-fsync` would compare something that nobody runs.
-        command
-            .args(["--name", "test", "--log-level", "warn"])
-            .arg(format!("--data-dir={}", self.directory.path().join("etcd").display()))
-            .arg(format!("--listen-client-urls={url}"))
-            .arg(format!("--advertise-client-urls={url}"))
-            .arg(format!("--listen-peer-urls={peers}"))
-            .arg(format!("--initial-advertise-peer-urls={peers}"))
-            .arg(format!("--initial-cluster=test={peers}"));
-        self.spawn("etcd", command)?;
+        self.spawn(programs, "etcd", |command| {
+            command
+                .args(["--name", "test", "--log-level", "warn"])
+                .arg(format!("--data-dir={}", data.display()))
+                .arg(format!("--listen-client-urls={url}"))
+                .arg(format!("--advertise-client-urls={url}"))
+                .arg(format!("--listen-peer-urls={peers}"))
+                .arg(format!("--initial-advertise-peer-urls={peers}"))
+                .arg(format!("--initial-cluster=test={peers}"));
+        })?;
         Ok(url)
     }
 
     fn start_apiserver(&mut self, programs: &Path, port: u16, etcd: &str, flags: &[String]) -> Result<()> {
-        let dir = self.directory.path();
+        let dir = self.directory.path().to_owned();
         let file = |name: &str| dir.join(name).display().to_string();
-        let mut command = Command::new(programs.join("kube-apiserver"));
-        command
-            .arg(format!("--etcd-servers={etcd}"))
-            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-            .arg(format!("--secure-port={port}"))
-            .arg("--endpoint-reconciler-type=none")
-            .arg("--service-cluster-ip-range=10.0.0.0/24")
-            .arg("--authorization-mode=RBAC")
-            .arg(format!("--token-auth-file={}", file("tokens.csv")))
-            .arg(format!("--tls-cert-file={}", file("server.crt")))
-            .arg(format!("--tls-private-key-file={}", file("server.key")))
-            .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg(format!("--service-account-key-file={}", file("accounts.pub")))
-            .arg(format!("--service-account-signing-key-file={}", file("accounts.key")))
-            .arg("--profiling=false")
-            .args(flags);
-        self.spawn("kube-apiserver", command)
+        self.spawn(programs, "kube-apiserver", |command| {
+            command
+                .arg(format!("--etcd-servers={etcd}"))
+                .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+                .arg(format!("--secure-port={port}"))
+                .arg("--endpoint-reconciler-type=none")
+                .arg("--service-cluster-ip-range=10.0.0.0/24")
+                .arg("--authorization-mode=RBAC")
+                .arg(format!("--token-auth-file={}", file("tokens.csv")))
+                .arg(format!("--tls-cert-file={}", file("server.crt")))
+                .arg(format!("--tls-private-key-file={}", file("server.key")))
+                .arg("--service-account-issuer=https://kubernetes.default.svc")
+                .arg(format!("--service-account-key-file={}", file("accounts.pub")))
+                .arg(format!("--service-account-signing-key-file={}", file("accounts.key")))
+                .arg("--profiling=false")
+                .args(flags);
+        })
     }
 
     fn start_controllers(&mut self, programs: &Path) -> Result<()> {
-        let mut command = Command::new(programs.join("kube-controller-manager"));
-        command
-            .arg(format!("--kubeconfig={}", self.kubeconfig().display()))
+        let kubeconfig = self.kubeconfig();
+        self.spawn(programs, "kube-controller-manager", |command| {
+            command
+            .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .args([
                 "--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller",
             ])
             .args(["--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=false"]);
-        self.spawn("kube-controller-manager", command)
+        })
     }
 
-    fn spawn(&mut self, name: &'static str, command: Command) -> Result<()> {
+    fn spawn(&mut self, programs: &Path, name: &str, configure: impl FnOnce(&mut Command)) -> Result<()> {
         let log = self.directory.path().join(format!("{name}.log"));
-        self.processes.push(Process::start(name, command, log)?);
+        self.processes.push(Process::start(name, &programs.join(name), log, configure)?);
         Ok(())
     }
 
@@ -184,7 +187,7 @@ impl Cluster {
     /// When one does not end, or they do not become ready.
     pub async fn restart(&mut self, signal: Signal) -> Result<Duration> {
         for name in ["kube-apiserver", "etcd"] {
-            self.process(name)?.end(signal).await?;
+            self.process(name)?.end(signal, READY).await?;
         }
         let started = Instant::now();
         for name in ["etcd", "kube-apiserver"] {
@@ -195,7 +198,7 @@ impl Cluster {
     }
 
     fn process(&mut self, name: &str) -> Result<&mut Process> {
-        let found = self.processes.iter_mut().find(|process| process.name == name);
+        let found = self.processes.iter_mut().find(|process| process.name() == name);
         found.with_context(|| format!("{name} was never started"))
     }
 
@@ -235,8 +238,8 @@ impl Cluster {
     }
 
     /// Name and process number of everything that runs.
-    pub fn processes(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        self.processes.iter().map(|process| (process.name, process.child.id()))
+    pub fn processes(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.processes.iter().map(|process| (process.name(), process.number()))
     }
 }
 
@@ -251,81 +254,6 @@ pub fn programs() -> Result<PathBuf> {
         ensure!(folder.join(program).is_file(), "{} has no {program}: run ./x test", folder.display());
     }
     Ok(folder)
-}
-
-/// A process group that ends with this value, and with the thread that started it.
-#[derive(Debug)]
-struct Process {
-    name: &'static str,
-    command: Command,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(name: &'static str, command: Command, log: PathBuf) -> Result<Self> {
-        let child = Self::spawn(name, &command, &log)?;
-        Ok(Self { name, command, child, log })
-    }
-
-    fn start_again(&mut self) -> Result<()> {
-        self.child = Self::spawn(self.name, &self.command, &self.log)?;
-        Ok(())
-    }
-
-    fn spawn(name: &str, command: &Command, log: &Path) -> Result<Child> {
-        let output = fs::File::options().create(true).append(true).open(log)?;
-        Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("start {name}"))
-    }
-
-    /// Sends a signal to its group and waits for its end.
-    async fn end(&mut self, signal: Signal) -> Result<()> {
-        self.check()?;
-        let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process_group(group.context("a process number")?, signal)?;
-        let until = Instant::now() + READY;
-        while self.child.try_wait()?.is_none() {
-            ensure!(Instant::now() < until, "{} does not end after {signal:?}", self.name);
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
-    }
-
-    /// An error when it has ended.
-    fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("{} ended with {status}: {}", self.name, self.tail());
-        }
-        Ok(())
-    }
-
-    /// The end of its log.
-    fn tail(&self) -> String {
-        const LINES: usize = 12;
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(group) = group {
-            // It may have ended already.
-            rustix::process::kill_process_group(group, Signal::KILL).unwrap_or_default();
-        }
-        drop(self.child.wait());
-    }
 }
 
 pub(crate) fn free_port() -> Result<u16> {

@@ -7,6 +7,7 @@ pub mod balancer;
 pub mod bench;
 pub mod install;
 pub mod kubernetes;
+pub mod process;
 pub mod runner;
 pub mod simulated;
 pub mod stack;

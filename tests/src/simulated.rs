@@ -14,7 +14,7 @@ use lab::bmc::{self, Account, Behaviour, BmcHandle, Kind};
 use lab::chassis::{BootTarget, Identity, SimulatedChassis};
 use lab::netns::Namespace;
 use lab::rack::PROVISIONER_INTERFACE;
-use tink::demo::{BmcProtocol, Server};
+use tink::demo::{BmcProtocol, NAMESPACE, Server};
 use tokio_util::sync::CancellationToken;
 
 /// The other end of the provisioner's cable.
@@ -133,4 +133,29 @@ async fn boot(chassis: SimulatedChassis, config: tink_worker::config::Config, st
     if let Err(error) = tink_worker::run(config, stop).await {
         println!("the agent {id} did not start: {error}");
     }
+}
+
+/// A Template with one action that writes the image at `key`, which may take so many seconds.
+pub fn template(name: &str, key: &str, seconds: u32) -> String {
+    format!(
+        "apiVersion: tinkerbell.org/v1alpha1
+kind: Template
+metadata: {{name: {name}, namespace: {NAMESPACE}}}
+spec:
+  data: |
+    version: \"0.1\"
+    name: {name}
+    global_timeout: {seconds}
+    tasks:
+      - name: os
+        worker: \"{{{{ (index .Hardware.Interfaces 0).DHCP.MAC }}}}\"
+        actions:
+          - name: image2disk
+            image: 127.0.0.1/embedded/image2disk:latest
+            timeout: {seconds}
+            environment:
+              DEST_DISK: {{{{ index .Hardware.Disks 0 }}}}
+              IMG_URL: {{{{ {key} }}}}
+"
+    )
 }

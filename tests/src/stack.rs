@@ -3,12 +3,15 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustix::process::Signal;
+
+use crate::process::Process;
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -16,7 +19,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// A running `tink up`. Killed when dropped, and with this process whatever ends it.
 #[derive(Debug)]
 pub struct Up {
-    child: Child,
+    process: Process,
 }
 
 impl Up {
@@ -25,23 +28,15 @@ impl Up {
     /// # Errors
     /// When it cannot be started.
     pub fn start(flags: &[String], log: &Path) -> Result<Self> {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(tink()?)
-            .arg("up")
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start tink up")?;
-        Ok(Self { child })
+        let process = Process::start("tink up", &tink()?, log.to_owned(), |command| {
+            command.arg("up").args(flags);
+        })?;
+        Ok(Self { process })
     }
 
     /// Its process number.
     pub fn process(&self) -> u32 {
-        self.child.id()
+        self.process.number()
     }
 
     /// `kill -9`.
@@ -49,10 +44,7 @@ impl Up {
     /// # Errors
     /// When it had ended already.
     pub fn kill(&mut self) -> Result<()> {
-        ensure!(self.child.try_wait()?.is_none(), "tink up had ended by itself");
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        self.process.kill()
     }
 
     /// SIGTERM, and the exit status.
@@ -60,16 +52,7 @@ impl Up {
     /// # Errors
     /// When it does not end within the deadline.
     pub async fn terminate(mut self, deadline: Duration) -> Result<ExitStatus> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(pid.context("a process number")?, rustix::process::Signal::TERM)?;
-        let until = Instant::now() + deadline;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            ensure!(Instant::now() < until, "tink up does not end after SIGTERM");
-            tokio::time::sleep(POLL).await;
-        }
+        self.process.end(Signal::TERM, deadline).await
     }
 
     /// Waits until every daemon answers that it is ready.
@@ -84,22 +67,12 @@ impl Up {
                 .status()?
                 .success()
             {
-                if let Some(status) = self.child.try_wait()? {
-                    bail!("tink up ended with {status}");
-                }
+                self.process.check()?;
                 ensure!(Instant::now() < until, "the daemon with health port {port} is not ready");
                 tokio::time::sleep(POLL).await;
             }
         }
         Ok(())
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -30,6 +30,8 @@ const READY: Duration = Duration::from_secs(60);
 const SECONDS: Duration = Duration::from_secs(20);
 
 /// Every disk but the one that is too small, and the image that fits.
+/// What an action may take, in seconds.
+const ACTION_SECONDS: u32 = 600;
 const DISK: u64 = 1 << 20;
 const IMAGE: usize = 512 << 10;
 /// The whole of a slow image; at its pace it would take five minutes.
@@ -149,7 +151,7 @@ spec:
 
 async fn a_template_that_does_not_render(world: &mut World) -> Result<()> {
     let _machine = world.ready("unrendered", 2, DISK, |_| {}).await?;
-    world.apply("broken.yaml", &template("broken", ".imgae_url"))?;
+    world.apply("broken.yaml", &simulated::template("broken", ".imgae_url", ACTION_SECONDS))?;
     world.install("render", "unrendered", "broken", &world.image("good.img"))?;
     eventually("the Workflow to say that its Template does not render", SECONDS, async || {
         let status = world.status("render").await?;
@@ -166,7 +168,7 @@ async fn a_template_that_does_not_render(world: &mut World) -> Result<()> {
         )
         .await?;
     // Put right, it goes on by itself.
-    world.apply("broken.yaml", &template("broken", ".image_url"))?;
+    world.apply("broken.yaml", &simulated::template("broken", ".image_url", ACTION_SECONDS))?;
     world.succeeded("render").await
 }
 
@@ -373,7 +375,7 @@ impl World {
         up.ready(READY).await?;
         let client = client(&state).await?;
         let world = Self { dir: dir.to_owned(), state, client, web, up, started: Instant::now() };
-        world.apply("stream.yaml", &template("stream", ".image_url"))?;
+        world.apply("stream.yaml", &simulated::template("stream", ".image_url", ACTION_SECONDS))?;
         Ok(world)
     }
 
@@ -538,31 +540,6 @@ spec:
 fn command(arguments: &[&str]) -> Result<Output> {
     let tink = stack::tink()?;
     Ok(Command::new("timeout").arg("30").arg(tink).args(arguments).stdin(Stdio::null()).output()?)
-}
-
-/// A Template with one action that writes the image at `key`.
-fn template(name: &str, key: &str) -> String {
-    format!(
-        "apiVersion: tinkerbell.org/v1alpha1
-kind: Template
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
-spec:
-  data: |
-    version: \"0.1\"
-    name: {name}
-    global_timeout: 600
-    tasks:
-      - name: os
-        worker: \"{{{{ (index .Hardware.Interfaces 0).DHCP.MAC }}}}\"
-        actions:
-          - name: image2disk
-            image: 127.0.0.1/embedded/image2disk:latest
-            timeout: 600
-            environment:
-              DEST_DISK: {{{{ index .Hardware.Disks 0 }}}}
-              IMG_URL: {{{{ {key} }}}}
-"
-    )
 }
 
 /// Bytes without runs of zeros, and without the magic number of any compression.

@@ -35,6 +35,8 @@ const READY: Duration = Duration::from_secs(120);
 const TAKEOVER: Duration = Duration::from_secs(120);
 const INSTALL: Duration = Duration::from_secs(300);
 
+/// What the image may take, in seconds.
+const ACTION_SECONDS: u32 = 900;
 const DISK: u64 = 1 << 20;
 const IMAGE: usize = 600 << 10;
 
@@ -66,7 +68,7 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     let world = World { dir: dir.to_owned(), state, client, web, started };
     let [tink_servers, rufios, hegels, boots] = pairs;
 
-    world.apply("template.yaml", &template())?;
+    world.apply("template.yaml", &simulated::template("stream", ".image_url", ACTION_SECONDS))?;
     world.step("rufio's leader is killed in the middle of a Job");
     let first = world.install("one", 1).await?;
     let (rufio, rest) = world.kill_leader(RUFIO_LEASE, rufios, async || world.job_begun("one").await).await?;
@@ -143,30 +145,6 @@ fn health_flag(program: &str) -> &'static str {
         "hegel" => "tootles-health-port",
         _ => "smee-health-port",
     }
-}
-
-fn template() -> String {
-    format!(
-        "apiVersion: tinkerbell.org/v1alpha1
-kind: Template
-metadata: {{name: stream, namespace: {NAMESPACE}}}
-spec:
-  data: |
-    version: \"0.1\"
-    name: stream
-    global_timeout: 1200
-    tasks:
-      - name: os
-        worker: \"{{{{ (index .Hardware.Interfaces 0).DHCP.MAC }}}}\"
-        actions:
-          - name: image2disk
-            image: 127.0.0.1/embedded/image2disk:latest
-            timeout: 900
-            environment:
-              DEST_DISK: {{{{ index .Hardware.Disks 0 }}}}
-              IMG_URL: {{{{ .image_url }}}}
-"
-    )
 }
 
 impl World {

@@ -13,10 +13,11 @@ use std::time::Duration;
 use api::bmc::v1alpha1::Job;
 use api::v1alpha1::{Hardware, Template, Workflow, WorkflowState};
 use daemon::Latch;
+use daemon::watch::scoped;
 use futures::StreamExt;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
-use kube::runtime::controller::{Action, Config as ControllerConfig};
+use kube::runtime::controller::{self, Action, Config as ControllerConfig};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Client, ResourceExt};
@@ -117,12 +118,7 @@ impl WorkflowController {
             .controller
             .graceful_shutdown_on(shutdown.cancelled_owned())
             .run(reconcile, on_error, self.context)
-            .for_each(|outcome| async move {
-                // A failed reconciliation was logged with its Workflow; what is left are broken watches.
-                if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = outcome {
-                    tracing::warn!(error = %error, "a watch broke and is taken up again");
-                }
-            });
+            .for_each(async |outcome| tell_broken_watch(outcome));
         tokio::select! {
             ((), ()) = futures::future::join(work, release) => {}
             () = caught_up => {}
@@ -130,14 +126,14 @@ impl WorkflowController {
     }
 }
 
-/// The API of a kind in one namespace, or in all.
-pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+/// What a failed reconciliation says was logged with its object; what is left to tell are broken watches.
+pub(crate) fn tell_broken_watch<T, R, Q>(outcome: Result<T, controller::Error<R, Q>>)
 where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    R: std::error::Error + 'static,
+    Q: std::error::Error + 'static,
 {
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+    if let Err(error @ controller::Error::QueueError(_)) = outcome {
+        tracing::warn!(error = %error, "a watch broke and is taken up again");
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use api::token::METADATA_KEY;
 use api::v1alpha1::{Hardware, Workflow, WorkflowState, WorkflowStatus};
 use api::{AgentId, Mac};
+use daemon::watch::scoped;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::Store;
@@ -29,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::controller::scoped;
 use crate::events::Events;
 use crate::store::{self, StoreError};
 use crate::token::{Bearer, Denied, Guard};

@@ -135,7 +135,7 @@ pub async fn run_on(
     let namespace = config.namespace.as_deref();
     let (workflows, writer) = kube::runtime::reflector::store();
     let (tell_listed, listed) = oneshot::channel();
-    let all = controller::scoped(&client, namespace);
+    let all = daemon::watch::scoped(&client, namespace);
     let mirror = tokio::spawn(mirror::follow(all, writer, cache, tell_listed, shutdown.clone()));
     let controller = tokio::spawn(controllers(&config, &client, &health, &events, shutdown.clone()));
     let endpoint = Endpoint {

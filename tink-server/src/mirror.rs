@@ -6,7 +6,6 @@
 
 use api::v1alpha1::Workflow;
 use daemon::Latch;
-use futures::StreamExt;
 use kube::Api;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
@@ -22,34 +21,16 @@ pub(crate) async fn follow(
     listed: oneshot::Sender<()>,
     shutdown: CancellationToken,
 ) {
-    let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
-    let mut events = std::pin::pin!(reflector(writer, events));
-    let (mut listed, mut failing) = (Some(listed), false);
-    loop {
-        let event = tokio::select! {
-            event = events.next() => event,
-            () = shutdown.cancelled() => return,
-        };
-        match event {
-            Some(Ok(event)) => {
-                failing = false;
-                if matches!(event, Event::InitDone)
-                    && let Some(listed) = listed.take()
-                {
-                    ready.set();
-                    // Whoever asked may have been stopped meanwhile.
-                    listed.send(()).unwrap_or_default();
-                }
-            }
-            Some(Err(error)) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(
-                        error = daemon::chain(&error),
-                        "Workflows cannot be watched; trying again"
-                    );
-                }
-            }
-            None => return,
+    let events = reflector(writer, watcher::watcher(api, watcher::Config::default()).default_backoff());
+    let mut listed = Some(listed);
+    daemon::watch::follow(events, shutdown, |event| {
+        if matches!(event, Event::InitDone)
+            && let Some(listed) = listed.take()
+        {
+            ready.set();
+            // Whoever asked may have been stopped meanwhile.
+            listed.send(()).unwrap_or_default();
         }
-    }
+    })
+    .await;
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use api::annotations::NETBOOT_FOR;
 use api::v1alpha1::{Hardware, Workflow};
+use daemon::watch::scoped;
 use futures::StreamExt;
 use kube::api::Api;
 use kube::runtime::controller::Action;
@@ -19,7 +20,7 @@ use kube::runtime::{Controller, watcher};
 use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::{ReconcileError, scoped};
+use crate::controller::{ReconcileError, tell_broken_watch};
 use crate::store::{self, Netboot};
 
 /// How often a machine whose netboot is on for a Workflow is looked at: in memory, without a call.
@@ -49,11 +50,7 @@ pub(crate) async fn run(
     controller
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile, on_error, Arc::new(Context { client, workflows }))
-        .for_each(|outcome| async move {
-            if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = outcome {
-                tracing::warn!(error = %error, "a watch broke and is taken up again");
-            }
-        })
+        .for_each(async |outcome| tell_broken_watch(outcome))
         .await;
 }
 

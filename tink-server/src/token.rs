@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use api::token::{Claims, KEY_LENGTH, SECRET_DATA_KEY, SECRET_NAME, TokenKey};
+use api::token::{Claims, KEY_LENGTH, SECRET_DATA_KEY, SECRET_NAME, SecretError, TokenKey};
 use api::v1alpha1::{AgentToken, Hardware, Workflow};
 use api::{Mac, token};
 use k8s_openapi::ByteString;
@@ -37,7 +37,7 @@ pub enum KeyError {
         /// The namespace.
         namespace: String,
         /// What is wrong with it.
-        problem: String,
+        problem: SecretError,
     },
 }
 
@@ -68,10 +68,8 @@ pub async fn load_key(client: &Client, namespace: &str) -> Result<TokenKey, KeyE
 }
 
 fn read_key(namespace: &str, secret: &Secret) -> Result<TokenKey, KeyError> {
-    let malformed = |problem: String| KeyError::Malformed { namespace: namespace.to_owned(), problem };
-    let bytes = secret.data.as_ref().and_then(|data| data.get(SECRET_DATA_KEY));
-    let bytes = bytes.ok_or_else(|| malformed("it is missing".to_owned()))?;
-    TokenKey::try_from(bytes.0.as_slice()).map_err(|error| malformed(error.to_string()))
+    let malformed = |problem| KeyError::Malformed { namespace: namespace.to_owned(), problem };
+    TokenKey::try_from(secret).map_err(malformed)
 }
 
 /// What a peer brings along.

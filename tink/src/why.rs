@@ -95,9 +95,6 @@ where
         + DeserializeOwned
         + fmt::Debug,
 {
-    let api: Api<K> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let api: Api<K> = daemon::watch::scoped(client, namespace);
     Ok(api.list(&ListParams::default()).await?.items)
 }

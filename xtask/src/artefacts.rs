@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::cargo;
 use crate::debian::Suite;
 use crate::go::Module;
-use crate::process::{command, run};
+use crate::process::virtual_environment;
 
 /// Debian's release of the boot programs and the HookOS kernel.
 const BOOT_SUITE: &str = "trixie";
@@ -118,12 +118,8 @@ impl Artefacts {
             wrappers(out)
         })?;
         artefact(&cache, "sushy", &PYTHON_PEERS.join(" "), |out| {
-            // A virtual environment knows its own path, so it is made where it stays.
             let home = cache.join("sushy-venv");
-            run(command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
-            run(command(&home.join("bin/pip").display().to_string())
-                .args(["-q", "install", "--disable-pip-version-check"])
-                .args(PYTHON_PEERS))?;
+            virtual_environment(&home, PYTHON_PEERS)?;
             std::os::unix::fs::symlink(&home, out.join("venv"))?;
             Ok(())
         })?;

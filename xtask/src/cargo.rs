@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::process::{command, run};
 
 /// The target is named so that the flags reach neither build scripts nor procedural macros.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {

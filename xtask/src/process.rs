@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Starting other programs: one way to run, one way to capture, errors that name the command.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -31,6 +32,14 @@ pub fn capture(command: &mut Command) -> Result<String> {
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} ended with {}: {}", describe(command), output.status, errors.trim());
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Makes a Python virtual environment with these packages from PyPI. It knows its own path, so it is made where it stays.
+pub fn virtual_environment(home: &Path, packages: &[&str]) -> Result<()> {
+    run(command("python3").args(["-m", "venv", "--clear"]).arg(home))?;
+    run(command(&home.join("bin/pip").display().to_string())
+        .args(["-q", "install", "--disable-pip-version-check"])
+        .args(packages))
 }
 
 fn describe(command: &Command) -> String {

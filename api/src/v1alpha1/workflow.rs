@@ -535,6 +535,20 @@ impl Workflow {
     pub fn is_disabled(&self) -> bool {
         self.spec.disabled == Some(true)
     }
+
+    /// Whether something was switched for it: network boot, or a BMC Job was made.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        let boot = self.status.as_ref().and_then(|status| status.boot_options.as_ref());
+        boot.is_some_and(|boot| !boot.jobs.is_empty() || boot.allow_netboot.is_some())
+    }
+
+    /// Whether its Template cannot be rendered as it is.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        let rendering = self.status.as_ref().and_then(|status| status.template_rendering.as_ref());
+        matches!(rendering, Some(TemplateRendering::Failed))
+    }
 }
 
 impl WorkflowStatus {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use api::v1alpha1::Hardware;
 use daemon::Latch;
-use futures::StreamExt as _;
+use daemon::watch::scoped;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
@@ -70,20 +70,10 @@ impl Backend {
             keys: |index| index.claims.keys().cloned().collect(),
         };
         let tasks = [
-            tokio::spawn(machines.run(api(client, namespace), shutdown.clone())),
-            tokio::spawn(flows.run(api(client, namespace), shutdown.clone())),
+            tokio::spawn(machines.run(scoped(client, namespace), shutdown.clone())),
+            tokio::spawn(flows.run(scoped(client, namespace), shutdown.clone())),
         ];
         (backend, tasks)
-    }
-}
-
-fn api<K>(client: &kube::Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
     }
 }
 
@@ -113,35 +103,14 @@ where
 {
     async fn run(self, api: Api<K>, shutdown: CancellationToken) {
         let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
-        let mut events = std::pin::pin!(events);
         let mut listed = HashSet::new();
-        let mut failing = false;
         let mut synced = false;
-        let kind = K::kind(&()).into_owned();
-        loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                () = shutdown.cancelled() => return,
-            };
-            match event {
-                Some(Ok(event)) => {
-                    failing = false;
-                    if self.take(event, &mut listed) && !std::mem::replace(&mut synced, true) {
-                        self.backend.listed.send_modify(|listed| *listed += 1);
-                    }
-                }
-                Some(Err(error)) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(
-                            kind,
-                            error = daemon::chain(&error),
-                            "cannot be watched; trying again"
-                        );
-                    }
-                }
-                None => return,
+        daemon::watch::follow(events, shutdown, |event| {
+            if self.take(event, &mut listed) && !std::mem::replace(&mut synced, true) {
+                self.backend.listed.send_modify(|listed| *listed += 1);
             }
-        }
+        })
+        .await;
     }
 
     /// What is known stays in use while a new list comes in; what is not in it goes when it is complete. True when it is.

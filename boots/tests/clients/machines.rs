@@ -29,6 +29,14 @@ async fn start_with(machine: Value, flags: &[&str]) -> Boots {
     Boots::start(vec![machine], vec![workflow("m1")], &flags).await
 }
 
+/// OVMF as drives of QEMU: its code, and variables of its own in `dir`.
+fn ovmf(dir: &Path) -> [String; 2] {
+    let vars = dir.join("vars");
+    std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).unwrap();
+    let code = "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd";
+    [code.to_owned(), format!("if=pflash,format=raw,file={}", vars.display())]
+}
+
 fn qemu(serial: &Path, firmware: &[&str]) -> Child {
     // The network card's own ROM is an iPXE, for BIOS and for UEFI; without it OVMF uses its own PXE client.
     let rom = if firmware.is_empty() { "" } else { ",romfile=" };
@@ -93,11 +101,8 @@ fn a_machine_runs_its_own_script_and_ipxe_loads_over_tftp() {
 fn a_uefi_machine_loads_ipxe_over_tftp_and_goes_on() {
     in_namespace(|| async {
         let dir = tempfile::tempdir().unwrap();
-        let vars = dir.path().join("vars");
-        std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).unwrap();
-        let vars = format!("if=pflash,format=raw,file={}", vars.display());
-        let code = "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd";
-        let (first, events) = boots_to_the_end(&["-drive", code, "-drive", &vars]).await;
+        let [code, vars] = ovmf(dir.path());
+        let (first, events) = boots_to_the_end(&["-drive", &code, "-drive", &vars]).await;
         assert!(first.contains("firmware of x64 UEFI") && first.ends_with("boot file ipxe.efi"), "{first}");
         let programs: Vec<_> = events.iter().filter(|event| event.0 == "BootProgramSent").collect();
         let scripts: Vec<_> = events.iter().filter(|event| event.0 == "ScriptSent").collect();
@@ -187,11 +192,8 @@ fn a_bios_machine_boots_beside_a_foreign_dhcp_server() {
 fn a_uefi_machine_boots_beside_a_foreign_dhcp_server() {
     in_namespace(|| async {
         let dir = tempfile::tempdir().unwrap();
-        let vars = dir.path().join("vars");
-        std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).unwrap();
-        let vars = format!("if=pflash,format=raw,file={}", vars.display());
-        let code = "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd";
-        let events = boots_beside_a_foreign_server("auto-proxy", &["-drive", code, "-drive", &vars]).await;
+        let [code, vars] = ovmf(dir.path());
+        let events = boots_beside_a_foreign_server("auto-proxy", &["-drive", &code, "-drive", &vars]).await;
         let program = events.iter().find(|event| event.0 == "BootProgramSent");
         assert!(program.is_some_and(|event| event.1.ends_with(" over TFTP")), "{events:#?}");
     });

@@ -18,8 +18,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -49,6 +49,8 @@ const MAX_BODY: usize = 64 * 1024;
 /// How much of a body that is too large is read and dropped before the answer: to close a connection with bytes unread is to
 /// reset it, and the client may never see the 413.
 const MAX_DROPPED: usize = 1024 * 1024;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A bound Redfish BMC.
 pub struct Server {
@@ -132,10 +134,7 @@ impl Server {
 }
 
 impl Shared {
-    async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BoxError> {
         let (head, body) = request.into_parts();
         let Some(body) = read(body).await? else {
             return Ok(Problem::too_large().into_response().map(Full::new));
@@ -164,20 +163,16 @@ impl Shared {
 }
 
 /// Reads a whole body; none if it is longer than [`MAX_BODY`].
-async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
-    let (mut kept, mut dropped) = (BytesMut::new(), 0);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if dropped == 0 && kept.len() + data.len() <= MAX_BODY {
-            kept.extend_from_slice(&data);
-            continue;
+async fn read(mut body: Incoming) -> Result<Option<Bytes>, BoxError> {
+    match Limited::new(&mut body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(Some(collected.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let mut rest = Limited::new(body, MAX_DROPPED);
+            while let Some(Ok(_)) = rest.frame().await {}
+            Ok(None)
         }
-        dropped += data.len();
-        if dropped > MAX_DROPPED {
-            break;
-        }
+        Err(error) => Err(error),
     }
-    Ok((dropped == 0).then(|| kept.freeze()))
 }
 
 async fn converse(

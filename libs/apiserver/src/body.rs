@@ -2,12 +2,12 @@
 
 //! Bodies of requests and answers: reading within bounds, JSON and YAML, streams.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody};
 use serde_json::Value;
 
 use crate::json::{self, Noted};
@@ -45,22 +45,15 @@ where
     B::Error: Into<BoxError>,
 {
     let mut body = std::pin::pin!(body);
-    let (mut kept, mut dropped) = (BytesMut::new(), 0);
-    while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(Into::into)
-            .map_err(|error| ApiError::bad_request(format!("the request body could not be read: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if dropped == 0 && kept.len() + data.len() <= limit {
-            kept.extend_from_slice(&data);
-            continue;
+    match Limited::new(body.as_mut(), limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let mut rest = Limited::new(body, MAX_DROPPED);
+            while let Some(Ok(_)) = rest.frame().await {}
+            Err(ApiError::too_large(limit))
         }
-        dropped += data.len();
-        if dropped > MAX_DROPPED {
-            break;
-        }
+        Err(error) => Err(ApiError::bad_request(format!("the request body could not be read: {error}"))),
     }
-    if dropped == 0 { Ok(kept.freeze()) } else { Err(ApiError::too_large(limit)) }
 }
 
 /// Parses an object body by its media type.

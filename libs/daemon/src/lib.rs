@@ -32,6 +32,7 @@ pub mod metrics;
 mod run;
 mod secret;
 mod telemetry;
+pub mod watch;
 
 pub use connect::{ConnectError, connect, state_dir};
 pub use health::{Health, Latch};

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The programs in Go: a manager of controller-runtime with two replicas, and the probe of what client-go asks.
 
-use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use api::v1alpha1::{Hardware, Workflow};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Secret};
@@ -18,11 +16,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tests::alone::Alone;
 use tests::kubernetes;
+use tests::process::Process;
 use tests::stack::eventually;
 
 /// Time for whatever the manager does by itself, on a busy machine; more than its Lease, after which another takes over.
 pub const DEADLINE: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(50);
 const FINALIZER: &str = "tests.invalid/manager";
 
 /// Every way in which client-go reads and writes gives what it should.
@@ -77,7 +75,7 @@ pub async fn goes_on(server: &mut Alone) -> Result<()> {
 
     world.deleted(&mut b).await?;
     let status = b.terminate().await?;
-    ensure!(status.success(), "the manager ended with {status}: {}", b.log());
+    ensure!(status.success(), "the manager ended with {status}: {}", b.0.tail());
     let lease: Lease = world.api().get("tests-manager").await?;
     let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
     ensure!(holder.is_empty(), "the Lease is still held by {holder}");
@@ -280,76 +278,30 @@ fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A running manager. Killed with its group when dropped.
-struct Manager {
-    child: Child,
-    log: PathBuf,
-}
+/// A running manager.
+struct Manager(Process);
 
 impl Manager {
     fn start(server: &Alone, namespace: &str, name: &str, watch_list: bool, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        let output = fs::File::create(&log)?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(program()?)
-            .args(["run", "--namespace", namespace, "--identity", name, "--kubeconfig"])
-            .arg(server.kubeconfig())
-            .env("KUBE_FEATURE_WatchListClient", watch_list.to_string())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .context("start the manager")?;
-        Ok(Self { child, log })
-    }
-
-    /// The end of its log.
-    fn log(&self) -> String {
-        const LINES: usize = 20;
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LINES)..].join("\n")
+        let process = Process::start("the manager", &program()?, log, |command| {
+            command
+                .args(["run", "--namespace", namespace, "--identity", name, "--kubeconfig"])
+                .arg(server.kubeconfig())
+                .env("KUBE_FEATURE_WatchListClient", watch_list.to_string());
+        })?;
+        Ok(Self(process))
     }
 
     fn check(&mut self) -> Result<(), String> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            ended => Err(format!("the manager ended: {ended:?}: {}", self.log())),
-        }
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        Ok(rustix::process::kill_process_group(group.context("a process number")?, signal)?)
+        self.0.check().map_err(|error| error.to_string())
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.signal(Signal::KILL)?;
-        self.child.wait()?;
-        Ok(())
+        self.0.kill()
     }
 
     async fn terminate(&mut self) -> Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
-        let until = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            if Instant::now() > until {
-                bail!("the manager does not end: {}", self.log());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        // It may have ended already.
-        self.signal(Signal::KILL).unwrap_or_default();
-        drop(self.child.wait());
+        self.0.end(Signal::TERM, DEADLINE).await
     }
 }

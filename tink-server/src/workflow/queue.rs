@@ -4,7 +4,7 @@
 //! Two Workflows of one Hardware must not be prepared or worked on at the same time: the second would cut the power
 //! under the first one's install. Pure; asked by the controller, with its cache, before a boot is prepared.
 
-use api::v1alpha1::{TemplateRendering, Workflow, WorkflowState};
+use api::v1alpha1::{Workflow, WorkflowState};
 use kube::ResourceExt;
 
 use super::hardware_name;
@@ -13,7 +13,7 @@ use super::hardware_name;
 /// machine is its own, and the others wait.
 pub fn rival<W: AsRef<Workflow>>(mine: &Workflow, others: impl IntoIterator<Item = W>) -> Option<W> {
     let machine = hardware_name(mine)?;
-    if has_begun(mine) {
+    if mine.has_begun() {
         return None;
     }
     others.into_iter().find(|other| {
@@ -35,9 +35,9 @@ fn has_machine(other: &Workflow, mine: &Workflow) -> bool {
         WorkflowState::Running => true,
         // Its agent is about to come up. One that boots nothing itself waits for whoever boots the machine.
         WorkflowState::Pending => prepares(other),
-        WorkflowState::Preparing => has_begun(other) || is_earlier(other, mine),
+        WorkflowState::Preparing => other.has_begun() || is_earlier(other, mine),
         // It is about to be rendered; as the cache has it, it may be further already.
-        WorkflowState::Unset => prepares(other) && !is_stuck(other) && is_earlier(other, mine),
+        WorkflowState::Unset => prepares(other) && !other.is_stuck() && is_earlier(other, mine),
         _ => false,
     }
 }
@@ -45,18 +45,6 @@ fn has_machine(other: &Workflow, mine: &Workflow) -> bool {
 fn prepares(workflow: &Workflow) -> bool {
     let boot = workflow.spec.boot_options.as_ref();
     boot.is_some_and(|boot| boot.toggle_allow_netboot == Some(true) || boot.boot_mode.is_some())
-}
-
-/// Whether something was switched for this Workflow.
-fn has_begun(workflow: &Workflow) -> bool {
-    let boot = workflow.status.as_ref().and_then(|status| status.boot_options.as_ref());
-    boot.is_some_and(|boot| !boot.jobs.is_empty() || boot.allow_netboot.is_some())
-}
-
-/// Whether its Template cannot be rendered as it is.
-fn is_stuck(workflow: &Workflow) -> bool {
-    let rendering = workflow.status.as_ref().and_then(|status| status.template_rendering.as_ref());
-    matches!(rendering, Some(TemplateRendering::Failed))
 }
 
 /// Whether it was made before the other; equal times are told apart by name.

@@ -10,7 +10,7 @@ use api::{
         self as bmc, COMPLETED, CONTACTABLE, FAILED, Job, JobCondition, Machine, PowerState, Task,
     },
     events::Reason,
-    v1alpha1::{Action, Hardware, TemplateRendering, Workflow, WorkflowState, WorkflowStatus, condition},
+    v1alpha1::{Action, Hardware, Workflow, WorkflowState, WorkflowStatus, condition},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
@@ -154,7 +154,7 @@ impl<'a> Story<'a> {
         let (name, flow) = (&self.name, workflow.name_any());
         let empty = WorkflowStatus::default();
         let status = workflow.status.as_ref().unwrap_or(&empty);
-        if status.template_rendering == Some(TemplateRendering::Failed) {
+        if workflow.is_stuck() {
             let template = workflow.spec.template_ref.as_deref().unwrap_or_default();
             let reason = status.condition(condition::TEMPLATE_RENDERED).and_then(|c| c.message.as_deref());
             let reason = reason.unwrap_or("the Workflow does not say why");
@@ -457,16 +457,10 @@ impl<'a> Story<'a> {
 fn whose_turn<'a>(workflows: &[&'a Workflow]) -> Option<&'a Workflow> {
     let has_begun = |workflow: &Workflow| match workflow.state() {
         WorkflowState::Pending | WorkflowState::Running | WorkflowState::Post => true,
-        WorkflowState::Preparing => {
-            let boot = workflow.status.as_ref().and_then(|status| status.boot_options.as_ref());
-            boot.is_some_and(|boot| !boot.jobs.is_empty() || boot.allow_netboot.is_some())
-        }
+        WorkflowState::Preparing => workflow.has_begun(),
         _ => false,
     };
-    let is_next = |workflow: &Workflow| {
-        let rendering = workflow.status.as_ref().and_then(|status| status.template_rendering.as_ref());
-        !workflow.state().is_final() && rendering != Some(&TemplateRendering::Failed)
-    };
+    let is_next = |workflow: &Workflow| !workflow.state().is_final() && !workflow.is_stuck();
     let find =
         |matches: &dyn Fn(&Workflow) -> bool| workflows.iter().copied().find(|workflow| matches(workflow));
     find(&has_begun).or_else(|| find(&is_next)).or_else(|| workflows.last().copied())
