@@ -36,8 +36,12 @@ pub enum Reason {
     InitramfsSent,
     /// It asked for network boot and may not have it.
     NetbootRefused,
+    /// Its kernel wrote to the log server.
+    KernelLogged,
     /// Its agent called.
     AgentConnected,
+    /// Its agent wrote to the log server.
+    AgentLogged,
     /// An action was started.
     ActionStarted,
     /// An action succeeded.
@@ -61,7 +65,7 @@ pub struct ParseReasonError(String);
 
 impl Reason {
     /// All reasons, in the order in which an undisturbed machine meets them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::TemplateFailed,
         Self::PoweredOff,
         Self::BootDeviceSet,
@@ -75,6 +79,8 @@ impl Reason {
         Self::ScriptSent,
         Self::KernelSent,
         Self::InitramfsSent,
+        Self::KernelLogged,
+        Self::AgentLogged,
         Self::AgentConnected,
         Self::ActionStarted,
         Self::ActionSucceeded,
@@ -130,6 +136,8 @@ impl Reason {
             Self::KernelSent => ("KernelSent", "kernel-sent"),
             Self::InitramfsSent => ("InitramfsSent", "initramfs-sent"),
             Self::NetbootRefused => ("NetbootRefused", "netboot-refused"),
+            Self::KernelLogged => ("KernelLogged", "kernel-logged"),
+            Self::AgentLogged => ("AgentLogged", "agent-logged"),
             Self::AgentConnected => ("AgentConnected", "agent-connected"),
             Self::ActionStarted => ("ActionStarted", "action-started"),
             Self::ActionSucceeded => ("ActionSucceeded", "action-succeeded"),

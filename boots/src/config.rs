@@ -17,12 +17,19 @@ use crate::dhcp::pool::POOL_FORM;
 
 mod dhcp;
 mod public;
+mod syslog;
 
 pub use self::dhcp::{DhcpConfig, DhcpMode, ServerAddress};
+pub use self::syslog::SyslogConfig;
+use crate::access::HttpToken;
 pub use crate::dhcp::pool::Pool;
 
 /// All settings of this daemon, beside those of the skeleton.
-pub const SETTINGS: &[Setting] = &[
+pub const SETTINGS: &[Setting] =
+    &Setting::joined::<{ GENERAL.len() + syslog::SETTINGS.len() }>(&[GENERAL, &syslog::SETTINGS]);
+
+/// Those that are of no part with a table of its own.
+const GENERAL: &[Setting] = &[
     Setting::new(
         "public-ipv4",
         "public-ipv4",
@@ -171,6 +178,10 @@ pub const SETTINGS: &[Setting] = &[
         "form of the MAC in boot program URLs",
     )
     .with_default("colon"),
+    Setting::new("ipxe-http-binary-enabled", "ipxe-http-binary-enabled", Kind::Bool, "serve boot programs over HTTP")
+        .with_default("true"),
+    Setting::new("ipxe-http-script-enabled", "ipxe-http-script-enabled", Kind::Bool, "serve iPXE scripts over HTTP")
+        .with_default("true"),
     Setting::new(
         "ipxe-http-script-osie-url",
         "ipxe-http-script-osie-url",
@@ -253,6 +264,13 @@ pub const SETTINGS: &[Setting] = &[
         "largest TFTP block that is granted, at most what the MTU carries",
     )
     .with_default("1468"),
+    Setting::new(
+        "http-token-file",
+        "http-token-file",
+        Kind::SecretFile,
+        "file with the token that opens the logs of machines over HTTP; unset: one is made, in boots.access of the state \
+         directory",
+    ),
     Setting::new("boot-program-dir", "boot-program-dir", Kind::Path, "directory with the iPXE boot programs"),
     Setting::new(
         "hook-dir",
@@ -286,10 +304,22 @@ pub struct Config {
     pub http: SocketAddr,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: TrustedProxies,
+    /// Whether boot programs are served over HTTP.
+    pub http_programs: bool,
+    /// Whether scripts are.
+    pub http_scripts: bool,
     /// DHCP, unless it is off.
     pub dhcp: Option<DhcpConfig>,
     /// TFTP, unless it is off.
     pub tftp: Option<tftp::Config>,
+    /// The log server, unless it is off.
+    pub syslog: Option<SyslogConfig>,
+    /// This server's own URL, as others reach it.
+    pub http_url: String,
+    /// What opens the logs; nothing is the one of the state directory.
+    pub http_token: Option<HttpToken>,
+    /// Directory for what must survive a restart.
+    pub state_dir: PathBuf,
     /// What machines are told about where things are.
     pub urls: Urls,
     /// What scripts are made from.
@@ -386,8 +416,14 @@ impl Config {
         Self {
             http,
             trusted_proxies: TrustedProxies::from_settings(settings),
+            http_programs: settings.bool("ipxe-http-binary-enabled"),
+            http_scripts: settings.bool("ipxe-http-script-enabled"),
             dhcp: DhcpConfig::from_settings(settings, public),
             tftp: tftp(settings, bind),
+            syslog: SyslogConfig::from_settings(settings, bind),
+            http_url: format!("http://{public}:{}", http.port()),
+            http_token: settings.secret_file("http-token-file").map(HttpToken::from),
+            state_dir: daemon::state_dir(settings.path("state-dir")),
             urls: urls(settings, public, http.port()),
             script,
             programs: mappings.into_iter().map(|mapping| (mapping.0, mapping.1)).collect(),
@@ -484,7 +520,7 @@ fn script(settings: &mut Settings, public: Ipv4Addr, osie_url: String) -> Script
 
 impl Urls {
     /// The script URL of a machine.
-    pub fn script(&self, mac: Mac) -> String {
+    pub fn script(&self, mac: impl std::fmt::Display) -> String {
         let mac = if self.script_has_mac { format!("{mac}/") } else { String::new() };
         format!("{}{mac}{}", self.script_base, self.script_name)
     }

@@ -155,7 +155,7 @@ impl Directory {
 }
 
 /// Whether a text is one harmless path element.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
     !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.bytes().all(harmless)
 }

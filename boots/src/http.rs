@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The HTTP server: scripts and boot programs under `/ipxe`, kernel and initramfs under `/hook`, images under `/images`.
+//! The HTTP server: scripts and boot programs under `/ipxe`, kernel and initramfs under `/hook`, images under `/images`,
+//! logs of machines under `/logs`.
 //!
 //! The machine behind a request is the MAC in its path, else the client's address. Every request is counted and, but for
 //! images, logged. Nothing a client sends is opened as a path.
@@ -25,8 +26,10 @@ use crate::scripts::{NoScript, Scripts};
 use crate::tftp::AUTOEXEC;
 
 mod content;
+mod logs;
 
 use content::{Delivered, Source};
+pub(crate) use logs::Logs;
 
 /// What handlers need.
 pub(crate) struct Server {
@@ -35,6 +38,15 @@ pub(crate) struct Server {
     pub(crate) hook: Option<Directory>,
     pub(crate) images: Option<Directory>,
     pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) logs: Option<Logs>,
+    pub(crate) serves: Serves,
+}
+
+/// What can be switched off.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Serves {
+    pub(crate) programs: bool,
+    pub(crate) scripts: bool,
 }
 
 type Shared = State<Arc<Server>>;
@@ -54,12 +66,25 @@ impl Client {
 
 /// All routes.
 pub(crate) fn router(server: Server) -> Router {
+    let logs = server
+        .logs
+        .clone()
+        .map(|logs| Router::new().route("/logs/{namespace}/{machine}", get(logs::logs)).with_state(logs));
+    let mut programs = Router::new();
+    if server.serves.programs {
+        programs = programs.route("/ipxe/binary/{*path}", get(binary));
+    }
+    let mut scripts = Router::new();
+    if server.serves.scripts {
+        scripts = scripts.route("/ipxe/script/{*path}", any(script));
+    }
     let server = Arc::new(server);
     Router::new()
-        .route("/ipxe/binary/{*path}", get(binary))
-        .route("/ipxe/script/{*path}", any(script))
+        .merge(programs)
+        .merge(scripts)
         .route("/hook/{name}", get(hook))
         .route("/images/{name}", get(image))
+        .merge(logs.unwrap_or_default())
         .layer(middleware::from_fn_with_state(Arc::clone(&server), observe))
         .with_state(server)
 }
@@ -94,7 +119,7 @@ async fn script(
 
 fn send_script(server: &Server, client: Client, method: &Method, path: &str) -> Response {
     let script = server.scripts.get(path, client.v4());
-    if let Ok((found, _)) = &script
+    if let Ok((Some(found), _)) = &script
         && method != Method::HEAD
     {
         server.scripts.journal.script(found, Via::Http);
@@ -106,7 +131,7 @@ fn text(script: Result<String, NoScript>) -> Response {
     match script {
         Ok(script) => ([(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")], script)
             .into_response(),
-        Err(NoScript::Unknown | NoScript::NotAllowed) => StatusCode::NOT_FOUND.into_response(),
+        Err(NoScript::Unknown) => StatusCode::NOT_FOUND.into_response(),
         Err(NoScript::BadUrl) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -71,6 +71,17 @@ impl Journal {
         self.sessions().reach(mac, Stage::Asking, now()).boot
     }
 
+    /// The number of the machine's last boot, if one was seen. What an operating system says neither begins nor continues one.
+    pub(crate) fn last_boot(&self, mac: Mac) -> Option<u64> {
+        self.sessions().last(mac)
+    }
+
+    /// Its kernel or agent wrote to the log server.
+    pub(crate) fn logged(&self, found: &Found, reason: Reason, boot: Option<u64>, message: String) {
+        let reference = &found.machine.reference;
+        self.recorder.record(reference, reason.as_str(), reason.phase(), boot, message, reason.is_warning());
+    }
+
     /// An answer went to a network-boot client.
     pub(crate) fn leased(&self, found: &Found, reply: &Message, client: &NetbootClient, file: Option<&str>) {
         let (reason, stage) = match reply.message_type() {
@@ -106,8 +117,11 @@ impl Journal {
         );
     }
 
-    /// A script was sent.
+    /// A script was sent. One that only hands back to the firmware is told by [`Journal::refused`].
     pub(crate) fn script(&self, found: &Found, via: Via) {
+        if !found.nic().boot.allowed {
+            return;
+        }
         self.metrics.job(via.label(), "script");
         let boot = self.sessions().reach(found.nic().mac, Stage::Scripted, now()).boot;
         self.event(found, Reason::ScriptSent, boot, format!("iPXE script over {}", via.name()));

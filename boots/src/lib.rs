@@ -2,12 +2,13 @@
 //! The network-boot daemon: takes a machine from DHCP over its boot program and script to kernel and initramfs.
 //!
 //! The floor plan. Pure: `machine` (a Hardware as boot sees it), `session` (how far each boot is), `script`,
-//! `dhcp::decide`, `dhcp::bootfile`, `dhcp::address`, the index in `backend`. Rim: `dhcp::listener`, `tftp`, `http`,
-//! `backend::watch`, `token`, `files`. `journal` is where all of them say what they saw. State of record is read from the
+//! `dhcp::decide`, `dhcp::bootfile`, `dhcp::address`, the index in `backend`. Rim: `dhcp::listener`, `tftp`, `http`, `syslog`,
+//! `logs`, `backend::watch`, `token`, `files`. `journal` is where all of them say what they saw. State of record is read from the
 //! API; nothing but Events and the token key is ever written there, and no packet waits for it.
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,24 +19,30 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod access;
 mod backend;
 mod config;
 mod dhcp;
 mod files;
 mod http;
 mod journal;
+mod limit;
+mod logs;
 mod machine;
 mod metrics;
 mod script;
 mod scripts;
 mod session;
+mod syslog;
 mod tftp;
 mod token;
 
+pub use access::{ACCESS_FILE, AccessFile, HttpToken};
 pub use config::{
-    Config, DhcpConfig, DhcpMode, MacFormat, Pool, SETTINGS, ScriptConfig, ServerAddress, Urls,
+    Config, DhcpConfig, DhcpMode, MacFormat, Pool, SETTINGS, ScriptConfig, ServerAddress, SyslogConfig, Urls,
 };
 pub use files::FilesError;
+pub use logs::{LogLine, LogsConfig};
 
 use backend::watch::Backend;
 use files::{Directory, Programs};
@@ -51,6 +58,15 @@ pub enum Error {
     /// Boot programs or HookOS are missing.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// The state directory cannot be used.
+    #[error("{} cannot be used", path.display())]
+    State {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A socket cannot be bound.
     #[error("cannot listen on {address} for {service}")]
     Bind {
@@ -80,7 +96,7 @@ pub async fn run(
     files::check_hook(&config)?;
     let latches = (health.latch("hardware", "the first list"), health.latch("workflows", "the first list"));
     let key_latch = health.latch("agent token key", "its Secret");
-    let sockets = health.latch("sockets", "DHCP, TFTP and HTTP");
+    let sockets = health.latch("sockets", "DHCP, TFTP, syslog and HTTP");
 
     let metrics = metrics::Metrics::register(health.metrics());
     let (recorder, recorder_task) =
@@ -150,9 +166,10 @@ async fn serve(
             })?,
         )),
     };
+    let mut servers = JoinSet::new();
+    let logs = log_server(config, (&backend, &journal), &mut servers, shutdown)?;
     sockets.set();
 
-    let mut servers = JoinSet::new();
     let Some(key) = token::key(client, &config.token_namespace, shutdown).await else { return Ok(servers) };
     key_latch.set();
     tokio::select! {
@@ -166,6 +183,7 @@ async fn serve(
         urls: Arc::new(config.urls.clone()),
         key,
         journal,
+        strangers: config.dhcp.as_ref().is_some_and(|dhcp| dhcp.mode == DhcpMode::AutoProxy),
     };
     if let Some((tftp_config, socket)) = tftp_socket {
         let files = tftp::Files { programs: programs.clone(), scripts: scripts.clone() };
@@ -181,9 +199,37 @@ async fn serve(
         hook: config.hook_dir.as_deref().map(Directory::new),
         images: config.images_dir.as_deref().map(Directory::new),
         trusted_proxies: config.trusted_proxies.clone(),
+        logs,
+        serves: http::Serves { programs: config.http_programs, scripts: config.http_scripts },
     });
     tracing::info!(http = %config.http, dhcp = config.dhcp.is_some(), tftp = config.tftp.is_some(), "network boot serves");
     let limits = daemon::http::Limits { drain: DRAIN, ..daemon::http::Limits::default() };
     servers.spawn(daemon::http::serve(http_listener, router, limits, shutdown.clone()));
     Ok(servers)
+}
+
+/// Binds and starts the log server, unless it is off. Log messages wait for nothing but a machine that they are of.
+fn log_server(
+    config: &Config,
+    (backend, journal): (&Backend, &Journal),
+    servers: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Result<Option<http::Logs>, Error> {
+    let Some(SyslogConfig { listen, logs }) = &config.syslog else { return Ok(None) };
+    let state = |path: PathBuf| move |source| Error::State { path, source };
+    let token = match &config.http_token {
+        Some(token) => token.clone(),
+        None => HttpToken::load_or_create(&config.state_dir, &config.http_url)
+            .map_err(state(config.state_dir.join(ACCESS_FILE)))?,
+    };
+    let (writer, reader, task) = logs::spawn(logs, journal.clone()).map_err(state(logs.dir.clone()))?;
+    let receiver = syslog::Receiver::bind(*listen, backend.clone(), writer, journal.metrics().clone())
+        .map_err(|source| Error::Bind { service: "syslog", address: *listen, source })?;
+    servers.spawn(receiver.run(shutdown.clone()));
+    servers.spawn(async move {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the task that writes logs ended badly");
+        }
+    });
+    Ok(Some(http::Logs::new(reader, token)))
 }

@@ -13,6 +13,7 @@ pub(crate) struct Metrics {
     silence: By<1>,
     jobs: By<2>,
     requests: By<2>,
+    syslog: By<1>,
     problems: Counter,
     machines: Gauge,
 }
@@ -24,6 +25,11 @@ impl Metrics {
             silence: all.register("boots_dhcp_silence", "DHCP messages not answered", Family::default()),
             jobs: all.register("jobs", "Files and scripts served, by protocol and kind", Family::default()),
             requests: all.register("http_server_requests", "HTTP requests", Family::default()),
+            syslog: all.register(
+                "boots_syslog_messages",
+                "Log messages by what became of them: kept, unknown (no machine), rate, dropped, failed",
+                Family::default(),
+            ),
             problems: all.register(
                 "boots_hardware_problems",
                 "Fields of Hardware that could not be used",
@@ -55,6 +61,11 @@ impl Metrics {
         };
         let labels = [("method", method.to_owned()), ("status_code", status.as_str().to_owned())];
         self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Log messages came, and this became of them.
+    pub(crate) fn syslog(&self, result: &'static str, messages: usize) {
+        self.syslog.get_or_create(&[("result", result.to_owned())]).inc_by(messages as u64);
     }
 
     pub(crate) fn problems(&self, count: usize) {

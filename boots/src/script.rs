@@ -3,8 +3,11 @@
 //!
 //! Pure: machine, configuration and token in, text out. The order of the kernel arguments is a contract with every
 //! in-memory operating system and its agent; ours come after upstream's fixed list.
+//!
+//! What is put into a script cannot change it: a value has no line end, and is one word where one word is meant; iPXE's
+//! variables (`${`) work only where an operator writes arguments of the kernel, URLs and scripts.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use crate::config::ScriptConfig;
 use crate::machine::{Machine, Nic};
@@ -24,9 +27,6 @@ pub(crate) struct Moment {
 /// Why there is no script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ScriptError {
-    /// `netboot.allowPXE` is not true.
-    #[error("netboot is not allowed")]
-    NotAllowed,
     /// `netboot.ipxe.url` is not of HTTP.
     #[error("the scheme of netboot.ipxe.url is neither http nor https")]
     Scheme,
@@ -36,28 +36,55 @@ pub(crate) enum ScriptError {
 ///
 /// # Errors
 ///
-/// When it may not boot, or its own script URL cannot be chained to.
+/// When its own script URL cannot be chained to.
 pub(crate) fn render(
     machine: &Machine,
     nic: &Nic,
     config: &ScriptConfig,
     moment: &Moment,
 ) -> Result<String, ScriptError> {
-    let boot = &nic.boot;
+    let (boot, name) = (&nic.boot, word(&machine.name));
     if !boot.allowed {
-        return Err(ScriptError::NotAllowed);
+        return Ok(leave(&name));
     }
     if let Some(url) = &boot.script_url {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(ScriptError::Scheme);
         }
-        let name = &machine.name;
         return Ok(format!("#!ipxe\n\necho Chaining to the script of {name}\nchain --autofree {url}\n"));
     }
     if let Some(contents) = &boot.script {
-        return Ok(format!("#!ipxe\n\necho Running the script of {}\n{contents}", machine.name));
+        return Ok(format!("#!ipxe\n\necho Running the script of {name}\n{contents}"));
     }
     Ok(hook(machine, nic, config, moment))
+}
+
+/// What a machine runs that may not boot from the network: it says so and hands back to the firmware, as a failure, since
+/// UEFI goes on with the next entry of its boot order only then (UEFI 2.10 section 3.1.1).
+pub(crate) fn leave(name: &str) -> String {
+    format!(
+        "#!ipxe\n\necho Tinkerbell: {} may not boot from the network (netboot.allowPXE), going on with the next boot device\n\
+         exit 1\n",
+        word(name)
+    )
+}
+
+/// The script of a machine of which there is no Hardware: it finds out by itself what it is.
+pub(crate) fn unknown(config: &ScriptConfig, now: u64) -> String {
+    let mut script = String::from("#!ipxe\n\n");
+    push_syslog(&mut script, &config.syslog);
+    script.push_str(
+        "echo Tinkerbell: ${mac} boots its in-memory operating system, nobody knows it yet\n\
+         set arch ${buildarch}\n\
+         iseq ${arch} i386 && set arch x86_64 ||\n\
+         iseq ${arch} arm32 && set arch aarch64 ||\n\
+         iseq ${arch} arm64 && set arch aarch64 ||\n",
+    );
+    let name =
+        |own: &Option<String>, usual: &str| format!("{}-${{arch}}", word(own.as_deref().unwrap_or(usual)));
+    let files = (name(&config.kernel_name, "vmlinuz"), name(&config.initrd_name, "initramfs"));
+    push_boot(&mut script, config, &config.osie_url, files, &unknown_arguments(config, now));
+    script
 }
 
 /// What an iPXE that looks for `autoexec.ipxe` beside itself is given. It runs it with no network configured, so this gets an
@@ -88,33 +115,46 @@ fn hook(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment: &Moment) ->
     push_syslog(&mut script, &config.syslog);
     let (kernel, initrd) = file_names(nic, config);
     let base = nic.boot.osie_url.as_ref().unwrap_or(&config.osie_url);
-    let arguments = kernel_arguments(machine, nic, config, moment);
-    let ScriptConfig { retries, retry_delay, .. } = config;
-    let lines = [
-        format!("echo Tinkerbell: {} boots its in-memory operating system", machine.name),
-        format!("set arch {}", nic.boot.arch),
-        format!("set download-url {base}"),
-        format!("set kernel {kernel}"),
-        format!("set initrd {initrd}"),
-        format!("set retries:int32 {retries}"),
-        format!("set retry_delay:int32 {retry_delay}"),
-    ];
-    for line in lines {
-        script.push_str(&one_line(&line));
-        script.push('\n');
-    }
-    push_step(&mut script, "kernel", &format!("kernel ${{download-url}}/${{kernel}} {arguments}"));
-    push_step(&mut script, "initrd", "initrd --name ${initrd} ${download-url}/${initrd}");
-    push_step(&mut script, "boot", "boot");
-    script.push_str(
-        "\n:failed\necho Tinkerbell: ${step} failed, going on with the next boot device\nimgfree\nexit\n",
+    push_line(
+        &mut script,
+        format_args!("echo Tinkerbell: {} boots its in-memory operating system", word(&machine.name)),
     );
+    push_line(&mut script, format_args!("set arch {}", word(&nic.boot.arch)));
+    let arguments = kernel_arguments(machine, nic, config, moment);
+    push_boot(&mut script, config, base, (word(&kernel), word(&initrd)), &arguments);
     script
+}
+
+/// The steps from kernel to boot, each repeated, and the way back to the firmware when one fails for good.
+fn push_boot(
+    script: &mut String,
+    config: &ScriptConfig,
+    base: &str,
+    (kernel, initrd): (String, String),
+    arguments: &str,
+) {
+    let ScriptConfig { retries, retry_delay, .. } = config;
+    push_line(script, format_args!("set download-url {}", one_line(base).replace(' ', "%20")));
+    push_line(script, format_args!("set kernel {kernel}"));
+    push_line(script, format_args!("set initrd {initrd}"));
+    push_line(script, format_args!("set retries:int32 {retries}"));
+    push_line(script, format_args!("set retry_delay:int32 {retry_delay}"));
+    push_step(script, "kernel", &format!("kernel ${{download-url}}/${{kernel}} {arguments}"));
+    push_step(script, "initrd", "initrd --name ${initrd} ${download-url}/${initrd}");
+    push_step(script, "boot", "boot");
+    script.push_str(
+        "\n:failed\necho Tinkerbell: ${step} failed, going on with the next boot device\nimgfree\nexit 1\n",
+    );
+}
+
+fn push_line(script: &mut String, line: impl Display) {
+    // Writing to a String cannot fail.
+    let written = writeln!(script, "{line}");
+    debug_assert!(written.is_ok());
 }
 
 /// One command that is repeated `retries` times.
 fn push_step(script: &mut String, step: &str, command: &str) {
-    let command = one_line(command);
     // Writing to a String cannot fail.
     let written = write!(
         script,
@@ -130,39 +170,70 @@ fn push_syslog(script: &mut String, syslog: &str) {
     if syslog.is_empty() {
         return;
     }
-    if syslog.parse::<std::net::Ipv4Addr>().is_ok() {
-        script.push_str(&one_line(&format!("set syslog {syslog}")));
+    let host = word(syslog);
+    if host.parse::<std::net::Ipv4Addr>().is_ok() {
+        push_line(script, format_args!("set syslog {host}"));
     } else {
-        script.push_str(&one_line(&format!(
-            "nslookup syslog_ip {syslog} && set syslog ${{syslog_ip}} || echo Tinkerbell: the log server {syslog} has no address"
-        )));
+        push_line(
+            script,
+            format_args!(
+                "nslookup syslog_ip {host} && set syslog ${{syslog_ip}} || echo Tinkerbell: the log server {host} has no address"
+            ),
+        );
     }
-    script.push('\n');
 }
 
 /// The kernel command line; its order is fixed.
 fn kernel_arguments(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment: &Moment) -> String {
     let mut arguments = Vec::new();
-    arguments.extend(nic.boot.vlan.as_ref().map(|vlan| format!("vlan_id={vlan}")));
+    arguments.extend(nic.boot.vlan.as_ref().map(|vlan| format!("vlan_id={}", word(vlan))));
     arguments.extend([
-        format!("facility={}", machine.facility),
-        format!("syslog_host={}", config.syslog),
-        format!("grpc_authority={}", config.grpc_authority),
+        format!("facility={}", word(&machine.facility)),
+        format!("syslog_host={}", word(&config.syslog)),
+        format!("grpc_authority={}", word(&config.grpc_authority)),
         format!("tinkerbell_tls={}", config.tls),
         format!("tinkerbell_insecure_tls={}", config.insecure_tls),
-        format!("worker_id={}", nic.agent_id),
+        format!("worker_id={}", word(&nic.agent_id)),
         format!("hw_addr={}", nic.mac),
         "modules=loop,squashfs,sd-mod,usb-storage intel_iommu=on iommu=pt".to_owned(),
         "initrd=${initrd} console=tty0 console=ttyS1,115200".to_owned(),
     ]);
-    arguments.extend(config.extra_args.iter().cloned());
-    arguments.extend(nic.boot.kernel_args.iter().cloned());
+    arguments.extend(config.extra_args.iter().map(|argument| own_arguments(argument)));
+    arguments.extend(nic.boot.kernel_args.iter().map(|argument| own_arguments(argument)));
     arguments.extend(moment.token.as_ref().map(|token| format!("{}={token}", api::token::KERNEL_ARGUMENT)));
     arguments.push(format!("tink_time={}", moment.now));
     arguments.join(" ")
 }
 
-/// A value from an object must not begin a new line of the script.
+/// The kernel command line of a machine that nobody knows; its order is fixed too.
+fn unknown_arguments(config: &ScriptConfig, now: u64) -> String {
+    let mut arguments = vec![
+        format!("syslog_host={}", word(&config.syslog)),
+        format!("grpc_authority={}", word(&config.grpc_authority)),
+        format!("tinkerbell_tls={}", config.tls),
+        "worker_id=${mac} hw_addr=${mac} console=tty1 console=tty2 console=ttyAMA0,115200 console=ttyAMA1,115200 \
+         console=ttyS0,115200 console=ttyS1,115200 intel_iommu=on iommu=pt"
+            .to_owned(),
+    ];
+    arguments.extend(config.extra_args.iter().map(|argument| own_arguments(argument)));
+    arguments.push(format!("initrd=${{initrd}} tink_time={now}"));
+    arguments.join(" ")
+}
+
+/// Kernel arguments as an operator wrote them, iPXE's variables included; what would end the command goes.
+fn own_arguments(text: &str) -> String {
+    let line = one_line(text);
+    let words = line.split_ascii_whitespace().filter(|word| !matches!(*word, "&&" | "||"));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A value that is to be one word of a command, whatever it is: no space, no line end, no variable.
+fn word(text: &str) -> String {
+    let plain = |c: char| if c.is_control() || c.is_whitespace() { '_' } else { c };
+    text.chars().map(plain).collect::<String>().replace("${", "_{")
+}
+
+/// A text that does not begin a new line of the script.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -252,15 +323,74 @@ mod tests {
     }
 
     #[test]
-    fn no_script_unless_allowed() {
-        for netboot in [json!({ "netboot": null }), json!({ "netboot": { "allowPXE": false } })] {
-            assert_eq!(script(&[], &netboot), Err(ScriptError::NotAllowed));
+    fn a_machine_that_may_not_boot_leaves_for_its_disk() {
+        let exit = "#!ipxe\n\necho Tinkerbell: m1 may not boot from the network (netboot.allowPXE), going on with the next boot device\nexit 1\n";
+        for netboot in [
+            json!({ "netboot": null }),
+            json!({ "netboot": { "allowPXE": false } }),
+            json!({ "netboot": { "allowPXE": false, "ipxe": { "contents": "shell" } } }),
+        ] {
+            assert_eq!(script(&[], &netboot).as_deref(), Ok(exit));
         }
     }
 
     #[test]
-    fn a_value_cannot_add_a_line() {
-        let osie = json!({ "netboot": { "osie": { "kernel": "k\nshell", "kernelParams": ["p\nshell"] } } });
-        assert!(!script(&[], &osie).unwrap().lines().any(|line| line.starts_with("shell")));
+    fn a_machine_that_nobody_knows_finds_out_what_it_is() {
+        let config =
+            config(&["--ipxe-http-script-extra-kernel-args=a=1", "--ipxe-http-script-kernel-name=vm"]).script;
+        let text = unknown(&config, 1_700_000_007);
+        assert_eq!(
+            command_line(&text),
+            "kernel ${download-url}/${kernel} syslog_host=172.31.0.1 grpc_authority=172.31.0.1:42113 \
+             tinkerbell_tls=false worker_id=${mac} hw_addr=${mac} console=tty1 console=tty2 \
+             console=ttyAMA0,115200 console=ttyAMA1,115200 console=ttyS0,115200 console=ttyS1,115200 \
+             intel_iommu=on iommu=pt a=1 initrd=${initrd} tink_time=1700000007 && goto kernel_done ||"
+        );
+        assert!(text.contains("\nset download-url http://172.31.0.1:7171/hook\nset kernel vm-${arch}\nset initrd initramfs-${arch}\n"));
+        assert!(text.contains("\niseq ${arch} i386 && set arch x86_64 ||\n"));
+    }
+
+    /// Every value of a Hardware that goes into the script, made of this text.
+    fn poisoned(text: &str) -> String {
+        let mut hardware = hardware(&json!({
+            "dhcp": { "arch": text, "vlan_id": text },
+            "netboot": { "osie": { "kernel": text, "initrd": text, "baseURL": text, "kernelParams": [text] } },
+        }));
+        hardware.spec.agent_id = Some(text.to_owned());
+        let metadata = hardware.spec.metadata.get_or_insert_default();
+        metadata.facility.get_or_insert_default().facility_code = Some(text.to_owned());
+        let (machine, _) = Machine::read(&hardware);
+        let moment = Moment { token: None, now: 0 };
+        let syslog = format!("--ipxe-script-syslog-fqdn={text}");
+        render(&machine, &machine.nics[0], &config(&[&syslog]).script, &moment).unwrap()
+    }
+
+    #[test]
+    fn script_injection_by_newlines_adds_no_line() {
+        let usual = script(&[], &json!({})).unwrap().lines().count();
+        for text in ["x\nshell", "x\r\nshell\n", "x\u{85}shell", "x\0shell"] {
+            let script = poisoned(text);
+            assert_eq!(script.lines().count(), usual, "{text:?}");
+            assert!(!script.lines().any(|line| line.starts_with("shell")), "{text:?}: {script}");
+        }
+    }
+
+    #[test]
+    fn script_injection_by_variables_expands_nothing_but_an_operators_arguments() {
+        for text in ["${net0/mac}", "$${net0/mac}", "x ${net0/mac}"] {
+            let script = poisoned(text);
+            // kernelParams and baseURL are an operator's, who may use what iPXE has.
+            assert_eq!(script.matches("${net0/mac}").count(), 2, "{script}");
+        }
+    }
+
+    #[test]
+    fn script_injection_by_words_adds_no_command_and_no_argument() {
+        for text in ["x || shell", "x && shell", "x init=/bin/sh"] {
+            let script = poisoned(text);
+            assert_eq!(script.matches(" shell").count() + script.matches(" init=").count(), 1, "{script}");
+            let line = command_line(&script);
+            assert!(!line.contains("|| shell") && !line.contains("&& shell"), "{line}");
+        }
     }
 }

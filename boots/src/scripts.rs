@@ -11,7 +11,7 @@ use crate::backend::watch::Backend;
 use crate::backend::{Found, Miss};
 use crate::config::{ScriptConfig, Urls};
 use crate::journal::{self, Journal};
-use crate::script::{Moment, ScriptError, autoexec, render};
+use crate::script::{self, Moment, ScriptError};
 
 /// Everything that a script is made from.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub(crate) struct Scripts {
     pub(crate) urls: Arc<Urls>,
     pub(crate) key: TokenKey,
     pub(crate) journal: Journal,
+    /// Whether machines that nobody knows boot too.
+    pub(crate) strangers: bool,
 }
 
 /// Why a request gets no script.
@@ -28,9 +30,7 @@ pub(crate) struct Scripts {
 pub(crate) enum NoScript {
     /// No machine, or more than one, is meant.
     Unknown,
-    /// The machine may not boot.
-    NotAllowed,
-    /// Its own script URL cannot be chained to.
+    /// The machine's own script URL cannot be chained to.
     BadUrl,
 }
 
@@ -45,19 +45,33 @@ impl Scripts {
         }
     }
 
-    /// The script for a request, and whose it is.
-    pub(crate) fn get(&self, path: &str, client: Option<Ipv4Addr>) -> Result<(Found, String), NoScript> {
-        let found = self.machine(path, client).map_err(|_| NoScript::Unknown)?;
+    /// The script for a request, and whose it is if that is known. A machine that may not boot gets one that hands back to its
+    /// firmware.
+    pub(crate) fn get(
+        &self,
+        path: &str,
+        client: Option<Ipv4Addr>,
+    ) -> Result<(Option<Found>, String), NoScript> {
+        let found = match self.machine(path, client) {
+            Ok(found) => found,
+            Err(Miss::Unknown) if self.strangers => {
+                return Ok((None, script::unknown(&self.config, journal::now())));
+            }
+            Err(_) => return Err(NoScript::Unknown),
+        };
         let mac = found.nic().mac;
         let workflow = self.backend.read().workflow(&found.machine, found.nic()).map(str::to_owned);
         // Without a Workflow there is nothing to prove; the agent is then treated as one that has no token.
-        let token = workflow.map(|uid| mint(&self.key, mac, &uid, self.journal.boot(mac)));
+        let token = workflow
+            .filter(|_| found.nic().boot.allowed)
+            .map(|uid| mint(&self.key, mac, &uid, self.journal.boot(mac)));
         let moment = Moment { token, now: journal::now() };
-        match render(&found.machine, found.nic(), &self.config, &moment) {
-            Ok(script) => Ok((found, script)),
-            Err(ScriptError::NotAllowed) => {
-                self.journal.refused(&found);
-                Err(NoScript::NotAllowed)
+        match script::render(&found.machine, found.nic(), &self.config, &moment) {
+            Ok(script) => {
+                if !found.nic().boot.allowed {
+                    self.journal.refused(&found);
+                }
+                Ok((Some(found), script))
             }
             Err(ScriptError::Scheme) => Err(NoScript::BadUrl),
         }
@@ -65,12 +79,19 @@ impl Scripts {
 
     /// What an iPXE finds beside itself. It is a step on the way to the script, so it does not count as one.
     pub(crate) fn autoexec(&self, path: &str, client: Option<Ipv4Addr>) -> Result<String, NoScript> {
-        let found = self.machine(path, client).map_err(|_| NoScript::Unknown)?;
-        if !found.nic().boot.allowed {
-            self.journal.refused(&found);
-            return Err(NoScript::NotAllowed);
+        match self.machine(path, client) {
+            Ok(found) if !found.nic().boot.allowed => {
+                self.journal.refused(&found);
+                Ok(script::leave(&found.machine.name))
+            }
+            Ok(found) => Ok(script::autoexec(&self.urls.script(found.nic().mac))),
+            // iPXE itself says which of its interfaces got the address.
+            Err(Miss::Unknown) if self.strangers => Ok(match mac_in(path) {
+                Some(mac) => script::autoexec(&self.urls.script(mac)),
+                None => script::autoexec(&self.urls.script("${mac}")),
+            }),
+            Err(_) => Err(NoScript::Unknown),
         }
-        Ok(autoexec(&self.urls.script(found.nic().mac)))
     }
 }
 

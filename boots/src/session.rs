@@ -91,6 +91,11 @@ impl Sessions {
         session
     }
 
+    /// The number of the last boot that is remembered, whether it is over or not.
+    pub(crate) fn last(&self, mac: Mac) -> Option<u64> {
+        self.by_mac.get(&mac).map(|session| session.boot)
+    }
+
     fn touch(&mut self, mac: Mac, now: u64) -> &mut BootSession {
         if self.by_mac.len() >= MAX_SESSIONS && !self.by_mac.contains_key(&mac) {
             let oldest = self.by_mac.iter().min_by_key(|(_, session)| session.heard).map(|(mac, _)| *mac);

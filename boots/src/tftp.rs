@@ -7,7 +7,7 @@
 use std::net::SocketAddrV4;
 
 use bytes::Bytes;
-use tftp::{Content, ErrorCode, Outcome, Provider, Refusal, Report, Request};
+use tftp::{Content, Outcome, Provider, Refusal, Report, Request};
 
 use crate::dhcp::bootfile::TFTP_SCRIPT;
 use crate::files::Programs;
@@ -63,12 +63,7 @@ impl Files {
             _ => None,
         };
         if let Some(script) = script {
-            return script.map(Bytes::from).map_err(|error| match error {
-                NoScript::NotAllowed => {
-                    Refusal { code: ErrorCode::AccessViolation, message: "Netboot not allowed".into() }
-                }
-                NoScript::Unknown | NoScript::BadUrl => Refusal::not_found(),
-            });
+            return script.map(Bytes::from).map_err(|_: NoScript| Refusal::not_found());
         }
         let pxelinux = path.strip_prefix(PXELINUX).filter(|mac| mac.len() == 17);
         let mac = pxelinux.and_then(|mac| mac.parse().ok()).ok_or_else(Refusal::not_found)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The daemon against clients that are not ours: udhcpc, dhclient, curl, and QEMU machines with iPXE's ROM and OVMF.
+//! The daemon against clients that are not ours: udhcpc, dhclient, curl, logger, busybox syslogd, and QEMU machines with iPXE's ROM and OVMF.
 //!
-//! Each test makes a network namespace, which needs root, and programs: busybox, ip, curl, nsenter, dhclient, QEMU with
+//! Each test makes a network namespace, which needs root, and programs: busybox, ip, curl, nsenter, dhclient, logger, QEMU with
 //! OVMF, and the artefacts of `./x build`. So they are ignored by default; run them with `--include-ignored`.
 #![expect(
     clippy::unwrap_used,
@@ -14,6 +14,8 @@
 mod dhcp;
 #[path = "clients/machines.rs"]
 mod machines;
+#[path = "clients/syslog.rs"]
+mod syslog;
 #[path = "clients/web.rs"]
 mod web;
 #[path = "clients/world.rs"]

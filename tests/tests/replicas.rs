@@ -127,6 +127,7 @@ fn replicas(state: &Path, dir: &Path) -> Result<[Vec<Program>; 4]> {
         let mut flags = artefacts.up_flags(state, PROVISIONER);
         flags.retain(|flag| !flag.starts_with("--state-dir") && !flag.starts_with("--dhcp-bind"));
         flags.extend(["--dhcp-enabled=false".to_owned(), "--tftp-server-enabled=false".to_owned()]);
+        flags.push("--syslog-enabled=false".to_owned());
         flags.push(format!("--http-port={port}"));
         flags
     };

@@ -8,7 +8,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use api::access::Reach;
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use jiff::Timestamp;
-use kube::Client;
+use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     demo::{self, DemoArgs},
     describe::describe,
     get::{self, Format, Selection},
-    kinds, output, setup,
+    kinds, logs, output, setup,
     up::{self, AloneConfig, Stack, UpConfig},
     why::{self, Snapshot},
 };
@@ -142,6 +142,29 @@ enum Command {
         #[arg(short, long, value_name = "NAME")]
         namespace: Option<String>,
     },
+    /// Show what a machine wrote to the log server: its kernel, its agent, iPXE
+    Logs {
+        /// Hardware name, MAC, IP address, or name of a BMC Machine
+        machine: String,
+        /// Look in this namespace only
+        #[arg(short, long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// Go on with what will come
+        #[arg(short, long)]
+        follow: bool,
+        /// Only the last lines
+        #[arg(long, value_name = "LINES")]
+        tail: Option<usize>,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+        /// URL of boots [default: from boots.access in the state directory]
+        #[arg(long, value_name = "URL")]
+        boots: Option<String>,
+        /// File with the token of boots [default: from boots.access in the state directory]
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+    },
     /// Take simulated servers from powered off to their installed operating system
     Demo(DemoArgs),
 }
@@ -252,6 +275,13 @@ impl Cli {
                 let kind = kinds::find(&kind).map_err(Failure::Usage)?;
                 let selection = Selection { kind, name, namespace: namespace.chosen(), labels: None };
                 describe(&client.await?, &selection).await?;
+            }
+            Command::Logs { machine, namespace, follow, tail, json, boots, token_file } => {
+                let snapshot = Snapshot::fetch_machines(&client.await?, namespace.as_deref()).await?;
+                let found = why::hardware(&snapshot, &machine).map_err(|why| Failure::Failed(vec![why]))?;
+                let (namespace, machine) = (found.namespace().unwrap_or_default(), found.name_any());
+                let place = logs::Place { url: boots, token_file, state_dir: self.global.state_dir };
+                logs::logs(&place, &logs::Wanted { namespace, machine, tail, follow, json }).await?;
             }
             Command::Why { machine, namespace } => {
                 let snapshot = Snapshot::fetch(&client.await?, namespace.as_deref()).await?;

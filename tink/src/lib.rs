@@ -12,6 +12,7 @@ pub mod demo;
 pub mod describe;
 pub mod get;
 pub mod kinds;
+pub mod logs;
 pub mod manifest;
 pub mod setup;
 pub mod up;

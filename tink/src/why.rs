@@ -12,6 +12,7 @@ use api::{
     bmc::v1alpha1::{Job, Machine, Task},
     v1alpha1::{Hardware, Workflow},
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
@@ -25,6 +26,7 @@ mod target;
 mod tests;
 
 pub use explain::explain;
+use target::Target;
 
 /// Everything that the answer is made of.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +87,28 @@ impl Snapshot {
             list(client, namespace),
         )?;
         Ok(Self { hardware, workflows, machines, jobs, tasks, events })
+    }
+
+    /// Reads only what a machine is found by.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses or cannot be reached.
+    pub async fn fetch_machines(client: &Client, namespace: Option<&str>) -> Result<Self, WhyError> {
+        let (hardware, machines) = tokio::try_join!(list(client, namespace), list(client, namespace))?;
+        Ok(Self { hardware, machines, ..Self::default() })
+    }
+}
+
+/// The Hardware that a word means, or a sentence that says why it means none.
+///
+/// # Errors
+///
+/// That sentence.
+pub fn hardware<'a>(snapshot: &'a Snapshot, word: &str) -> Result<&'a Hardware, String> {
+    match target::find(snapshot, word) {
+        Target::Hardware(hardware) => Ok(hardware),
+        _ => Err(explain(snapshot, word, Timestamp::now()).sentence),
     }
 }
 

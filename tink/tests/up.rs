@@ -48,14 +48,14 @@ impl Site {
                 fs::write(site.path(folder).join(name), b"not a real one").unwrap();
             }
         }
-        let ports: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<_> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<u16> = ports.iter().map(|port| port.local_addr().unwrap().port()).collect();
-        let [api, http, metadata, grpc, tftp] = ports[..] else { panic!() };
+        let [api, http, metadata, grpc, tftp, syslog] = ports[..] else { panic!() };
         let (programs, hook, images) = (site.path("programs"), site.path("hook"), site.path("images"));
         let config = format!(
             "api: {{port: {api}, health-port: 0}}\n\
              boots:\n  public-ipv4: 127.0.0.1\n  bind-address: 127.0.0.1\n  http-port: {http}\n  dhcp-enabled: false\n  \
-             tftp-server-bind-port: {tftp}\n  boot-program-dir: {}\n  hook-dir: {}\n  images-dir: {}\n  health-port: 0\n\
+             tftp-server-bind-port: {tftp}\n  syslog-bind-port: {syslog}\n  boot-program-dir: {}\n  hook-dir: {}\n  images-dir: {}\n  health-port: 0\n\
              hegel: {{bind-addr: 127.0.0.1, http-port: {metadata}, health-port: 0}}\n\
              rufio: {{health-port: 0}}\n\
              tink-server: {{bind-addr: 127.0.0.1, bind-port: {grpc}, health-port: 0}}\n",
@@ -304,13 +304,69 @@ a: [
 }
 
 #[test]
+fn the_log_of_a_machine_is_read_and_followed_over_a_restart() {
+    let site = Site::new();
+    let up = site.up();
+    site.write(
+        "machine.yaml",
+        "apiVersion: tinkerbell.org/v1alpha1\nkind: Hardware\nmetadata: {name: here}\n\
+         spec: {interfaces: [{dhcp: {mac: 52:54:00:00:00:11, ip: {address: 127.0.0.1, netmask: 255.0.0.0}}}]}\n",
+    );
+    site.ok(&["apply", "-f", "machine.yaml"]);
+    assert_eq!(mode(&site.path("state/boots.access")), 0o600);
+    let config = fs::read_to_string(site.path("up.yaml")).unwrap();
+    let port = config.split("syslog-bind-port: ").nth(1).unwrap().lines().next().unwrap();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let say = |text: &str| socket.send_to(text.as_bytes(), format!("127.0.0.1:{port}")).unwrap();
+    // The Hardware may not have reached boots yet, and then the line is a stranger's.
+    let (begin, mut log) = (Instant::now(), String::new());
+    while log.is_empty() {
+        assert!(begin.elapsed() < PATIENCE, "no line was kept");
+        say("<3>disk on fire");
+        log = site.ok(&["logs", "52:54:00:00:00:11", "--tail", "1"]);
+    }
+    assert!(log.ends_with("Z kernel: err: disk on fire\n"), "{log}");
+    let (code, _, stderr) = site.run(&["logs", "hare"]);
+    assert!(code == 1 && stderr.contains("did you mean here?"), "{stderr}");
+
+    let mut follower =
+        site.command(&["logs", "here", "-f", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let (sender, lines) = mpsc::channel();
+    let stdout = BufReader::new(follower.stdout.take().unwrap());
+    thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let wait_for = |text: &str| {
+        let begin = Instant::now();
+        loop {
+            let line = lines.recv_timeout(PATIENCE.saturating_sub(begin.elapsed())).expect("a line in time");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["facility"], "kern");
+            if line.contains(text) {
+                return;
+            }
+        }
+    };
+    wait_for("disk on fire");
+    say("<6>second");
+    wait_for("second");
+    drop(up);
+    let _up = site.up();
+    say("<6>third");
+    wait_for("third");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+
+    site.write("wrong", "wrong\n");
+    let (code, _, stderr) = site.run(&["logs", "here", "--token-file", "wrong"]);
+    assert!(code == 1 && stderr.contains("401") && stderr.contains("not its token"), "{stderr}");
+}
+
+#[test]
 fn what_stands_in_the_way_of_a_start_is_named() {
     let site = Site::new();
     let up = site.up();
     let (code, _, stderr) = site.run(&["up", "--config", "up.yaml"]);
     assert_eq!(code, 1);
     let holder = format!("is held by tink (process {})", up.child.id());
-    assert_eq!(stderr.matches(&holder).count(), 5, "{stderr}");
+    assert_eq!(stderr.matches(&holder).count(), 6, "{stderr}");
     drop(up);
 
     fs::remove_file(site.path("hook/vmlinuz-x86_64")).unwrap();

@@ -14,13 +14,13 @@ const MAC: &str = "52:54:00:00:00:11";
 const ADDRESS: &str = "172.31.0.11";
 
 /// A client in a namespace of its own, at the other end of a cable.
-struct Cable {
+pub struct Cable {
     holder: Child,
     dir: tempfile::TempDir,
 }
 
 impl Cable {
-    fn plug() -> Self {
+    pub fn plug() -> Self {
         Self::plug_into("srv", SERVER, MAC)
     }
 
@@ -46,7 +46,7 @@ impl Cable {
     }
 
     /// Arguments of nsenter for a command at the client's end.
-    fn inside<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
+    pub fn inside<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
         let net: &'a str = Box::leak(format!("--net=/proc/{}/ns/net", self.holder.id()).into_boxed_str());
         std::iter::once(net).chain(args.iter().copied()).collect()
     }
@@ -54,6 +54,11 @@ impl Cable {
     /// A UDP socket at the client's end, which gets this address for it.
     fn socket(&self, address: &str, port: u16) -> std::net::UdpSocket {
         command("nsenter", &self.inside(&["ip", "addr", "add", &format!("{address}/24"), "dev", "cli"]));
+        self.bound(address, port)
+    }
+
+    /// A UDP socket at the client's end, on an address that it has.
+    pub fn bound(&self, address: &str, port: u16) -> std::net::UdpSocket {
         let space = std::fs::File::open(format!("/proc/{}/ns/net", self.holder.id())).unwrap();
         let address = (address.to_owned(), port);
         let thread = std::thread::spawn(move || {

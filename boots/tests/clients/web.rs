@@ -18,6 +18,10 @@ struct Site {
 }
 
 async fn site(machine: Value) -> Site {
+    site_with(machine, &[]).await
+}
+
+async fn site_with(machine: Value, flags: &[&str]) -> Site {
     command("ip", &["addr", "add", &format!("{SERVER}/24"), "dev", "lo"]);
     command("ip", &["addr", "add", "172.31.0.11/24", "dev", "lo"]);
     let dir = tempfile::tempdir().unwrap();
@@ -31,16 +35,13 @@ async fn site(machine: Value) -> Site {
     std::fs::write(dir.path().join("hook/initramfs-x86_64"), "initramfs").unwrap();
     std::fs::write(dir.path().join("images/debian.raw.zst"), "0123456789").unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let boots = Boots::start(
-        vec![machine],
-        vec![workflow("m1")],
-        &[
-            &format!("--boot-program-dir={}", path("programs")),
-            &format!("--hook-dir={}", path("hook")),
-            &format!("--images-dir={}", path("images")),
-        ],
-    )
-    .await;
+    let own = [
+        format!("--boot-program-dir={}", path("programs")),
+        format!("--hook-dir={}", path("hook")),
+        format!("--images-dir={}", path("images")),
+    ];
+    let flags: Vec<&str> = own.iter().map(String::as_str).chain(flags.iter().copied()).collect();
+    let boots = Boots::start(vec![machine], vec![workflow("m1")], &flags).await;
     Site { boots, dir }
 }
 
@@ -105,16 +106,94 @@ fn an_ipxe_finds_a_script_beside_itself_that_leads_to_its_own() {
 
 #[test]
 #[ignore = "needs root, curl"]
-fn a_machine_that_may_not_boot_gets_no_script_and_an_event() {
+fn a_machine_that_may_not_boot_gets_a_script_that_leaves_and_an_event() {
     in_namespace(|| async {
         let mut machine = hardware("m1", MAC, "172.31.0.11");
         machine["spec"]["interfaces"][0]["netboot"]["allowPXE"] = false.into();
         let site = site(machine).await;
-        assert_eq!(status(&[&url(&format!("/ipxe/script/{MAC}/auto.ipxe"))]).await, "404");
-        let output = curl(&[&format!("tftp://{SERVER}/{MAC}/auto.ipxe")]).await;
-        assert_eq!(output.status.code(), Some(69), "TFTP says access violation: {output:?}");
+        let tftp = |path: &str| format!("tftp://{SERVER}/{path}");
+        for place in [
+            url(&format!("/ipxe/script/{MAC}/auto.ipxe")),
+            url("/ipxe/script/auto.ipxe"),
+            url("/ipxe/binary/autoexec.ipxe"),
+            tftp(&format!("{MAC}/auto.ipxe")),
+            tftp("autoexec.ipxe"),
+        ] {
+            let script = String::from_utf8(curl(&[&place]).await.stdout).unwrap();
+            assert!(script.starts_with("#!ipxe\n") && script.ends_with("\nexit 1\n"), "{place}: {script}");
+            assert!(!script.contains("kernel") && !script.contains("token"), "{place}: {script}");
+        }
         let message = site.boots.event("NetbootRefused", EVENT).await;
         assert!(message.contains("allowPXE"), "{message}");
+        assert!(!site.boots.events().iter().any(|event| event.0 == "ScriptSent"), "that was none");
+        assert_eq!(status(&[&url("/ipxe/script/52:54:00:00:00:99/auto.ipxe")]).await, "404");
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn a_machine_that_nobody_knows_gets_a_script_in_auto_proxy_mode_only() {
+    in_namespace(|| async {
+        let site = site_with(hardware("m1", MAC, "172.31.0.12"), &["--dhcp-mode=auto-proxy"]).await;
+        let stranger = "52:54:00:00:00:99";
+        for path in [format!("/ipxe/script/{stranger}/auto.ipxe"), "/ipxe/script/auto.ipxe".to_owned()] {
+            let script = String::from_utf8(curl(&[&url(&path)]).await.stdout).unwrap();
+            assert!(script.contains(" worker_id=${mac} hw_addr=${mac} "), "{script}");
+            assert!(!script.contains("tink_agent_token"), "{script}");
+        }
+        let known = String::from_utf8(curl(&[&url(&format!("/ipxe/script/{MAC}/auto.ipxe"))]).await.stdout);
+        assert!(known.unwrap().contains(&format!(" worker_id={MAC} ")));
+        let script = curl(&[&format!("tftp://{SERVER}/{stranger}/autoexec.ipxe")]).await.stdout;
+        let end = format!("/ipxe/script/{stranger}/auto.ipxe\n");
+        assert!(script.ends_with(end.as_bytes()), "{}", String::from_utf8_lossy(&script));
+        let script = curl(&[&url("/ipxe/binary/autoexec.ipxe")]).await.stdout;
+        assert!(script.ends_with(b"/ipxe/script/${mac}/auto.ipxe\n"), "{}", String::from_utf8_lossy(&script));
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn ssrf_and_header_injection_by_anything_a_client_sends_change_nothing() {
+    in_namespace(|| async {
+        let site = site(hardware("m1", MAC, "172.31.0.11")).await;
+        let trap = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        trap.set_nonblocking(true).unwrap();
+        let evil = trap.local_addr().unwrap().to_string();
+        let script = url(&format!("/ipxe/script/{MAC}/auto.ipxe"));
+        let usual = curl(&[&script]).await.stdout;
+        let time = |script: &[u8]| {
+            let text = String::from_utf8(script.to_vec()).unwrap();
+            text.split(" tink_time=")
+                .map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned())
+                .collect::<String>()
+        };
+        for header in [
+            format!("Host: {evil}"),
+            format!("Forwarded: for=1.1.1.1;host={evil}"),
+            format!("X-Forwarded-Host: {evil}"),
+            format!("X-Forwarded-For: {evil}"),
+            format!("Referer: http://{evil}/${{net0/mac}}"),
+        ] {
+            let script = curl(&["-H", &header, &script]).await.stdout;
+            assert_eq!(time(&script), time(&usual), "{header}");
+        }
+        for path in [
+            format!("http://{evil}/x"),
+            format!("/ipxe/binary/http://{evil}/x.efi"),
+            format!("/ipxe/script/http://{evil}/auto.ipxe%0d%0aX-Evil:%201"),
+            format!("/images/http:%2f%2f{evil}%2fx"),
+            format!("/hook/@{evil}"),
+            format!("/iso/{MAC}/http:%2f%2f{evil}%2fx.iso"),
+            format!("/iso/http://{evil}/{MAC}/x.iso"),
+        ] {
+            let answer = curl(&["-i", "--path-as-is", "--request-target", &path, &url("/")]).await.stdout;
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert!(answer.starts_with("HTTP/1.1 40") && !answer.contains(&evil), "{path}: {answer}");
+            assert!(!answer.to_lowercase().contains("x-evil"), "{path}: {answer}");
+        }
+        assert!(trap.accept().is_err(), "nobody was sent there");
         site.boots.stop().await;
     });
 }

@@ -92,6 +92,7 @@ pub struct Boots {
     pub health: Health,
     events: watch::Receiver<Events>,
     shutdown: CancellationToken,
+    state: tempfile::TempDir,
     task: JoinHandle<Result<(), boots::Error>>,
 }
 
@@ -104,19 +105,25 @@ impl Boots {
             async move { Ok::<_, Infallible>(answer(request, &hardware, &workflows, &sender).await) }
         });
         let client = kube::Client::new(service, "tinkerbell");
-        let public = format!("--public-ipv4={SERVER}");
-        let args = std::iter::once(public.as_str()).chain(args.iter().copied()).map(str::to_owned);
+        let state = tempfile::tempdir().unwrap();
+        let own = [format!("--public-ipv4={SERVER}"), format!("--state-dir={}", state.path().display())];
+        let args = own.iter().map(String::as_str).chain(args.iter().copied()).map(str::to_owned);
         let mut settings = Settings::load("boots", SETTINGS, Inputs::gather(args, []));
         let config = Config::from_settings(&mut settings);
         settings.finish().unwrap();
         let (health, shutdown) = (Health::new(), CancellationToken::new());
         let task = tokio::spawn(boots::run(config, client, health.clone(), shutdown.clone()));
-        let boots = Self { health, events, shutdown, task };
+        let boots = Self { health, events, shutdown, state, task };
         tokio::select! {
             () = boots.health.ready() => {}
             () = tokio::time::sleep(Duration::from_secs(20)) => panic!("not ready: {:?}", boots.health.waiting()),
         }
         boots
+    }
+
+    /// Its state directory.
+    pub fn state_dir(&self) -> &std::path::Path {
+        self.state.path()
     }
 
     /// Waits until an Event of this reason was written; returns its message.

@@ -204,6 +204,9 @@ impl UpConfig {
         all.extend(
             boots.tftp.as_ref().map(|tftp| udp("TFTP (boots.tftp-server-bind-port)", tftp.listen.into())),
         );
+        all.extend(
+            boots.syslog.as_ref().map(|syslog| udp("log messages (boots.syslog-bind-port)", syslog.listen)),
+        );
         let health = [
             ("health of the API server (api.health-port)", self.api.health),
             ("health of boots (boots.health-port)", self.boots.health),
@@ -259,7 +262,7 @@ mod tests {
             assert_eq!(addresses(config), addresses(&plain));
         }
         let ports: Vec<_> = plain.listeners.iter().map(|l| l.address.port()).collect();
-        assert_eq!(ports, [6443, 7171, 7172, 42113, 67, 4011, 69, 9105, 9101, 9102, 9103, 9104]);
+        assert_eq!(ports, [6443, 7171, 7172, 42113, 67, 4011, 69, 514, 9105, 9101, 9102, 9103, 9104]);
         for name in ["api:", "boots:", "hegel:", "rufio:", "tink-server:"] {
             assert!(sample.lines().any(|line| line == name), "{name}");
         }

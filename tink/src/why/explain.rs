@@ -273,9 +273,22 @@ impl<'a> Story<'a> {
             Reason::ScriptSent => format!("fetched its iPXE script {ago} ago and has not fetched the kernel"),
             Reason::KernelSent => format!("fetched the kernel {ago} ago, but not the initial RAM disk"),
             Reason::InitramfsSent => {
-                format!(
-                    "fetched kernel and initial RAM disk {ago} ago, and its agent has not been heard since"
-                )
+                let fetched = format!("fetched kernel and initial RAM disk {ago} ago");
+                match self.last(&[Reason::AgentLogged, Reason::KernelLogged]) {
+                    Some(seen) if seen.at >= reached.at && seen.reason == Reason::AgentLogged => {
+                        format!(
+                            "{fetched}, and its agent runs but has not called; its log has {}",
+                            message(seen.event)
+                        )
+                    }
+                    Some(seen) if seen.at >= reached.at => {
+                        format!(
+                            "{fetched}; its kernel runs, but its agent has not been heard; its log has {}",
+                            message(seen.event)
+                        )
+                    }
+                    _ => format!("{fetched}, and its agent has not been heard since"),
+                }
             }
             _ => format!("has an agent that called {ago} ago and was not handed an action yet"),
         };

@@ -7,7 +7,7 @@ use super::value::{parse_bool, parse_duration};
 /// One row of a daemon's settings table.
 ///
 /// The environment variable is always `TINKERBELL_` and the flag in upper snake case.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
     /// Key in the daemon's section of the file: upstream's flag without the daemon's own prefix.
     pub key: &'static str,
@@ -61,6 +61,26 @@ impl Setting {
             .into_iter()
             .flatten()
             .map(|flag| format!("{ENV_PREFIX}{}", flag.to_uppercase().replace('-', "_")))
+    }
+
+    /// The settings of several tables in one, for a daemon whose parts have tables of their own. `N` is how many there are.
+    ///
+    /// # Panics
+    /// When `N` is not, which the compiler says.
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+    pub const fn joined<const N: usize>(tables: &[&[Self]]) -> [Self; N] {
+        let mut all = [tables[0][0]; N];
+        let (mut count, mut table) = (0, 0);
+        while table < tables.len() {
+            let mut row = 0;
+            while row < tables[table].len() {
+                all[count] = tables[table][row];
+                (count, row) = (count + 1, row + 1);
+            }
+            table += 1;
+        }
+        assert!(count == N);
+        all
     }
 
     pub(super) fn is_flag(&self, name: &str) -> bool {

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The files of machines' logs: two for each machine, of which the older one goes when the newer one is full.
+//!
+//! `<dir>/<namespace>/<name>.log` holds the newest lines, `<name>.log.1` those before them; each is at most half of what a
+//! machine may have. When all logs together are too much, those of the machines that were silent for longest go. Names come
+//! from objects and are checked all the same: one that is not a harmless path element has no log.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{LogLine, Name};
+use crate::files::is_name;
+
+/// Longest name of a machine; with its ending it must be a file name (255 bytes).
+const MAX_NAME: usize = 240;
+/// What is freed when there is too much: that share of the whole, so that it is not done for every line.
+const FREED: u64 = 16;
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Bytes per machine.
+    pub(crate) machine: u64,
+    /// Bytes in all.
+    pub(crate) total: u64,
+}
+
+/// All logs.
+#[derive(Debug)]
+pub(super) struct Store {
+    dir: PathBuf,
+    bounds: Bounds,
+    kept: HashMap<Name, Kept>,
+    total: u64,
+}
+
+/// What there is of one machine.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    current: u64,
+    before: u64,
+    written: SystemTime,
+    /// Whether the current file was written to since the start; until then its end may be torn.
+    whole: bool,
+}
+
+impl Store {
+    /// Opens or makes the directory.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made or listed.
+    pub(super) fn open(dir: &Path, bounds: Bounds) -> io::Result<Self> {
+        make(dir)?;
+        let mut store = Self { dir: dir.to_owned(), bounds, kept: HashMap::new(), total: 0 };
+        for namespace in fs::read_dir(dir)?.flatten() {
+            let Some(namespace) = namespace.file_name().to_str().map(str::to_owned) else { continue };
+            for file in fs::read_dir(dir.join(&namespace)).into_iter().flatten().flatten() {
+                let (file, metadata) = (file.file_name(), file.metadata()?);
+                store.count(&namespace, file.to_str().unwrap_or_default(), &metadata);
+            }
+        }
+        store.shrink();
+        Ok(store)
+    }
+
+    fn count(&mut self, namespace: &str, file: &str, metadata: &fs::Metadata) {
+        let (machine, current) = match (file.strip_suffix(".log"), file.strip_suffix(".log.1")) {
+            (Some(machine), _) => (machine, true),
+            (_, Some(machine)) => (machine, false),
+            _ => return,
+        };
+        let name = Name { namespace: namespace.to_owned(), machine: machine.to_owned() };
+        let written = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let fresh = Kept { current: 0, before: 0, written, whole: false };
+        let kept = self.kept.entry(name).or_insert(fresh);
+        kept.written = kept.written.max(written);
+        *(if current { &mut kept.current } else { &mut kept.before }) = metadata.len();
+        self.total = self.total.saturating_add(metadata.len());
+    }
+
+    /// Adds lines to a machine's log.
+    ///
+    /// # Errors
+    ///
+    /// When its name is no file name, or the disk is full or fails.
+    pub(super) fn append(&mut self, name: &Name, lines: &[LogLine]) -> io::Result<()> {
+        let path = path(&self.dir, name).ok_or(io::ErrorKind::InvalidFilename)?;
+        let fresh = Kept { current: 0, before: 0, written: SystemTime::now(), whole: false };
+        let mut kept = self.kept.get(name).copied().unwrap_or(fresh);
+        let had = kept.current + kept.before;
+        let outcome = write(&path, lines, self.bounds.machine / 2, &mut kept);
+        kept.written = SystemTime::now();
+        self.total = self.total.saturating_sub(had).saturating_add(kept.current + kept.before);
+        self.kept.insert(name.clone(), kept);
+        outcome
+    }
+
+    /// Removes the logs of the machines that were silent for longest while all are too much; says whose.
+    pub(super) fn shrink(&mut self) -> Vec<Name> {
+        if self.total <= self.bounds.total {
+            return Vec::new();
+        }
+        let wanted = self.bounds.total - self.bounds.total / FREED;
+        let mut all: Vec<_> = self.kept.iter().map(|(name, kept)| (kept.written, name.clone())).collect();
+        all.sort_unstable();
+        let mut gone = Vec::new();
+        for (_, name) in all {
+            if self.total <= wanted {
+                break;
+            }
+            if let Some(kept) = self.kept.remove(&name) {
+                self.total = self.total.saturating_sub(kept.current + kept.before);
+            }
+            for file in path(&self.dir, &name).into_iter().flat_map(|path| [before(&path), path]) {
+                if let Err(error) = fs::remove_file(&file)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::warn!(path = %file.display(), %error, "a log cannot be removed");
+                }
+            }
+            gone.push(name);
+        }
+        gone
+    }
+}
+
+/// Appends lines, with a new file whenever the current one has `half` bytes.
+fn write(path: &Path, lines: &[LogLine], half: u64, kept: &mut Kept) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        make(dir)?;
+    }
+    let mut file = open(path, kept)?;
+    let mut text = Vec::new();
+    for line in lines {
+        let mut json = serde_json::to_vec(line)?;
+        json.push(b'\n');
+        let filled = kept.current + text.len() as u64;
+        if filled > 0 && filled + json.len() as u64 > half {
+            put(&mut file, &mut text, kept)?;
+            fs::rename(path, before(path))?;
+            (kept.before, kept.current) = (kept.current, 0);
+            file = open(path, kept)?;
+        }
+        text.append(&mut json);
+    }
+    put(&mut file, &mut text, kept)
+}
+
+fn put(file: &mut File, text: &mut Vec<u8>, kept: &mut Kept) -> io::Result<()> {
+    // After a failure the end of the file is unknown, so it is looked at again.
+    kept.whole = false;
+    file.write_all(text)?;
+    kept.current += text.len() as u64;
+    kept.whole = true;
+    text.clear();
+    Ok(())
+}
+
+/// Opens the current file for appending; a line that was torn is ended, so that it costs only itself.
+fn open(path: &Path, kept: &mut Kept) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    if !kept.whole {
+        kept.current = file.metadata()?.len();
+        let mut last = [b'\n'];
+        if kept.current > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        if last != [b'\n'] {
+            file.write_all(b"\n")?;
+            kept.current += 1;
+        }
+    }
+    Ok(file)
+}
+
+/// The lines of a machine that came after `since`, oldest first. It may be written to meanwhile.
+///
+/// # Errors
+///
+/// When files are there and cannot be read.
+pub(super) fn read(dir: &Path, name: &Name, since: u64) -> io::Result<Vec<LogLine>> {
+    let Some(path) = path(dir, name) else { return Ok(Vec::new()) };
+    let mut lines = Vec::new();
+    // The newer one first: when it becomes the older one in between, its lines are read twice, and not never.
+    for file in [path.clone(), before(&path)] {
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let parsed = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        lines.extend(parsed.filter(|line: &LogLine| line.at > since));
+    }
+    lines.sort_by_key(|line| line.at);
+    lines.dedup_by_key(|line| line.at);
+    Ok(lines)
+}
+
+fn path(dir: &Path, name: &Name) -> Option<PathBuf> {
+    let Name { namespace, machine } = name;
+    let harmless = is_name(namespace) && is_name(machine) && machine.len() <= MAX_NAME;
+    harmless.then(|| dir.join(namespace).join(format!("{machine}.log")))
+}
+
+/// The file of the lines before those in `path`.
+fn before(path: &Path) -> PathBuf {
+    let mut older = path.as_os_str().to_owned();
+    older.push(".1");
+    older.into()
+}
+
+/// Makes a directory for its owner only.
+fn make(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { machine: 4096, total: 16_384 };
+
+    fn name(machine: &str) -> Name {
+        Name { namespace: "tinkerbell".to_owned(), machine: machine.to_owned() }
+    }
+
+    fn lines(range: std::ops::Range<u64>) -> Vec<LogLine> {
+        range.map(|at| LogLine::new(at, syslog::Message::parse(format!("<6>line {at}").as_bytes()))).collect()
+    }
+
+    fn size(dir: &Path) -> u64 {
+        let files = fs::read_dir(dir.join("tinkerbell")).into_iter().flatten().flatten();
+        files.map(|file| file.metadata().unwrap().len()).sum()
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..4 {
+            let mut store = Store::open(dir.path(), BOUNDS).unwrap();
+            store.append(&name("m1"), &lines(round * 3..round * 3 + 3)).unwrap();
+        }
+        assert_eq!(read(dir.path(), &name("m1"), 0).unwrap(), lines(1..12));
+        assert_eq!(read(dir.path(), &name("m1"), 9).unwrap(), lines(10..12));
+        assert_eq!(read(dir.path(), &name("m2"), 0).unwrap(), []);
+    }
+
+    #[test]
+    fn a_torn_line_costs_only_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path(), BOUNDS).unwrap();
+        store.append(&name("m1"), &lines(1..3)).unwrap();
+        let path = dir.path().join("tinkerbell/m1.log");
+        let whole = fs::read(&path).unwrap();
+        let first = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for length in first..whole.len() - 1 {
+            fs::write(&path, &whole[..length]).unwrap();
+            let mut store = Store::open(dir.path(), BOUNDS).unwrap();
+            store.append(&name("m1"), &lines(7..8)).unwrap();
+            assert_eq!(read(dir.path(), &name("m1"), 0).unwrap(), [lines(1..2), lines(7..8)].concat());
+        }
+    }
+
+    #[test]
+    fn the_machines_that_were_silent_for_longest_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path(), BOUNDS).unwrap();
+        let mut gone = Vec::new();
+        for machine in ["a", "b", "c", "d", "e", "f", "g"] {
+            store.append(&name(machine), &lines(1..50)).unwrap();
+            gone.extend(store.shrink());
+            assert!(size(dir.path()) <= BOUNDS.total, "{}", size(dir.path()));
+        }
+        let all = ["a", "b", "c", "d", "e", "f", "g"].map(name);
+        assert!(!gone.is_empty() && gone == all[..gone.len()], "{gone:?}");
+        assert_eq!(read(dir.path(), &name("a"), 0).unwrap(), []);
+        assert!(!read(dir.path(), &name("g"), 0).unwrap().is_empty());
+        let smaller = Bounds { total: 5000, ..BOUNDS };
+        Store::open(dir.path(), smaller).unwrap();
+        assert!(size(dir.path()) <= smaller.total, "a smaller bound holds after a restart");
+    }
+
+    #[test]
+    fn traversal_by_a_name_is_impossible() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("logs"), BOUNDS).unwrap();
+        let long = "x".repeat(MAX_NAME + 1);
+        for (namespace, machine) in
+            [("..", "m1"), ("a", "../m1"), ("a", ""), ("", "m1"), ("a/b", "m1"), ("a", ".."), ("a", &long)]
+        {
+            let name = Name { namespace: namespace.to_owned(), machine: machine.to_owned() };
+            assert!(store.append(&name, &lines(1..2)).is_err(), "{name:?}");
+            assert_eq!(read(&dir.path().join("logs"), &name, 0).unwrap(), []);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path().join("logs")).unwrap().count(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_log_is_bounded_and_holds_the_newest_lines(batches in prop::collection::vec(1u64..60, 1..12)) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut store = Store::open(dir.path(), BOUNDS).unwrap();
+            let mut next = 1;
+            for batch in batches {
+                store.append(&name("m1"), &lines(next..next + batch)).unwrap();
+                next += batch;
+                prop_assert!(size(dir.path()) <= BOUNDS.machine);
+                prop_assert_eq!(size(dir.path()), store.total);
+                let kept = read(dir.path(), &name("m1"), 0).unwrap();
+                let first = kept.first().unwrap().at;
+                prop_assert_eq!(&kept, &lines(first..next));
+                prop_assert!(first == 1 || size(dir.path()) > BOUNDS.machine / 4, "not more goes than must");
+            }
+        }
+    }
+}
