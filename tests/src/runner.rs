@@ -2,18 +2,18 @@
 //! What stands in for the test harness where that will not do: where a test moves its whole process into a network
 //! namespace, which must happen before the first thread, and where many tests share servers that take seconds to start.
 //!
-//! A test binary with `harness = false` calls [`main`], [`suite`] or [`together`]; it is understood by whoever reads libtest's output.
+//! A test binary with `harness = false` calls [`main`], [`suite`], [`suite_at_once`] or [`together`]; it is understood by whoever reads libtest's output.
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use futures::{FutureExt as _, StreamExt as _};
 use lab::netns::Namespace;
-use tokio::runtime::Runtime;
 
 /// What a scenario does.
 pub type Run<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
@@ -131,6 +131,16 @@ pub fn main(name: &str, scenario: impl FnOnce() -> Result<()>) -> ExitCode {
 /// Runs scenarios one after the other, as libtest would run ignored tests. `setup` makes what they share, once, on the
 /// main thread, and only if one of them is to run; it is dropped after the last.
 pub fn suite<T>(setup: impl AsyncFnOnce() -> Result<T>, scenarios: &[Scenario<T>]) -> ExitCode {
+    suite_at_once(1, setup, scenarios)
+}
+
+/// The same with up to `at_once` scenarios at the same time, all on the main thread: for those that mostly wait, and leave
+/// each other's things alone. What is told of them comes in the order in which they end.
+pub fn suite_at_once<T>(
+    at_once: usize,
+    setup: impl AsyncFnOnce() -> Result<T>,
+    scenarios: &[Scenario<T>],
+) -> ExitCode {
     let arguments = Arguments::read();
     if arguments.list {
         scenarios.iter().for_each(|scenario| println!("{}: test", scenario.name));
@@ -145,9 +155,12 @@ pub fn suite<T>(setup: impl AsyncFnOnce() -> Result<T>, scenarios: &[Scenario<T>
         let ran = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let ran = ran.map_err(anyhow::Error::from).and_then(|runtime| {
             let shared = runtime.block_on(setup())?;
-            for scenario in picked {
-                outcome.note(&scenario.name, one(&runtime, scenario, &shared));
-            }
+            let running = picked.into_iter().map(|scenario| one(scenario, &shared));
+            let ended = futures::stream::iter(running).buffer_unordered(at_once);
+            runtime.block_on(ended.for_each(|(name, result)| {
+                outcome.note(name, result);
+                std::future::ready(())
+            }));
             // Dropped where its tasks can still run.
             let _context = runtime.enter();
             drop(shared);
@@ -220,13 +233,15 @@ fn told(output: &Output) -> Result<()> {
     Err(anyhow!("{}: {}", output.status, rest.join("\n").replace("test result:", "its result:")))
 }
 
-fn one<T>(runtime: &Runtime, scenario: &Scenario<T>, shared: &T) -> Result<()> {
-    let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on((scenario.run)(shared))));
-    ran.unwrap_or_else(|panic| {
+async fn one<'a, T>(scenario: &'a Scenario<T>, shared: &'a T) -> (&'a str, Result<()>) {
+    // The call is inside, too: what makes the future may panic as well.
+    let ran = AssertUnwindSafe(async { (scenario.run)(shared).await }).catch_unwind().await;
+    let result = ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
         Err(anyhow!("{text}"))
-    })
+    });
+    (&scenario.name, result)
 }
 
 /// Moves the process into a network namespace of its own, where `run` gets a directory that stays only when it fails.

@@ -13,9 +13,10 @@ use apiserver::{Server, Tls};
 use futures::StreamExt as _;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
-use kube::Client;
 use kube::client::Body;
-use serde_json::Value;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,8 @@ pub struct Target {
     /// The admin's kubeconfig.
     pub kubeconfig: PathBuf,
     client: Client,
+    /// Sends each request once, where the other would repeat what it is told to try later.
+    once: Client,
     holder: Holder,
 }
 
@@ -125,6 +128,7 @@ impl Target {
             ca: identity.ca_pem().to_owned(),
             token: identity.token().reveal().to_owned(),
             client: client_of(&kubeconfig).await?,
+            once: Client::try_from(once(&kubeconfig).await?)?,
             kubeconfig,
             holder: Holder::Embedded(Embedded { server, task, shutdown, _directory: directory }),
         })
@@ -143,6 +147,7 @@ impl Target {
             ca: cluster.ca().to_owned(),
             token: cluster.token().to_owned(),
             client: client_of(&kubeconfig).await?,
+            once: Client::try_from(once(&kubeconfig).await?)?,
             kubeconfig,
             holder: Holder::Kubernetes(cluster),
         })
@@ -201,16 +206,18 @@ impl Target {
         headers: &[(&str, &str)],
         body: impl Into<Vec<u8>>,
     ) -> Result<Answer> {
-        let answer = async {
-            let (parts, body) = self.send(method, path, headers, body.into()).await?.into_parts();
-            let body = body.collect().await?.to_bytes();
-            let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            Ok(Answer { code: parts.status.as_u16(), headers: parts.headers, body: body.into(), json })
-        };
-        let answer = tokio::time::timeout(ANSWER, answer).await;
-        answer
-            .unwrap_or_else(|_| bail!("no answer within {} s", ANSWER.as_secs()))
-            .with_context(|| format!("{method} {path} of {}", self.kind.name()))
+        let answer = answer(&self.once, method, path, headers, body.into()).await;
+        answer.with_context(|| format!("{method} {path} of {}", self.kind.name()))
+    }
+
+    /// GET by somebody with another bearer token, or without one.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn get_as(&self, token: Option<&str>, path: &str) -> Result<Answer> {
+        let mut config = once(&self.kubeconfig).await?;
+        config.auth_info = serde_json::from_value(json!({"token": token}))?;
+        answer(&Client::try_from(config)?, "GET", path, &[], Vec::new()).await
     }
 
     /// GET.
@@ -226,7 +233,16 @@ impl Target {
     /// # Errors
     /// When it is refused; the error has what the server said.
     pub async fn watch(&self, path: &str) -> Result<Watch> {
-        let answer = tokio::time::timeout(ANSWER, self.send("GET", path, &[], Vec::new())).await??;
+        self.watch_with(path, &[]).await
+    }
+
+    /// The same with these headers.
+    ///
+    /// # Errors
+    /// As [`Self::watch`].
+    pub async fn watch_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<Watch> {
+        let answer = send(&self.once, "GET", path, headers, Vec::new());
+        let answer = tokio::time::timeout(ANSWER, answer).await??;
         let (parts, body) = answer.into_parts();
         if parts.status != 200 {
             let text = body.collect().await?.to_bytes();
@@ -240,20 +256,46 @@ impl Target {
         let frames = body.into_data_stream().map(|frame| Ok(frame?.to_vec()));
         Ok(Watch { frames: frames.boxed(), buffer: Vec::new() })
     }
+}
 
-    async fn send(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Vec<u8>,
-    ) -> Result<http::Response<Body>> {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        Ok(self.client.send(request.body(Body::from(body))?).await?)
+/// What a client needs that repeats nothing.
+async fn once(kubeconfig: &Path) -> Result<Config> {
+    let file = Kubeconfig::read_from(kubeconfig)?;
+    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    config.default_retry = false;
+    Ok(config)
+}
+
+async fn send(
+    client: &Client,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Result<http::Response<Body>> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
+    Ok(client.send(request.body(Body::from(body))?).await?)
+}
+
+/// Sends a request and reads the whole answer.
+async fn answer(
+    client: &Client,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Result<Answer> {
+    let answer = async {
+        let (parts, body) = send(client, method, path, headers, body).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Ok(Answer { code: parts.status.as_u16(), headers: parts.headers, body: body.into(), json })
+    };
+    let answer = tokio::time::timeout(ANSWER, answer).await;
+    answer.unwrap_or_else(|_| bail!("no answer within {} s", ANSWER.as_secs()))
 }
 
 /// An HTTP answer.
