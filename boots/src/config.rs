@@ -36,8 +36,13 @@ const GENERAL: &[Setting] = &[
         Kind::Ip,
         "address that machines reach this server at; found from the default route when unset",
     ),
-    Setting::new("bind-address", "bind-address", Kind::Ip, "address that HTTP and TFTP listen on")
-        .with_default("0.0.0.0"),
+    Setting::new(
+        "bind-address",
+        "bind-address",
+        Kind::Ip,
+        "address that HTTP and TFTP listen on; :: is all of IPv4 and IPv6",
+    )
+    .with_default("0.0.0.0"),
     Setting::new("http-port", "http-port", Kind::Port, "port of the HTTP server").with_default("7171"),
     TrustedProxies::SETTING,
     Setting::new("dhcp-enabled", "dhcp-enabled", Kind::Bool, "answer DHCP").with_default("true"),
@@ -265,6 +270,13 @@ const GENERAL: &[Setting] = &[
     )
     .with_default("1468"),
     Setting::new(
+        "tftp-single-port",
+        "tftp-single-port",
+        Kind::Bool,
+        "answer from the port that was asked, for NAT and firewalls, instead of a new one per transfer",
+    )
+    .with_default("true"),
+    Setting::new(
         "http-token-file",
         "http-token-file",
         Kind::SecretFile,
@@ -439,11 +451,7 @@ impl Config {
 }
 
 fn tftp(settings: &mut Settings, bind: IpAddr) -> Option<tftp::Config> {
-    let fallback = match bind {
-        IpAddr::V4(ip) => ip,
-        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-    };
-    let address = settings.get_or("tftp-server-bind-addr", fallback);
+    let address = settings.get_or("tftp-server-bind-addr", bind);
     let port = settings.get_or("tftp-server-bind-port", 69);
     let block_size = settings.get_or("tftp-block-size", 1468);
     if !(512..=65464).contains(&block_size) {
@@ -454,8 +462,10 @@ fn tftp(settings: &mut Settings, bind: IpAddr) -> Option<tftp::Config> {
         settings.mistake("tftp-timeout", "must be at least 1s");
     }
     let default = tftp::Config::default();
+    let single = settings.bool("tftp-single-port");
     let config = tftp::Config {
-        listen: SocketAddrV4::new(address, port),
+        listen: SocketAddr::new(address, port),
+        ports: if single { tftp::Ports::Single } else { tftp::Ports::PerTransfer },
         limits: tftp::Limits { block_size, ..default.limits },
         timeout,
         ..default
@@ -595,6 +605,8 @@ pub(crate) mod tests {
         assert_eq!(config.script.osie_url, "http://172.31.0.1:7171/hook");
         assert_eq!(config.script.grpc_authority, "172.31.0.1:42113");
         assert_eq!(config.dhcp.unwrap().listen.to_string(), "0.0.0.0:67");
+        let tftp = config.tftp.unwrap();
+        assert_eq!((tftp.listen.to_string().as_str(), tftp.ports), ("0.0.0.0:69", tftp::Ports::Single));
         assert!(config.hook_needed);
     }
 
@@ -620,6 +632,14 @@ pub(crate) mod tests {
         assert_eq!(config.script.osie_url, "http://10.2.2.2");
         assert!(!config.hook_needed);
         assert_eq!(config.programs.get(&Arch(11)).unwrap(), "a.efi");
+    }
+
+    #[test]
+    fn tftp_hears_ipv6_where_http_does() {
+        let tftp = |flags: &[&str]| config(flags).tftp.unwrap();
+        assert_eq!(tftp(&["--bind-address=::"]).listen.to_string(), "[::]:69");
+        assert_eq!(tftp(&["--tftp-server-bind-addr=fd00::1"]).listen.to_string(), "[fd00::1]:69");
+        assert_eq!(tftp(&["--tftp-single-port=false"]).ports, tftp::Ports::PerTransfer);
     }
 
     #[test]

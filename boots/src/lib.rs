@@ -161,7 +161,7 @@ async fn serve(
             tftp,
             ::tftp::Socket::bind(&tftp).map_err(|source| Error::Bind {
                 service: "TFTP",
-                address: tftp.listen.into(),
+                address: tftp.listen,
                 source,
             })?,
         )),

@@ -2,6 +2,7 @@
 //! What is counted. Names are Tinkerbell's where it has them.
 
 use daemon::metrics::{Counter, Family, Gauge};
+use tftp::{Dropped, Outcome};
 
 /// Counters by `N` labels.
 type By<const N: usize> = Family<[(&'static str, String); N], Counter>;
@@ -14,6 +15,10 @@ pub(crate) struct Metrics {
     jobs: By<2>,
     requests: By<2>,
     syslog: By<1>,
+    tftp: By<1>,
+    tftp_dropped: By<1>,
+    tftp_bytes: Counter,
+    tftp_resent: Counter,
     problems: Counter,
     machines: Gauge,
 }
@@ -29,6 +34,22 @@ impl Metrics {
                 "boots_syslog_messages",
                 "Log messages by what became of them: kept, unknown (no machine), rate, dropped, failed",
                 Family::default(),
+            ),
+            tftp: all.register("boots_tftp_transfers", "TFTP transfers by how they ended", Family::default()),
+            tftp_dropped: all.register(
+                "boots_tftp_dropped",
+                "TFTP requests dropped by the limit that was reached",
+                Family::default(),
+            ),
+            tftp_bytes: all.register(
+                "boots_tftp_bytes",
+                "Bytes that TFTP clients acknowledged",
+                Counter::default(),
+            ),
+            tftp_resent: all.register(
+                "boots_tftp_blocks_resent",
+                "TFTP blocks sent again",
+                Counter::default(),
             ),
             problems: all.register(
                 "boots_hardware_problems",
@@ -66,6 +87,30 @@ impl Metrics {
     /// Log messages came, and this became of them.
     pub(crate) fn syslog(&self, result: &'static str, messages: usize) {
         self.syslog.get_or_create(&[("result", result.to_owned())]).inc_by(messages as u64);
+    }
+
+    /// A TFTP transfer ended.
+    pub(crate) fn tftp(&self, report: &tftp::Report) {
+        let outcome = match report.outcome {
+            Outcome::Complete => "complete",
+            Outcome::Unconfirmed => "unconfirmed",
+            Outcome::Aborted { .. } => "aborted",
+            Outcome::Lost => "lost",
+            Outcome::Failed(_) => "failed",
+            Outcome::Replaced => "replaced",
+        };
+        self.tftp.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+        self.tftp_bytes.inc_by(report.acknowledged);
+        self.tftp_resent.inc_by(report.resent);
+    }
+
+    /// A TFTP request was dropped.
+    pub(crate) fn tftp_dropped(&self, reason: Dropped) {
+        let limit = match reason {
+            Dropped::ClientLimit => "client",
+            Dropped::ServerLimit => "server",
+        };
+        self.tftp_dropped.get_or_create(&[("limit", limit.to_owned())]).inc();
     }
 
     pub(crate) fn problems(&self, count: usize) {

@@ -4,10 +4,10 @@
 //! Called by `libs/tftp`. A leading slash and backslashes are forgiven: firmware has them. Boot programs go to anybody;
 //! scripts and configurations only to machines that are known, and scripts only to those that may boot.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
-use tftp::{Content, Outcome, Provider, Refusal, Report, Request};
+use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request};
 
 use crate::dhcp::bootfile::TFTP_SCRIPT;
 use crate::files::Programs;
@@ -26,7 +26,7 @@ pub(crate) struct Files {
 }
 
 impl Provider for Files {
-    async fn open(&self, peer: SocketAddrV4, request: &Request) -> Result<Content, Refusal> {
+    async fn open(&self, peer: SocketAddr, request: &Request) -> Result<Content, Refusal> {
         let path = normal(&request.name);
         let content = self.find(&path, peer);
         if let Err(refusal) = &content {
@@ -38,25 +38,30 @@ impl Provider for Files {
     fn finished(&self, report: &Report) {
         let Report { peer, name, outcome, size, resent, elapsed, .. } = report;
         tracing::debug!(%peer, name, ?outcome, size, resent, ?elapsed, "TFTP transfer ended");
+        self.scripts.journal.metrics().tftp(report);
         if !matches!(outcome, Outcome::Complete | Outcome::Unconfirmed) {
             return;
         }
         let path = normal(name);
-        let Ok(found) = self.scripts.machine(&path, Some(*peer.ip())) else { return };
+        let Ok(found) = self.scripts.machine(&path, address(*peer)) else { return };
         if let Some((program, _)) = self.programs.get(&path) {
             self.scripts.journal.program(&found, Via::Tftp, program, *size);
         } else if path.rsplit('/').next() == Some(TFTP_SCRIPT) {
             self.scripts.journal.script(&found, Via::Tftp);
         }
     }
+
+    fn dropped(&self, _peer: SocketAddr, reason: Dropped) {
+        self.scripts.journal.metrics().tftp_dropped(reason);
+    }
 }
 
 impl Files {
-    fn find(&self, path: &str, peer: SocketAddrV4) -> Result<Bytes, Refusal> {
+    fn find(&self, path: &str, peer: SocketAddr) -> Result<Bytes, Refusal> {
         if let Some((_, bytes)) = self.programs.get(path) {
             return Ok(bytes);
         }
-        let client = Some(*peer.ip());
+        let client = address(peer);
         let script = match path.rsplit('/').next() {
             Some(TFTP_SCRIPT) => Some(self.scripts.get(path, client).map(|(_, script)| script)),
             Some(AUTOEXEC) => Some(self.scripts.autoexec(path, client)),
@@ -70,6 +75,14 @@ impl Files {
         let found = self.scripts.backend.read().by_mac(mac);
         let config = found.ok().and_then(|found| found.nic().boot.pxelinux.clone());
         config.map(Bytes::from).ok_or_else(Refusal::not_found)
+    }
+}
+
+/// The address that a machine may be known by; over IPv6 it is known by the MAC in the path alone.
+fn address(peer: SocketAddr) -> Option<Ipv4Addr> {
+    match peer.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
     }
 }
 

@@ -32,6 +32,8 @@ const PEERS: &[&str] = &[
     "tftp-hpa",
     "tftpd-hpa",
     "atftp",
+    "dnsmasq-base",
+    "nftables",
     "openssh-client",
     "procps",
 ];

@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 /// Bytes before the data of a DATA packet.
-pub(crate) const DATA_HEADER: usize = 4;
+pub(crate) const DATA_HEADER: u16 = 4;
 /// Options read from one request; more are ignored.
 const MAX_OPTIONS: usize = 16;
 
@@ -159,11 +159,10 @@ pub(crate) fn oack(options: &[(&'static str, u64)]) -> Vec<u8> {
     bytes
 }
 
-/// Appends a DATA packet. Block numbers wrap from 65535 to 0, as every client expects.
-pub(crate) fn data(out: &mut Vec<u8>, block: u64, payload: &[u8]) {
-    out.extend(DATA.to_be_bytes());
-    out.extend(wire_block(block).to_be_bytes());
-    out.extend_from_slice(payload);
+/// What comes before the data of a block. Block numbers wrap from 65535 to 0, as every client expects.
+pub(crate) fn data_header(block: u64) -> [u8; DATA_HEADER as usize] {
+    let ([a, b], [c, d]) = (DATA.to_be_bytes(), wire_block(block).to_be_bytes());
+    [a, b, c, d]
 }
 
 /// The 16 bits of a block number that go on the wire.
@@ -214,9 +213,7 @@ mod tests {
     fn writes_the_bytes_of_the_rfcs() {
         assert_eq!(error(ErrorCode::NotFound, "no"), b"\x00\x05\x00\x01no\0");
         assert_eq!(oack(&[("blksize", 1468), ("tsize", 7)]), b"\x00\x06blksize\x001468\0tsize\x007\0");
-        let mut out = Vec::new();
-        data(&mut out, 65536, b"x");
-        assert_eq!(out, b"\x00\x03\x00\x00x");
+        assert_eq!([1, 65_535, 65_536].map(data_header), [[0, 3, 0, 1], [0, 3, 255, 255], [0, 3, 0, 0]]);
     }
 
     proptest! {

@@ -1,57 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The listening socket: takes requests, opens content, and runs one session per client port.
+//! The server: takes requests, opens content, and runs one session per client port.
 //!
-//! One task owns the socket and the table of sessions. A request is opened in the session's task, so a slow provider
-//! delays nobody else. The socket tells which local address was asked (IP_PKTINFO), and the answer comes from there.
+//! One task owns the listening socket and the table of transfers. A request is opened in a task of its own, so a slow
+//! provider delays nobody else. In single-port mode that task also receives the packets of running transfers and hands
+//! them on.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::content::Content;
+use crate::link::{Datagram, Link, Listener, is_report};
 use crate::negotiate::Limits;
 use crate::packet::{self, ErrorCode, Packet, Request};
 use crate::session::{Report, Session, Timing};
+use crate::table::{Admission, Admitted, Dropped, Table};
+use crate::transfer::Event;
 
 /// The longest request that is read; RFC 2347 says 512, firmware sends less.
 const MAX_REQUEST: usize = 2048;
-/// An identical request from the same port that comes this long after the first one is a new transfer, not a repeat.
-const REPEAT_WINDOW: Duration = Duration::from_secs(3);
 /// A pause after a failure of the listening socket, so that a broken one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
+
+/// Which ports the packets of a transfer come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// A new one for each transfer (RFC 1350 section 4).
+    PerTransfer,
+    /// Always the one that was asked: what lies between needs no rule for other ports, such as NAT or a firewall.
+    Single,
+}
 
 /// Settings of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Where to listen; port 0 picks one.
-    pub listen: SocketAddrV4,
+    /// Where to listen; port 0 picks one. The IPv6 wildcard hears IPv4 too.
+    pub listen: SocketAddr,
+    /// Where answers come from.
+    pub ports: Ports,
     /// The most that is granted in a negotiation.
     pub limits: Limits,
     /// The longest wait for one acknowledgement.
     pub timeout: Duration,
     /// The silence of a client is endured for this many times `timeout`.
     pub retries: u32,
-    /// Transfers at once; a request beyond that is dropped and the client repeats it.
+    /// Transfers at once. At the limit a client that never answered gives way; without one the request is dropped and the
+    /// client repeats it.
     pub max_sessions: usize,
-    /// Transfers at once for one client address.
+    /// Transfers at once for one client address; a request beyond that is dropped.
     pub max_sessions_per_client: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 69),
+            listen: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 69).into(),
+            ports: Ports::PerTransfer,
             limits: Limits { block_size: 1468, window: 64 },
             timeout: Duration::from_secs(10),
             retries: 5,
@@ -83,40 +92,27 @@ pub trait Provider: Send + Sync + 'static {
     /// The content for a request, or the error for the client.
     fn open(
         &self,
-        peer: SocketAddrV4,
+        peer: SocketAddr,
         request: &Request,
     ) -> impl Future<Output = Result<Content, Refusal>> + Send;
 
     /// A transfer that was opened has ended.
     fn finished(&self, report: &Report);
+
+    /// A request was dropped because there is no place for it. Called by the server's task: it must be quick.
+    fn dropped(&self, peer: SocketAddr, reason: Dropped);
 }
 
 /// The listening socket, bound before there is a provider, so that a port that somebody holds is known early.
 #[derive(Debug)]
-pub struct Socket(UdpSocket);
+pub struct Socket(Listener);
 
 /// A server.
 #[derive(Debug)]
 pub struct Server<P> {
-    socket: UdpSocket,
+    listener: Listener,
     provider: Arc<P>,
     config: Config,
-}
-
-/// What the table knows of a running session.
-struct Entry {
-    request: Request,
-    asked: Instant,
-    repeats: mpsc::Sender<()>,
-    stop: CancellationToken,
-    id: u64,
-}
-
-/// A datagram on the listening socket.
-struct Datagram {
-    peer: SocketAddrV4,
-    local: Ipv4Addr,
-    length: usize,
 }
 
 impl Socket {
@@ -126,10 +122,7 @@ impl Socket {
     ///
     /// When the address is in use or may not be bound.
     pub fn bind(config: &Config) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(config.listen)?;
-        socket.set_nonblocking(true)?;
-        setsockopt(&socket.as_fd(), sockopt::Ipv4PacketInfo, &true)?;
-        UdpSocket::from_std(socket).map(Self)
+        Listener::bind(config.listen).map(Self)
     }
 
     /// The bound address.
@@ -146,7 +139,7 @@ impl<P: Provider> Server<P> {
     /// A server of what `provider` has.
     #[must_use]
     pub fn new(config: Config, socket: Socket, provider: Arc<P>) -> Self {
-        Self { socket: socket.0, provider, config }
+        Self { listener: socket.0, provider, config }
     }
 
     /// Serves until `shutdown`, then waits for nothing: transfers under way end with it.
@@ -156,130 +149,118 @@ impl<P: Provider> Server<P> {
     /// Passes on the panic of a provider.
     pub async fn run(self, shutdown: CancellationToken) {
         let stop = shutdown.child_token();
-        let mut sessions: HashMap<SocketAddrV4, Entry> = HashMap::new();
-        let mut tasks: JoinSet<(SocketAddrV4, u64)> = JoinSet::new();
-        let mut next_id = 0u64;
+        let Config { max_sessions, max_sessions_per_client, .. } = self.config;
+        let mut table = Table::new(max_sessions, max_sessions_per_client, stop.clone());
+        let mut tasks: JoinSet<(SocketAddr, u64)> = JoinSet::new();
         let mut buffer = vec![0; MAX_REQUEST];
         loop {
-            let datagram = tokio::select! {
+            let received = tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(ended) = tasks.join_next() => {
-                    match ended {
-                        Ok((peer, id)) => {
-                            if sessions.get(&peer).is_some_and(|entry| entry.id == id) {
-                                sessions.remove(&peer);
-                            }
-                        }
-                        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                        Err(_) => {}
+                Some(task) = tasks.join_next() => {
+                    if let Some((peer, id)) = ended(task) {
+                        table.ended(peer, id);
                     }
                     continue;
                 }
-                received = receive(&self.socket, &mut buffer) => match received {
-                    Ok(datagram) => datagram,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot receive TFTP requests");
-                        tokio::time::sleep(ERROR_PAUSE).await;
-                        continue;
+                Ok(closed) = self.listener.closed() => {
+                    if let Some(peer) = closed {
+                        table.packet(peer, Event::Unreachable);
                     }
-                },
-            };
-            let Some(request) = self.read(&buffer, &datagram).await else { continue };
-            if repeats_or_replaces(&mut sessions, datagram.peer, &request)
-                || !self.admits(&sessions, &datagram)
-            {
-                continue;
-            }
-            next_id += 1;
-            let (repeats, repeated) = mpsc::channel(1);
-            let entry = Entry {
-                request: request.clone(),
-                asked: Instant::now(),
-                repeats,
-                stop: stop.child_token(),
-                id: next_id,
-            };
-            let id = next_id;
-            let (provider, config, token) = (Arc::clone(&self.provider), self.config, entry.stop.clone());
-            sessions.insert(datagram.peer, entry);
-            tasks.spawn(async move {
-                let peer = datagram.peer;
-                if let Err(error) = serve(&*provider, config, &datagram, request, repeated, token).await {
-                    tracing::warn!(%peer, %error, "TFTP transfer not started");
+                    continue;
                 }
-                (peer, id)
-            });
+                received = self.listener.receive(&mut buffer) => received,
+            };
+            match received {
+                Ok(datagram) => {
+                    let bytes = buffer.get(..datagram.length).unwrap_or_default();
+                    self.take(bytes, datagram, &mut table, &mut tasks).await;
+                }
+                // News of some client; of which one is told by the socket's error queue.
+                Err(error) if is_report(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot receive TFTP requests");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                }
+            }
         }
         stop.cancel();
-        while tasks.join_next().await.is_some() {}
+        while let Some(task) = tasks.join_next().await {
+            ended(task);
+        }
     }
 
-    /// The read request in a datagram; others are answered or dropped here.
-    async fn read(&self, buffer: &[u8], datagram: &Datagram) -> Option<Request> {
-        let peer = datagram.peer;
-        match Packet::parse(buffer.get(..datagram.length).unwrap_or_default()) {
-            Ok(Packet::Read(request)) => Some(request),
+    /// Starts a transfer, or hands the packet to the one that it belongs to.
+    async fn take(
+        &self,
+        bytes: &[u8],
+        datagram: Datagram,
+        table: &mut Table,
+        tasks: &mut JoinSet<(SocketAddr, u64)>,
+    ) {
+        let (peer, single) = (datagram.peer, self.config.ports == Ports::Single);
+        let request = match Packet::parse(bytes) {
+            Ok(Packet::Read(request)) => request,
             Ok(Packet::Write) => {
                 let refusal = packet::error(ErrorCode::IllegalOperation, "This server is read-only");
-                if let Err(error) = self.socket.send_to(&refusal, peer).await {
+                if let Err(error) = self.listener.send_to(&refusal, &datagram).await {
                     tracing::debug!(%peer, %error, "refusal not sent");
                 }
-                None
+                return;
             }
-            Ok(Packet::Ack(_) | Packet::Error { .. }) => None,
+            Ok(Packet::Ack(block)) if single => return table.packet(peer, Event::Ack(block)),
+            Ok(Packet::Error { code, message }) if single => {
+                return table.packet(peer, Event::ClientError { code, message });
+            }
+            // The late packets of a transfer that is over. An answer could hit the next one from the same port.
+            Ok(Packet::Ack(_) | Packet::Error { .. }) => return,
             Err(error) => {
-                tracing::debug!(%peer, %error, "not a TFTP request");
-                None
+                tracing::debug!(%peer, %error, "not a TFTP packet");
+                return;
+            }
+        };
+        match table.request(peer, &request, Instant::now()) {
+            Admission::Repeat => {}
+            Admission::Dropped(reason) => {
+                tracing::debug!(%peer, ?reason, "TFTP request dropped");
+                self.provider.dropped(peer, reason);
+            }
+            Admission::Admitted(admitted) => {
+                let link = if single { Ok(self.listener.shared(&datagram)) } else { Link::own(&datagram) };
+                let (provider, config, id) = (Arc::clone(&self.provider), self.config, admitted.id);
+                tasks.spawn(async move {
+                    let served = match link {
+                        Ok(link) => serve(&*provider, config, (link, peer), request, admitted).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = served {
+                        tracing::warn!(%peer, %error, "TFTP transfer not started");
+                    }
+                    (peer, id)
+                });
             }
         }
-    }
-
-    fn admits(&self, sessions: &HashMap<SocketAddrV4, Entry>, datagram: &Datagram) -> bool {
-        let client = datagram.peer.ip();
-        let full = sessions.len() >= self.config.max_sessions
-            || sessions.keys().filter(|peer| peer.ip() == client).count()
-                >= self.config.max_sessions_per_client;
-        if full {
-            tracing::warn!(peer = %datagram.peer, "too many TFTP transfers, request dropped");
-        }
-        !full
     }
 }
 
-/// Whether the request belongs to a running session. A different request from the same port ends that session.
-fn repeats_or_replaces(
-    sessions: &mut HashMap<SocketAddrV4, Entry>,
-    peer: SocketAddrV4,
-    request: &Request,
-) -> bool {
-    let Some(entry) = sessions.get(&peer) else { return false };
-    let again = entry.request == *request && entry.asked.elapsed() < REPEAT_WINDOW;
-    if again && !entry.repeats.is_closed() {
-        // A full channel means that a repeat is already under way.
-        if entry.repeats.try_send(()).is_err() {
-            tracing::trace!(%peer, "request repeated while it is being answered");
-        }
-        return true;
+/// Which transfer a task was.
+fn ended(task: Result<(SocketAddr, u64), JoinError>) -> Option<(SocketAddr, u64)> {
+    match task {
+        Ok(ended) => Some(ended),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
     }
-    entry.stop.cancel();
-    sessions.remove(&peer);
-    false
 }
 
 /// Opens the content and runs the transfer.
 async fn serve<P: Provider>(
     provider: &P,
     config: Config,
-    datagram: &Datagram,
+    (link, peer): (Link, SocketAddr),
     request: Request,
-    repeats: mpsc::Receiver<()>,
-    stop: CancellationToken,
+    admitted: Admitted,
 ) -> io::Result<()> {
-    let peer = datagram.peer;
-    let socket = UdpSocket::bind(SocketAddrV4::new(datagram.local, 0)).await?;
-    socket.connect(peer).await?;
     let content = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
+        () = admitted.stop.cancelled() => return Ok(()),
         content = provider.open(peer, &request) => content,
     };
     let content = match content {
@@ -295,36 +276,10 @@ async fn serve<P: Provider>(
                 timeout: config.timeout,
                 patience: config.timeout.saturating_mul(config.retries.max(1)),
             };
-            let session = Session::new(socket, peer, &request, content, (config.limits, timing));
-            provider.finished(&session.run(repeats, stop).await);
+            let session = Session::new((link, peer), &request, content, (config.limits, timing));
+            provider.finished(&session.run(admitted).await);
         }
-        Err(refusal) => {
-            socket.send(&packet::error(refusal.code, &refusal.message)).await?;
-        }
+        Err(refusal) => link.send(&packet::error(refusal.code, &refusal.message)).await?,
     }
     Ok(())
-}
-
-/// The next datagram, with the local address that it was sent to.
-async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Datagram> {
-    socket
-        .async_io(Interest::READABLE, || {
-            let mut parts = [IoSliceMut::new(buffer)];
-            let mut control = nix::cmsg_space!(nix::libc::in_pktinfo);
-            let message =
-                recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
-            let peer = message.address.ok_or(io::ErrorKind::InvalidData)?;
-            let local = message.cmsgs()?.find_map(|control| match control {
-                ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()))
-                }
-                _ => None,
-            });
-            Ok(Datagram {
-                peer: SocketAddrV4::new(peer.ip(), peer.port()),
-                local: local.unwrap_or(Ipv4Addr::UNSPECIFIED),
-                length: message.bytes,
-            })
-        })
-        .await
 }

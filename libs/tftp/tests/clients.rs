@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The server against clients that are not ours (curl, atftp, tftp-hpa), with and without loss, and against the
-//! misbehaviour of firmware, played with bare sockets.
+//! The server against clients that are not ours (curl, atftp, tftp-hpa, busybox), in both modes, over IPv4 and IPv6, with and
+//! without loss, and against the misbehaviour of firmware, played with bare sockets.
 //!
-//! The tests of foreign clients are ignored by default because they need the programs: on the PATH, or in the
-//! directory that `TEST_PEERS` names. Run them with `--include-ignored`.
+//! The tests of foreign clients are ignored by default because they need the programs, on the PATH or in the directory
+//! that `TEST_PEERS` names, and some need root for a network namespace with loss or a small MTU. Run them with
+//! `--include-ignored`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,30 +12,33 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tftp::{Config, Content, Outcome, Provider, Refusal, Report, Request, Server, Socket};
+use tftp::{Config, Content, Dropped, Outcome, Ports, Provider, Refusal, Report, Request, Server, Socket};
 use tokio::net::UdpSocket;
 use tokio::process::Command;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const DEADLINE: Duration = Duration::from_secs(60);
+const MODES: [Ports; 2] = [Ports::PerTransfer, Ports::Single];
 
 #[derive(Default)]
 struct Files {
     dir: Option<PathBuf>,
     reports: Mutex<Vec<Report>>,
     opened: Mutex<u32>,
+    dropped: Mutex<Vec<Dropped>>,
 }
 
 impl Provider for Files {
-    async fn open(&self, _peer: SocketAddrV4, request: &Request) -> Result<Content, Refusal> {
+    async fn open(&self, _peer: SocketAddr, request: &Request) -> Result<Content, Refusal> {
         *self.opened.lock().unwrap() += 1;
         if let Some(size) = request.name.strip_prefix("bytes-") {
             return Ok(Content::Bytes(pattern(size.parse().unwrap())));
@@ -46,6 +50,10 @@ impl Provider for Files {
 
     fn finished(&self, report: &Report) {
         self.reports.lock().unwrap().push(report.clone());
+    }
+
+    fn dropped(&self, _peer: SocketAddr, reason: Dropped) {
+        self.dropped.lock().unwrap().push(reason);
     }
 }
 
@@ -60,13 +68,18 @@ struct Running {
 }
 
 impl Running {
-    fn start() -> Self {
-        Self::with(None)
+    fn start(ports: Ports) -> Self {
+        Self::with(ports, None)
     }
 
-    fn with(dir: Option<&Path>) -> Self {
+    fn with(ports: Ports, dir: Option<&Path>) -> Self {
+        Self::limited(Config { ports, ..Config::default() }, dir)
+    }
+
+    /// On the wildcard of IPv6, which hears both.
+    fn limited(config: Config, dir: Option<&Path>) -> Self {
         let files = Arc::new(Files { dir: dir.map(Into::into), ..Files::default() });
-        let config = Config { listen: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), ..Config::default() };
+        let config = Config { listen: (Ipv6Addr::UNSPECIFIED, 0).into(), ..config };
         let socket = Socket::bind(&config).unwrap();
         let port = socket.local_addr().unwrap().port();
         let server = Server::new(config, socket, Arc::clone(&files));
@@ -98,39 +111,36 @@ async fn next(socket: &UdpSocket) -> (Vec<u8>, std::net::SocketAddr) {
     (buffer[..length].to_vec(), from)
 }
 
-/// Forwards datagrams of one client and loses a share of them, always in the same order.
-async fn lossy(server: u16, percent: u64) -> u16 {
-    let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let port = front.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        let (mut client, mut session) = (None, None);
-        let (mut up, mut down) = ([0; 65536], [0; 65536]);
-        let mut dice = 7u64;
-        let mut lost = move || {
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (dice >> 33) % 100 < percent
-        };
-        loop {
-            tokio::select! {
-                Ok((length, from)) = front.recv_from(&mut up) => {
-                    if client != Some(from) {
-                        (client, session) = (Some(from), None);
-                    }
-                    let to = session.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, server).into());
-                    if !lost() { back.send_to(&up[..length], to).await.unwrap(); }
-                }
-                Ok((length, from)) = back.recv_from(&mut down) => {
-                    session = Some(from);
-                    if let (Some(client), false) = (client, lost()) {
-                        front.send_to(&down[..length], client).await.unwrap();
-                    }
-                }
-            }
+/// Runs a test in a network namespace of its own, with these commands of `ip` and rules of nftables.
+fn in_namespace<F: Future<Output = ()>>(
+    links: &'static [&'static str],
+    rules: &'static str,
+    test: impl FnOnce() -> F + Send + 'static,
+) {
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
+        for arguments in std::iter::once(&"link set lo up").chain(links) {
+            now("ip", &arguments.split(' ').collect::<Vec<_>>());
         }
+        if !rules.is_empty() {
+            now(program("nft").to_str().unwrap(), &[rules]);
+        }
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
     });
-    port
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
+
+/// Runs a program to its end and insists on success.
+fn now(program: &str, args: &[&str]) {
+    let output = std::process::Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+}
+
+/// Loses packets of every transfer at random, on their way in, so that no sender is told.
+const LOSS: &str = "table inet loss { chain in { type filter hook input priority 0; \
+                    meta l4proto udp numgen random mod 100 < 4 drop; }; }";
 
 fn program(name: &str) -> PathBuf {
     let peers = std::env::var_os("TEST_PEERS").map(PathBuf::from);
@@ -153,7 +163,11 @@ async fn run(name: &str, args: &[&str]) -> Output {
 }
 
 async fn curl(port: u16, name: &str, blksize: u32) -> Output {
-    let (url, size) = (format!("tftp://127.0.0.1:{port}/{name}"), blksize.to_string());
+    curl_at("127.0.0.1", port, name, blksize).await
+}
+
+async fn curl_at(host: &str, port: u16, name: &str, blksize: u32) -> Output {
+    let (url, size) = (format!("tftp://{host}:{port}/{name}"), blksize.to_string());
     run("curl", &["-s", "-S", "--tftp-blksize", &size, &url]).await
 }
 
@@ -168,25 +182,64 @@ async fn atftp(port: u16, name: &str, options: &[&str]) -> Vec<u8> {
     std::fs::read(out).unwrap()
 }
 
+async fn busybox(port: u16, name: &str, blksize: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let port = port.to_string();
+    let get = ["tftp", "-g", "-b", blksize, "-r", name, "-l", out.to_str().unwrap(), "127.0.0.1", &port];
+    let output = run("busybox", &get).await;
+    assert!(output.status.success(), "{output:?}");
+    std::fs::read(out).unwrap()
+}
+
+async fn tftp_hpa(port: u16, mode: &str, name: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let port = port.to_string();
+    let get = ["-m", mode, "127.0.0.1", &port, "-c", "get", name, out.to_str().unwrap()];
+    let output = run("tftp", &get).await;
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    std::fs::read(out).unwrap()
+}
+
 #[tokio::test]
 #[ignore = "needs curl"]
 async fn curl_gets_every_size() {
-    let server = Running::start();
-    for blksize in [8, 512, 1468, 65464] {
-        for size in [0, 1, 511, 512, 513, 14_680, 100_003] {
-            let output = curl(server.port, &format!("bytes-{size}"), blksize).await;
-            assert!(output.status.success(), "blksize {blksize}, size {size}: {output:?}");
-            assert_eq!(output.stdout, pattern(size), "blksize {blksize}, size {size}");
-            assert_eq!(server.report().await.outcome, Outcome::Complete);
+    for ports in MODES {
+        let server = Running::start(ports);
+        for blksize in [8, 512, 1468, 65464] {
+            for size in [0, 1, 511, 512, 513, 14_680, 100_003] {
+                let output = curl(server.port, &format!("bytes-{size}"), blksize).await;
+                assert!(output.status.success(), "{ports:?}, blksize {blksize}, size {size}: {output:?}");
+                assert_eq!(output.stdout, pattern(size), "{ports:?}, blksize {blksize}, size {size}");
+                assert_eq!(server.report().await.outcome, Outcome::Complete);
+            }
         }
     }
 }
 
 #[tokio::test]
 #[ignore = "needs curl"]
+async fn curl_is_served_over_ipv6() {
+    for ports in MODES {
+        let server = Running::start(ports);
+        let output = curl_at("[::1]", server.port, "bytes-300000", 1428).await;
+        assert_eq!(output.stdout, pattern(300_000), "{ports:?}");
+        assert_eq!(server.report().await.peer.ip(), IpAddr::from(Ipv6Addr::LOCALHOST));
+        let output = curl(server.port, "bytes-300000", 1428).await;
+        assert_eq!(output.stdout, pattern(300_000), "{ports:?}");
+        let plain = IpAddr::from(Ipv4Addr::LOCALHOST);
+        assert_eq!(server.report().await.peer.ip(), plain, "not in the form that it has on an IPv6 socket");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs curl"]
 async fn curl_is_told_that_a_file_is_missing() {
-    let output = curl(Running::start().port, "nothing", 512).await;
-    assert_eq!(output.status.code(), Some(68), "{output:?}");
+    for ports in MODES {
+        let output = curl(Running::start(ports).port, "nothing", 512).await;
+        assert_eq!(output.status.code(), Some(68), "{ports:?}: {output:?}");
+    }
 }
 
 #[tokio::test]
@@ -195,25 +248,41 @@ async fn curl_gets_a_file_past_the_wrap_of_block_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let data = pattern(70_000 * 512 + 5);
     std::fs::write(dir.path().join("big"), &data).unwrap();
-    let server = Running::with(Some(dir.path()));
-    assert!(curl(server.port, "big", 512).await.stdout == data);
-    assert_eq!(server.report().await.size, data.len() as u64);
+    for ports in MODES {
+        let server = Running::with(ports, Some(dir.path()));
+        assert!(curl(server.port, "big", 512).await.stdout == data, "{ports:?}");
+        let report = server.report().await;
+        assert_eq!((report.size, report.acknowledged), (data.len() as u64, data.len() as u64));
+    }
 }
 
 #[tokio::test]
 #[ignore = "needs atftp"]
 async fn atftp_gets_windows() {
-    let server = Running::start();
-    for window in ["windowsize 1", "windowsize 4", "windowsize 64", "windowsize 65535"] {
-        for size in [0, 1428, 1428 * 64, 2_000_003] {
-            let options = ["blksize 1428", window, "tsize"];
-            assert!(
-                atftp(server.port, &format!("bytes-{size}"), &options).await == pattern(size),
-                "{window}"
-            );
+    for ports in MODES {
+        let server = Running::start(ports);
+        for window in ["windowsize 1", "windowsize 4", "windowsize 64", "windowsize 65535"] {
+            for size in [0, 1428, 1428 * 64, 2_000_003] {
+                let options = ["blksize 1428", window, "tsize"];
+                let got = atftp(server.port, &format!("bytes-{size}"), &options).await;
+                assert!(got == pattern(size), "{ports:?}, {window}, size {size}");
+                let report = server.report().await;
+                assert_eq!(report.resent, 0, "{ports:?}, {window}, size {size}");
+                let granted = if window == "windowsize 65535" { "windowsize 64" } else { window };
+                assert_eq!(format!("windowsize {}", report.window), granted);
+            }
         }
     }
-    assert_eq!(server.report().await.window, 64);
+}
+
+#[tokio::test]
+#[ignore = "needs atftp"]
+async fn windows_go_past_the_wrap_of_block_numbers() {
+    let server = Running::start(Ports::Single);
+    // 512 bytes a block: 75,000 blocks.
+    let size = 75_000 * 512 + 9;
+    let got = atftp(server.port, &format!("bytes-{size}"), &["blksize 512", "windowsize 64"]).await;
+    assert!(got == pattern(size));
 }
 
 #[tokio::test]
@@ -221,35 +290,96 @@ async fn atftp_gets_windows() {
 async fn tftp_hpa_gets_octets_and_netascii() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("text"), "a\nb\rc\n").unwrap();
-    let server = Running::with(Some(dir.path()));
-    let port = server.port.to_string();
-    for (mode, name) in [("binary", "bytes-100000"), ("ascii", "text"), ("binary", "text")] {
-        let out = dir.path().join("out");
-        let get = ["-m", mode, "127.0.0.1", &port, "-c", "get", name, out.to_str().unwrap()];
-        let output = run("tftp", &get).await;
-        assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
-        let expected = if name == "text" { Bytes::from_static(b"a\nb\rc\n") } else { pattern(100_000) };
-        assert_eq!(std::fs::read(out).unwrap(), expected, "{mode} {name}");
+    for ports in MODES {
+        let server = Running::with(ports, Some(dir.path()));
+        assert_eq!(tftp_hpa(server.port, "binary", "bytes-100000").await, pattern(100_000), "{ports:?}");
+        for mode in ["ascii", "binary"] {
+            assert_eq!(tftp_hpa(server.port, mode, "text").await, b"a\nb\rc\n", "{ports:?}, {mode}");
+        }
     }
 }
 
 #[tokio::test]
-#[ignore = "needs curl and atftp"]
-async fn transfers_survive_loss() {
-    let server = Running::start();
-    let size = 300_001;
-    let proxy = lossy(server.port, 5).await;
-    let output = curl(proxy, &format!("bytes-{size}"), 1428).await;
-    assert!(output.stdout == pattern(size), "{:?}", String::from_utf8_lossy(&output.stderr));
-    assert!(server.report().await.resent > 0, "the proxy lost something");
-    let proxy = lossy(server.port, 3).await;
-    let options = ["blksize 1428", "windowsize 16", "timeout 1"];
-    assert!(atftp(proxy, &format!("bytes-{size}"), &options).await == pattern(size));
+#[ignore = "needs busybox"]
+async fn busybox_gets_every_size() {
+    for ports in MODES {
+        let server = Running::start(ports);
+        for blksize in ["512", "1428"] {
+            for size in [1, 512, 1428, 300_000] {
+                let got = busybox(server.port, &format!("bytes-{size}"), blksize).await;
+                assert!(got == pattern(size), "{ports:?}, blksize {blksize}, size {size}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root, nftables, curl, atftp, busybox and tftp-hpa"]
+fn transfers_survive_loss() {
+    in_namespace(&[], LOSS, || async {
+        for ports in MODES {
+            let server = Running::start(ports);
+            let size = 200_001;
+            let name = format!("bytes-{size}");
+            let output = curl(server.port, &name, 1428).await;
+            assert!(output.stdout == pattern(size), "{:?}", String::from_utf8_lossy(&output.stderr));
+            assert!(server.report().await.resent > 0, "something was lost");
+            for window in ["windowsize 1", "windowsize 16", "windowsize 64"] {
+                let got = atftp(server.port, &name, &["blksize 1428", window, "timeout 1"]).await;
+                assert!(got == pattern(size), "{ports:?}, {window}");
+            }
+            assert!(busybox(server.port, &name, "1428").await == pattern(size), "{ports:?}");
+            assert!(tftp_hpa(server.port, "binary", &name).await == pattern(size), "{ports:?}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root and atftp"]
+fn blocks_fit_the_path() {
+    in_namespace(&["link set lo mtu 1280"], "", || async {
+        for ports in MODES {
+            let server = Running::start(ports);
+            let got = atftp(server.port, "bytes-500000", &["blksize 1468", "windowsize 16"]).await;
+            assert!(got == pattern(500_000), "{ports:?}");
+            assert_eq!(server.report().await.block_size, 1280 - 20 - 8 - 4, "{ports:?}");
+            let client = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
+            let to = (Ipv6Addr::LOCALHOST, server.port);
+            client.send_to(b"\x00\x01bytes-9\0octet\0blksize\x001468\0", to).await.unwrap();
+            assert_eq!(next(&client).await.0, b"\x00\x06blksize\x001228\0", "{ports:?}");
+        }
+    });
+}
+
+/// The kernel refuses to make segments that are larger than the MTU; single packets it sends in fragments.
+#[test]
+#[ignore = "needs root"]
+fn a_path_that_becomes_narrow_ends_no_transfer() {
+    in_namespace(&[], "", || async {
+        for ports in MODES {
+            now("ip", &["link", "set", "lo", "mtu", "65536"]);
+            let server = Running::start(ports);
+            let client = server.client().await;
+            let request = b"\x00\x01bytes-50000\0octet\0blksize\x001468\0windowsize\x0064\0";
+            client.send_to(request, (Ipv4Addr::LOCALHOST, server.port)).await.unwrap();
+            let (oack, tid) = next(&client).await;
+            assert_eq!(oack, b"\x00\x06blksize\x001468\0windowsize\x0064\0");
+            now("ip", &["link", "set", "lo", "mtu", "1000"]);
+            client.send_to(b"\x00\x04\x00\x00", tid).await.unwrap();
+            let mut got = Vec::new();
+            for block in 1..=50_000u16 / 1468 + 1 {
+                let (data, _) = next(&client).await;
+                assert_eq!(data[2..4], block.to_be_bytes(), "{ports:?}");
+                got.extend_from_slice(&data[4..]);
+            }
+            assert!(got == pattern(50_000), "{ports:?}");
+        }
+    });
 }
 
 #[tokio::test]
 async fn a_probe_that_is_aborted_does_not_block_the_port() {
-    let server = Running::start();
+    let server = Running::start(Ports::PerTransfer);
     let client = server.client().await;
     let to = (Ipv4Addr::LOCALHOST, server.port);
     client.send_to(b"\x00\x01bytes-5000\0octet\0tsize\x000\0", to).await.unwrap();
@@ -268,8 +398,57 @@ async fn a_probe_that_is_aborted_does_not_block_the_port() {
 }
 
 #[tokio::test]
+async fn with_a_single_port_answers_come_from_it_after_a_probe_too() {
+    let server = Running::start(Ports::Single);
+    let client = server.client().await;
+    client.connect((Ipv4Addr::LOCALHOST, server.port)).await.unwrap();
+    let ask = async |packet: &[u8]| {
+        client.send(packet).await.unwrap();
+        next(&client).await.0
+    };
+    let oack = ask(b"\x00\x01bytes-5000\0octet\0tsize\x000\0").await;
+    assert_eq!(oack, b"\x00\x06tsize\x005000\0");
+    client.send(b"\x00\x05\x00\x08 aborted\0").await.unwrap();
+    let oack = ask(b"\x00\x01bytes-5000\0octet\0blksize\x004096\0").await;
+    assert_eq!(oack, b"\x00\x06blksize\x001468\0");
+    for block in 1..=4u8 {
+        let data = ask(&[0, 4, 0, block - 1]).await;
+        assert_eq!(data[..4], [0, 3, 0, block]);
+    }
+    assert!(matches!(server.report().await.outcome, Outcome::Aborted { code: 8, .. }));
+    client.send(&[0, 4, 0, 4]).await.unwrap();
+    assert_eq!(server.report().await.outcome, Outcome::Complete);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_without_the_last_ack_ends_its_transfer_at_once() {
+    for ports in MODES {
+        let server = Running::start(ports);
+        // Another client in the middle of a transfer, which the news of a closed port is not about.
+        let other = server.client().await;
+        let to = (Ipv4Addr::LOCALHOST, server.port);
+        other.send_to(b"\x00\x01bytes-600\0octet\0", to).await.unwrap();
+        let (_, tid) = next(&other).await;
+        let client = server.client().await;
+        client.send_to(b"\x00\x01bytes-100\0octet\0tsize\x000\0", to).await.unwrap();
+        let (_, from) = next(&client).await;
+        client.send_to(b"\x00\x04\x00\x00", from).await.unwrap();
+        drop(client);
+        let report = timeout(Duration::from_secs(4), server.report()).await.expect("no silence is endured");
+        assert_eq!((report.outcome, report.size), (Outcome::Unconfirmed, 100), "{ports:?}");
+        other.send_to(b"\x00\x04\x00\x01", tid).await.unwrap();
+        loop {
+            let (data, _) = next(&other).await;
+            if data[..4] == [0, 3, 0, 2] {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_repeated_request_is_one_transfer() {
-    let server = Running::start();
+    let server = Running::start(Ports::PerTransfer);
     let client = server.client().await;
     let to = (Ipv4Addr::LOCALHOST, server.port);
     let request = b"\x00\x01bytes-100\0octet\0";
@@ -285,7 +464,7 @@ async fn a_repeated_request_is_one_transfer() {
 
 #[tokio::test]
 async fn a_write_is_refused_and_junk_is_ignored() {
-    let server = Running::start();
+    let server = Running::start(Ports::Single);
     let client = server.client().await;
     let to = (Ipv4Addr::LOCALHOST, server.port);
     client.send_to(b"\x00\x09\x00", to).await.unwrap();
@@ -296,18 +475,54 @@ async fn a_write_is_refused_and_junk_is_ignored() {
 
 #[tokio::test]
 async fn one_client_cannot_take_all_sessions() {
-    let server = Running::start();
-    let mut clients = Vec::new();
-    for _ in 0..40 {
+    for ports in MODES {
+        let server = Running::start(ports);
+        let mut clients = Vec::new();
+        for _ in 0..40 {
+            let client = server.client().await;
+            let to = (Ipv4Addr::LOCALHOST, server.port);
+            client.send_to(b"\x00\x01bytes-100\0octet\0", to).await.unwrap();
+            clients.push(client);
+        }
+        for client in &clients[..32] {
+            assert!(next(client).await.0.starts_with(b"\x00\x03\x00\x01"));
+        }
+        // The server takes requests in their order: with the answer to this one it is through with the others.
+        let last = server.client().await;
+        last.send_to(b"\x00\x02x\0octet\0", (Ipv4Addr::LOCALHOST, server.port)).await.unwrap();
+        next(&last).await;
+        let mut buffer = [0; 600];
+        for client in &clients[32..] {
+            assert!(client.try_recv(&mut buffer).is_err(), "over the limit there is no answer");
+        }
+        assert_eq!(*server.files.dropped.lock().unwrap(), vec![Dropped::ClientLimit; 8]);
+    }
+}
+
+/// Requests of clients that never answer again, more than there are places.
+#[tokio::test]
+async fn a_flood_of_requests_shortens_no_transfer() {
+    for ports in MODES {
+        let config = Config { ports, max_sessions: 8, max_sessions_per_client: 99, ..Config::default() };
+        let server = Running::limited(config, None);
+        let to = (Ipv4Addr::LOCALHOST, server.port);
         let client = server.client().await;
-        client.send_to(b"\x00\x01bytes-100\0octet\0", (Ipv4Addr::LOCALHOST, server.port)).await.unwrap();
-        clients.push(client);
-    }
-    for client in &clients[..32] {
-        assert!(next(client).await.0.starts_with(b"\x00\x03\x00\x01"));
-    }
-    let mut buffer = [0; 600];
-    for client in &clients[32..] {
-        assert!(client.try_recv(&mut buffer).is_err(), "over the limit there is no answer");
+        client.send_to(b"\x00\x01bytes-2000\0octet\0", to).await.unwrap();
+        let (_, tid) = next(&client).await;
+        client.send_to(b"\x00\x04\x00\x01", tid).await.unwrap();
+        assert_eq!(next(&client).await.0[..4], [0, 3, 0, 2]);
+        for _ in 0..50 {
+            let flood = server.client().await;
+            flood.send_to(b"\x00\x01bytes-100\0octet\0", to).await.unwrap();
+            assert_eq!(next(&flood).await.0[..4], [0, 3, 0, 1], "{ports:?}: newcomers are let in");
+        }
+        for block in 2..=4u8 {
+            client.send_to(&[0, 4, 0, block], tid).await.unwrap();
+            if block < 4 {
+                assert_eq!(next(&client).await.0[..4], [0, 3, 0, block + 1], "{ports:?}");
+            }
+        }
+        let found = async { while server.report().await.outcome != Outcome::Complete {} };
+        timeout(DEADLINE, found).await.unwrap();
     }
 }

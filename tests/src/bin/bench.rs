@@ -25,7 +25,7 @@ type Bench = fn(bool) -> Result<Report>;
 const BENCHES: [(&str, Bench); 3] = [
     ("api", api::run),
     ("image", |_| image::run().map(Report::from)),
-    ("tftp", |_| tftp::run().map(Report::from)),
+    ("tftp", |quick| tftp::run(quick).map(Report::from)),
 ];
 
 fn main() -> Result<()> {

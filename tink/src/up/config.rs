@@ -201,9 +201,7 @@ impl UpConfig {
             let address = (*dhcp.listen.ip(), dhcp.pxe_port?).into();
             Some(udp("DHCP for boot servers (boots.dhcp-pxe-port)", address))
         }));
-        all.extend(
-            boots.tftp.as_ref().map(|tftp| udp("TFTP (boots.tftp-server-bind-port)", tftp.listen.into())),
-        );
+        all.extend(boots.tftp.as_ref().map(|tftp| udp("TFTP (boots.tftp-server-bind-port)", tftp.listen)));
         all.extend(
             boots.syslog.as_ref().map(|syslog| udp("log messages (boots.syslog-bind-port)", syslog.listen)),
         );
