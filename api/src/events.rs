@@ -36,6 +36,8 @@ pub enum Reason {
     InitramfsSent,
     /// It asked for network boot and may not have it.
     NetbootRefused,
+    /// Its BMC began to read its ISO image.
+    IsoRead,
     /// Its kernel wrote to the log server.
     KernelLogged,
     /// Its agent called.
@@ -65,7 +67,7 @@ pub struct ParseReasonError(String);
 
 impl Reason {
     /// All reasons, in the order in which an undisturbed machine meets them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::TemplateFailed,
         Self::PoweredOff,
         Self::BootDeviceSet,
@@ -79,6 +81,7 @@ impl Reason {
         Self::ScriptSent,
         Self::KernelSent,
         Self::InitramfsSent,
+        Self::IsoRead,
         Self::KernelLogged,
         Self::AgentLogged,
         Self::AgentConnected,
@@ -136,6 +139,7 @@ impl Reason {
             Self::KernelSent => ("KernelSent", "kernel-sent"),
             Self::InitramfsSent => ("InitramfsSent", "initramfs-sent"),
             Self::NetbootRefused => ("NetbootRefused", "netboot-refused"),
+            Self::IsoRead => ("IsoRead", "iso-read"),
             Self::KernelLogged => ("KernelLogged", "kernel-logged"),
             Self::AgentLogged => ("AgentLogged", "agent-logged"),
             Self::AgentConnected => ("AgentConnected", "agent-connected"),

@@ -16,17 +16,22 @@ use daemon::http::TrustedProxies;
 use crate::dhcp::pool::POOL_FORM;
 
 mod dhcp;
+mod http;
+mod iso;
 mod public;
 mod syslog;
 
 pub use self::dhcp::{DhcpConfig, DhcpMode, ServerAddress};
+pub use self::http::HttpsConfig;
 pub use self::syslog::SyslogConfig;
 use crate::access::HttpToken;
 pub use crate::dhcp::pool::Pool;
+pub use crate::iso::IsoConfig;
 
 /// All settings of this daemon, beside those of the skeleton.
-pub const SETTINGS: &[Setting] =
-    &Setting::joined::<{ GENERAL.len() + syslog::SETTINGS.len() }>(&[GENERAL, &syslog::SETTINGS]);
+pub const SETTINGS: &[Setting] = &Setting::joined::<
+    { GENERAL.len() + http::SETTINGS.len() + syslog::SETTINGS.len() + iso::SETTINGS.len() },
+>(&[GENERAL, &http::SETTINGS, &syslog::SETTINGS, &iso::SETTINGS]);
 
 /// Those that are of no part with a table of its own.
 const GENERAL: &[Setting] = &[
@@ -314,6 +319,10 @@ const GRPC_PORT: u16 = 42113;
 pub struct Config {
     /// Where HTTP listens.
     pub http: SocketAddr,
+    /// Where HTTPS listens, if it does.
+    pub https: Option<HttpsConfig>,
+    /// HTTP requests per second of one client; nothing is no limit.
+    pub http_rate: Option<u16>,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether boot programs are served over HTTP.
@@ -328,6 +337,8 @@ pub struct Config {
     pub syslog: Option<SyslogConfig>,
     /// This server's own URL, as others reach it.
     pub http_url: String,
+    /// Images for virtual media, unless they are off.
+    pub iso: Option<IsoConfig>,
     /// What opens the logs; nothing is the one of the state directory.
     pub http_token: Option<HttpToken>,
     /// Directory for what must survive a restart.
@@ -427,6 +438,8 @@ impl Config {
         );
         Self {
             http,
+            https: HttpsConfig::from_settings(settings, bind),
+            http_rate: http::rate(settings),
             trusted_proxies: TrustedProxies::from_settings(settings),
             http_programs: settings.bool("ipxe-http-binary-enabled"),
             http_scripts: settings.bool("ipxe-http-script-enabled"),
@@ -434,6 +447,7 @@ impl Config {
             tftp: tftp(settings, bind),
             syslog: SyslogConfig::from_settings(settings, bind),
             http_url: format!("http://{public}:{}", http.port()),
+            iso: IsoConfig::from_settings(settings),
             http_token: settings.secret_file("http-token-file").map(HttpToken::from),
             state_dir: daemon::state_dir(settings.path("state-dir")),
             urls: urls(settings, public, http.port()),

@@ -45,7 +45,22 @@ pub enum FilesError {
 /// Boot programs by name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Programs {
-    by_name: Arc<BTreeMap<String, Bytes>>,
+    by_name: Arc<BTreeMap<String, Program>>,
+}
+
+/// A boot program.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub(crate) bytes: Bytes,
+    /// Changes with the bytes.
+    pub(crate) etag: String,
+}
+
+impl From<Bytes> for Program {
+    fn from(bytes: Bytes) -> Self {
+        let etag = format!("\"{:x}-{:08x}\"", bytes.len(), crc32fast::hash(&bytes));
+        Self { bytes, etag }
+    }
 }
 
 impl Programs {
@@ -70,7 +85,7 @@ impl Programs {
             match std::fs::metadata(&path) {
                 Ok(meta) if meta.is_file() && meta.len() <= MAX_PROGRAM => {
                     let bytes = std::fs::read(&path).map_err(|error| missing(&path, error.to_string()))?;
-                    by_name.insert(name, Bytes::from(bytes));
+                    by_name.insert(name, Bytes::from(bytes).into());
                 }
                 _ => tracing::debug!(path = %path.display(), "not a boot program"),
             }
@@ -84,20 +99,55 @@ impl Programs {
 
     /// The program that the last element of a path names, a trace suffix ignored.
     pub(crate) fn get(&self, path: &str) -> Option<(&str, Bytes)> {
+        self.find(path).map(|(name, program)| (name, program.bytes.clone()))
+    }
+
+    /// The same with its ETag.
+    pub(crate) fn find(&self, path: &str) -> Option<(&str, &Program)> {
         let name = path.rsplit('/').next()?;
         let found = self.by_name.get_key_value(name).or_else(|| {
             let name = without_trace(name)?;
             self.by_name.get_key_value(name)
         });
-        found.map(|(name, bytes)| (name.as_str(), bytes.clone()))
+        found.map(|(name, program)| (name.as_str(), program))
     }
 
     /// Programs from memory.
     #[cfg(test)]
     pub(crate) fn from_memory(programs: &[(&str, &'static [u8])]) -> Self {
-        let by_name = programs.iter().map(|(name, bytes)| ((*name).to_owned(), Bytes::from_static(bytes)));
+        let program = |bytes| Program::from(Bytes::from_static(bytes));
+        let by_name = programs.iter().map(|(name, bytes)| ((*name).to_owned(), program(bytes)));
         Self { by_name: Arc::new(by_name.collect()) }
     }
+}
+
+/// Every file that is missing, of boot programs and of HookOS.
+pub(crate) fn missing(config: &Config) -> Vec<FilesError> {
+    let mut missing = Vec::new();
+    match &config.boot_program_dir {
+        None => missing.push(FilesError::Unset { setting: "boot-program-dir" }),
+        Some(dir) => {
+            let names = REQUIRED.into_iter().chain(config.programs.values().map(String::as_str));
+            missing.extend(names.filter_map(|name| file(dir, name, "boot-program-dir").err()));
+        }
+    }
+    match &config.hook_dir {
+        _ if !config.hook_needed => {}
+        None => missing.push(FilesError::Unset { setting: "hook-dir" }),
+        Some(dir) => missing.extend(HOOK.iter().filter_map(|name| file(dir, name, "hook-dir").err())),
+    }
+    missing
+}
+
+/// Checks that a file is there and has content.
+fn file(dir: &Path, name: &str, setting: &'static str) -> Result<(), FilesError> {
+    let path = dir.join(name);
+    let reason = match std::fs::metadata(&path) {
+        Ok(meta) if meta.is_file() && meta.len() > 0 => return Ok(()),
+        Ok(_) => "it is not a file with content".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(FilesError::Missing { path, setting, reason })
 }
 
 /// Checks the directory behind `/hook`.
@@ -111,16 +161,7 @@ pub(crate) fn check_hook(config: &Config) -> Result<(), FilesError> {
         return Ok(());
     }
     let dir = config.hook_dir.as_deref().ok_or(FilesError::Unset { setting })?;
-    for name in HOOK {
-        let path = dir.join(name);
-        let reason = match std::fs::metadata(&path) {
-            Ok(meta) if meta.is_file() && meta.len() > 0 => continue,
-            Ok(_) => "it is not a file with content".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        return Err(FilesError::Missing { path, setting, reason });
-    }
-    Ok(())
+    HOOK.iter().try_for_each(|name| file(dir, name, setting))
 }
 
 /// A directory whose files are served by name.

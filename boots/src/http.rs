@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The HTTP server: scripts and boot programs under `/ipxe`, kernel and initramfs under `/hook`, images under `/images`,
-//! logs of machines under `/logs`.
+//! ISO images under `/iso`, logs of machines under `/logs`.
 //!
 //! The machine behind a request is the MAC in its path, else the client's address. Every request is counted and, but for
 //! images, logged. Nothing a client sends is opened as a path.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use api::events::Reason;
@@ -19,14 +19,17 @@ use axum::routing::{any, get};
 use daemon::http::{Peer, TrustedProxies};
 use http::{HeaderMap, Method, StatusCode, header};
 
-use crate::files::{Directory, Programs};
-use crate::journal::Via;
+use crate::files::{Directory, Program, Programs};
+use crate::iso::Isos;
+use crate::journal::{self, Via};
+use crate::limit::{Buckets, Rate};
 use crate::script::file_names;
 use crate::scripts::{NoScript, Scripts};
 use crate::tftp::AUTOEXEC;
 
 mod content;
 mod logs;
+pub mod range;
 
 use content::{Delivered, Source};
 pub(crate) use logs::Logs;
@@ -39,7 +42,10 @@ pub(crate) struct Server {
     pub(crate) images: Option<Directory>,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) logs: Option<Logs>,
+    pub(crate) isos: Option<Isos>,
     pub(crate) serves: Serves,
+    /// How many requests a client may send.
+    pub(crate) limits: Option<Mutex<Buckets>>,
 }
 
 /// What can be switched off.
@@ -64,6 +70,19 @@ impl Client {
     }
 }
 
+impl Server {
+    fn allows(&self, client: IpAddr) -> bool {
+        // Every change is one bucket, so that a panic elsewhere leaves the table whole.
+        let limits = self.limits.as_ref().map(|limits| limits.lock().unwrap_or_else(PoisonError::into_inner));
+        limits.is_none_or(|mut limits| limits.allow(client, journal::now()))
+    }
+}
+
+/// How much a client may ask: so many requests per second, four times as many at once.
+pub(crate) fn limits(per_second: u16) -> Mutex<Buckets> {
+    Mutex::new(Buckets::new(Rate { burst: per_second.saturating_mul(4), per_second }))
+}
+
 /// All routes.
 pub(crate) fn router(server: Server) -> Router {
     let logs = server
@@ -78,12 +97,14 @@ pub(crate) fn router(server: Server) -> Router {
     if server.serves.scripts {
         scripts = scripts.route("/ipxe/script/{*path}", any(script));
     }
+    let isos = server.isos.clone().map(|isos| Router::new().route("/iso/{*path}", get(iso)).with_state(isos));
     let server = Arc::new(server);
     Router::new()
         .merge(programs)
         .merge(scripts)
         .route("/hook/{name}", get(hook))
         .route("/images/{name}", get(image))
+        .merge(isos.unwrap_or_default())
         .merge(logs.unwrap_or_default())
         .layer(middleware::from_fn_with_state(Arc::clone(&server), observe))
         .with_state(server)
@@ -98,6 +119,10 @@ async fn observe(State(server): Shared, mut request: Request, next: Next) -> Res
     let client = client.unwrap_or(peer.ip().to_canonical());
     request.extensions_mut().insert(Client(client));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    if !server.allows(client) {
+        server.scripts.journal.metrics().request(&method, StatusCode::TOO_MANY_REQUESTS);
+        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
+    }
     let response = next.run(request).await;
     let status = response.status();
     server.scripts.journal.metrics().request(&method, status);
@@ -146,10 +171,10 @@ async fn binary(
     if path.rsplit('/').next() == Some(AUTOEXEC) {
         return text(server.scripts.autoexec(&path, client.v4()));
     }
-    let Some((name, bytes)) = server.programs.get(&path) else {
+    let Some((name, Program { bytes, etag })) = server.programs.find(&path) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let name = name.to_owned();
+    let (name, bytes, etag) = (name.to_owned(), bytes.clone(), etag.clone());
     let journal = server.scripts.journal.clone();
     let found = server.scripts.machine(&path, client.v4()).ok();
     let delivered: Delivered = Box::new(move |bytes| {
@@ -157,7 +182,7 @@ async fn binary(
             journal.program(found, Via::Http, &name, bytes);
         }
     });
-    content::respond(&method, &headers, Source::memory(bytes), delivered)
+    content::respond(&method, &headers, Source::memory(bytes, etag), delivered)
 }
 
 async fn hook(
@@ -200,9 +225,25 @@ async fn image(
     }
 }
 
+async fn iso(
+    State(isos): State<Isos>,
+    method: Method,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match isos.open(&path).await {
+        Ok(iso) => content::respond(&method, &headers, Source::iso(iso), Box::new(|_| {})),
+        Err(error) => {
+            let status = error.status();
+            tracing::info!(path, status = status.as_u16(), error = daemon::chain(&error), "no ISO image");
+            (status, format!("{error}\n")).into_response()
+        }
+    }
+}
+
 async fn open(directory: Option<&Directory>, name: &str) -> Option<Source> {
     match directory?.open(name).await {
-        Ok((file, metadata)) => Some(Source::file(file, &metadata)),
+        Ok((file, metadata)) => Some(Source::file(file.into_std().await, &metadata)),
         Err(error) => {
             tracing::debug!(name, %error, "no such file");
             None

@@ -134,6 +134,18 @@ impl Journal {
         self.event(found, reason, boot, format!("{name}, {bytes} bytes in {:.1} s", took.as_secs_f64()));
     }
 
+    /// Its BMC reads an ISO image, which it does in thousands of pieces: the first of a boot is told.
+    pub(crate) fn iso(&self, found: &Found, size: u64, markers: usize) {
+        self.metrics.job("http", "iso");
+        let (boot, first) = self.sessions().image(found.nic().mac, now());
+        if first {
+            let places = if markers == 1 { "place" } else { "places" };
+            let message =
+                format!("ISO image of {size} bytes, with its kernel arguments in {markers} {places} so far");
+            self.event(found, Reason::IsoRead, boot, message);
+        }
+    }
+
     /// The machine asked to boot from the network and may not.
     pub(crate) fn refused(&self, found: &Found) {
         let boot = self.boot(found.nic().mac);

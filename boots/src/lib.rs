@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use daemon::Health;
 use daemon::events::Recorder;
+use daemon::tls::Identity;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -21,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 mod access;
 mod backend;
+mod check;
 mod config;
 mod dhcp;
 mod files;
 mod http;
+mod iso;
 mod journal;
 mod limit;
 mod logs;
@@ -38,13 +41,23 @@ mod tftp;
 mod token;
 
 pub use access::{ACCESS_FILE, AccessFile, HttpToken};
+pub use check::check;
 pub use config::{
-    Config, DhcpConfig, DhcpMode, MacFormat, Pool, SETTINGS, ScriptConfig, ServerAddress, SyslogConfig, Urls,
+    Config, DhcpConfig, DhcpMode, HttpsConfig, IsoConfig, MacFormat, Pool, SETTINGS, ScriptConfig,
+    ServerAddress, SyslogConfig, Urls,
 };
 pub use files::FilesError;
 pub use logs::{LogLine, LogsConfig};
 
+/// The decoders that meet what strangers send, for the fuzz targets.
+#[doc(hidden)]
+pub mod decoders {
+    pub use crate::http::range::{Asked, Parts};
+    pub use crate::iso::marker::{Patch, Scanner, TooLong, TooMany};
+}
+
 use backend::watch::Backend;
+use dhcp::listener::Listener;
 use files::{Directory, Programs};
 use journal::Journal;
 use scripts::Scripts;
@@ -67,6 +80,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Certificate and key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] daemon::tls::TlsError),
     /// A socket cannot be bound.
     #[error("cannot listen on {address} for {service}")]
     Bind {
@@ -106,11 +122,7 @@ pub async fn run(
         Backend::spawn(&client, config.namespace.as_deref(), latches, &metrics, &shutdown);
     let mut tasks = JoinSet::new();
     for task in watches.into_iter().chain([recorder_task]) {
-        tasks.spawn(async move {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a task ended badly");
-            }
-        });
+        tasks.spawn(joined(task));
     }
 
     let started = serve(&config, client, (programs, backend, journal), (key_latch, sockets), &shutdown);
@@ -128,6 +140,38 @@ pub async fn run(
     outcome
 }
 
+/// The sockets of all servers but that of log messages, which waits for nothing.
+struct Bound {
+    http: TcpListener,
+    https: Option<(TcpListener, Arc<Identity>)>,
+    dhcp: Option<Listener>,
+    tftp: Option<(::tftp::Config, ::tftp::Socket)>,
+}
+
+impl Bound {
+    async fn new(config: &Config, backend: &Backend, journal: &Journal) -> Result<Self, Error> {
+        let failed = |service, address| move |source| Error::Bind { service, address, source };
+        let http = TcpListener::bind(config.http).await.map_err(failed("HTTP", config.http))?;
+        let https = match &config.https {
+            None => None,
+            Some(HttpsConfig { listen, certificate, key }) => {
+                let listener = TcpListener::bind(listen).await.map_err(failed("HTTPS", *listen))?;
+                Some((listener, Arc::new(Identity::load(certificate, key)?)))
+            }
+        };
+        let dhcp = config.dhcp.as_ref().map(|dhcp| {
+            let (urls, programs) = (config.urls.clone(), config.programs.clone());
+            Listener::bind(dhcp.clone(), urls, programs, (backend.clone(), journal.clone()))
+                .map_err(failed("DHCP", dhcp.listen.into()))
+        });
+        let tftp = config.tftp.map(|tftp| {
+            let socket = ::tftp::Socket::bind(&tftp).map_err(failed("TFTP", tftp.listen))?;
+            Ok::<_, Error>((tftp, socket))
+        });
+        Ok(Self { http, https, dhcp: dhcp.transpose()?, tftp: tftp.transpose()? })
+    }
+}
+
 /// Binds all sockets, waits for what is needed to answer, and starts the servers.
 async fn serve(
     config: &Config,
@@ -136,36 +180,7 @@ async fn serve(
     (key_latch, sockets): (daemon::Latch, daemon::Latch),
     shutdown: &CancellationToken,
 ) -> Result<JoinSet<()>, Error> {
-    let http_listener = TcpListener::bind(config.http).await;
-    let http_listener =
-        http_listener.map_err(|source| Error::Bind { service: "HTTP", address: config.http, source })?;
-    let dhcp_listener = match &config.dhcp {
-        None => None,
-        Some(dhcp) => Some(
-            dhcp::listener::Listener::bind(
-                dhcp.clone(),
-                config.urls.clone(),
-                config.programs.clone(),
-                (backend.clone(), journal.clone()),
-            )
-            .map_err(|source| Error::Bind {
-                service: "DHCP",
-                address: dhcp.listen.into(),
-                source,
-            })?,
-        ),
-    };
-    let tftp_socket = match config.tftp {
-        None => None,
-        Some(tftp) => Some((
-            tftp,
-            ::tftp::Socket::bind(&tftp).map_err(|source| Error::Bind {
-                service: "TFTP",
-                address: tftp.listen,
-                source,
-            })?,
-        )),
-    };
+    let Bound { http, https, dhcp, tftp } = Bound::new(config, &backend, &journal).await?;
     let mut servers = JoinSet::new();
     let logs = log_server(config, (&backend, &journal), &mut servers, shutdown)?;
     sockets.set();
@@ -185,12 +200,21 @@ async fn serve(
         journal,
         strangers: config.dhcp.as_ref().is_some_and(|dhcp| dhcp.mode == DhcpMode::AutoProxy),
     };
-    if let Some((tftp_config, socket)) = tftp_socket {
+    if let Some((tftp_config, socket)) = tftp {
         let files = tftp::Files { programs: programs.clone(), scripts: scripts.clone() };
         let server = ::tftp::Server::new(tftp_config, socket, Arc::new(files));
         servers.spawn(server.run(shutdown.clone()));
     }
-    if let Some(listener) = dhcp_listener {
+    let isos = match &config.iso {
+        None => None,
+        Some(iso) => {
+            let (isos, task) = iso::Isos::spawn(iso.clone(), scripts.clone())
+                .map_err(|source| Error::State { path: iso.dir.clone(), source })?;
+            servers.spawn(joined(task));
+            Some(isos)
+        }
+    };
+    if let Some(listener) = dhcp {
         servers.spawn(listener.run(shutdown.clone()));
     }
     let router = http::router(http::Server {
@@ -200,11 +224,17 @@ async fn serve(
         images: config.images_dir.as_deref().map(Directory::new),
         trusted_proxies: config.trusted_proxies.clone(),
         logs,
+        isos,
+        limits: config.http_rate.map(http::limits),
         serves: http::Serves { programs: config.http_programs, scripts: config.http_scripts },
     });
     tracing::info!(http = %config.http, dhcp = config.dhcp.is_some(), tftp = config.tftp.is_some(), "network boot serves");
     let limits = daemon::http::Limits { drain: DRAIN, ..daemon::http::Limits::default() };
-    servers.spawn(daemon::http::serve(http_listener, router, limits, shutdown.clone()));
+    if let Some((listener, identity)) = https {
+        let serving = daemon::http::serve_tls(listener, identity, router.clone(), limits, shutdown.clone());
+        servers.spawn(serving);
+    }
+    servers.spawn(daemon::http::serve(http, router, limits, shutdown.clone()));
     Ok(servers)
 }
 
@@ -226,10 +256,13 @@ fn log_server(
     let receiver = syslog::Receiver::bind(*listen, backend.clone(), writer, journal.metrics().clone())
         .map_err(|source| Error::Bind { service: "syslog", address: *listen, source })?;
     servers.spawn(receiver.run(shutdown.clone()));
-    servers.spawn(async move {
-        if let Err(error) = task.await {
-            tracing::error!(%error, "the task that writes logs ended badly");
-        }
-    });
+    servers.spawn(joined(task));
     Ok(Some(http::Logs::new(reader, token)))
+}
+
+/// Waits for a task, and says when it panicked.
+async fn joined(task: tokio::task::JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "a task ended badly");
+    }
 }

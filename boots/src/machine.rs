@@ -87,6 +87,8 @@ pub(crate) struct Boot {
     pub(crate) initrd: Option<String>,
     pub(crate) kernel_args: Vec<String>,
     pub(crate) pxelinux: Option<String>,
+    /// The image that virtual media gets, another than the configured one.
+    pub(crate) iso: Option<Url>,
 }
 
 impl Machine {
@@ -270,6 +272,11 @@ fn read_boot(dhcp: &Dhcp, interface: &Interface, reader: &mut Reader<'_>) -> Boo
     let osie = netboot.osie.unwrap_or_default();
     let non_empty = |value: Option<String>| value.filter(|value| !value.is_empty());
     let script_url: Option<Url> = reader.parse("netboot.ipxe.url", ipxe.url.as_deref(), "a URL");
+    let source = interface.isoboot.as_ref().and_then(|isoboot| isoboot.source_iso.as_deref());
+    let mut iso: Option<Url> = reader.parse("isoboot.sourceISO", source, "a URL");
+    if let Some(other) = iso.take_if(|url| !matches!(url.scheme(), "http" | "https")) {
+        reader.problem("isoboot.sourceISO", other.as_str(), "a URL of http or https");
+    }
     Boot {
         allowed: interface.allows_netboot(),
         arch: non_empty(dhcp.arch.clone()).unwrap_or_else(|| DEFAULT_ARCH.to_owned()),
@@ -282,6 +289,7 @@ fn read_boot(dhcp: &Dhcp, interface: &Interface, reader: &mut Reader<'_>) -> Boo
         initrd: non_empty(osie.initrd),
         kernel_args: osie.kernel_params,
         pxelinux: netboot.pxelinux.and_then(|pxelinux| non_empty(pxelinux.config)),
+        iso,
     }
 }
 

@@ -5,5 +5,5 @@ const DAEMON: daemon::Daemon =
     daemon::Daemon { name: "boots", version: env!("CARGO_PKG_VERSION"), settings: boots::SETTINGS };
 
 fn main() -> std::process::ExitCode {
-    daemon::main(&DAEMON, boots::Config::from_settings, boots::run)
+    daemon::main_checked(&DAEMON, boots::Config::from_settings, boots::check, boots::run)
 }

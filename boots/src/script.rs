@@ -221,14 +221,14 @@ fn unknown_arguments(config: &ScriptConfig, now: u64) -> String {
 }
 
 /// Kernel arguments as an operator wrote them, iPXE's variables included; what would end the command goes.
-fn own_arguments(text: &str) -> String {
+pub(crate) fn own_arguments(text: &str) -> String {
     let line = one_line(text);
     let words = line.split_ascii_whitespace().filter(|word| !matches!(*word, "&&" | "||"));
     words.collect::<Vec<_>>().join(" ")
 }
 
 /// A value that is to be one word of a command, whatever it is: no space, no line end, no variable.
-fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     let plain = |c: char| if c.is_control() || c.is_whitespace() { '_' } else { c };
     text.chars().map(plain).collect::<String>().replace("${", "_{")
 }

@@ -59,12 +59,7 @@ impl Scripts {
             }
             Err(_) => return Err(NoScript::Unknown),
         };
-        let mac = found.nic().mac;
-        let workflow = self.backend.read().workflow(&found.machine, found.nic()).map(str::to_owned);
-        // Without a Workflow there is nothing to prove; the agent is then treated as one that has no token.
-        let token = workflow
-            .filter(|_| found.nic().boot.allowed)
-            .map(|uid| mint(&self.key, mac, &uid, self.journal.boot(mac)));
+        let token = if found.nic().boot.allowed { self.token(&found) } else { None };
         let moment = Moment { token, now: journal::now() };
         match script::render(&found.machine, found.nic(), &self.config, &moment) {
             Ok(script) => {
@@ -75,6 +70,14 @@ impl Scripts {
             }
             Err(ScriptError::Scheme) => Err(NoScript::BadUrl),
         }
+    }
+
+    /// The token of a machine in its boot. Without a Workflow there is nothing to prove; the agent is then treated as one that
+    /// has none.
+    pub(crate) fn token(&self, found: &Found) -> Option<String> {
+        let mac = found.nic().mac;
+        let workflow = self.backend.read().workflow(&found.machine, found.nic()).map(str::to_owned);
+        workflow.map(|uid| mint(&self.key, mac, &uid, self.journal.boot(mac)))
     }
 
     /// What an iPXE finds beside itself. It is a step on the way to the script, so it does not count as one.

@@ -42,6 +42,8 @@ pub(crate) struct BootSession {
     pub(crate) boot: u64,
     stage: Stage,
     programs: Vec<String>,
+    /// Whether an ISO image was read.
+    image: bool,
     heard: u64,
 }
 
@@ -91,6 +93,12 @@ impl Sessions {
         session
     }
 
+    /// An ISO image is read; gives the boot, and whether that is the first time in it.
+    pub(crate) fn image(&mut self, mac: Mac, now: u64) -> (u64, bool) {
+        let session = self.touch(mac, now);
+        (session.boot, !std::mem::replace(&mut session.image, true))
+    }
+
     /// The number of the last boot that is remembered, whether it is over or not.
     pub(crate) fn last(&self, mac: Mac) -> Option<u64> {
         self.by_mac.get(&mac).map(|session| session.boot)
@@ -112,7 +120,7 @@ impl Sessions {
 
 impl BootSession {
     fn new(boot: u64, now: u64) -> Self {
-        Self { boot, stage: Stage::Asking, programs: Vec::new(), heard: now }
+        Self { boot, stage: Stage::Asking, programs: Vec::new(), image: false, heard: now }
     }
 }
 

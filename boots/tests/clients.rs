@@ -12,6 +12,8 @@
 
 #[path = "clients/dhcp.rs"]
 mod dhcp;
+#[path = "clients/iso.rs"]
+mod iso;
 #[path = "clients/machines.rs"]
 mod machines;
 #[path = "clients/syslog.rs"]

@@ -10,6 +10,7 @@
 //! | `dhcp` | DHCPv4 messages and the PXE and iPXE options in them |
 //! | `gotemplate` | Go templates: parsing and rendering |
 //! | `ipmi` | IPMI datagrams, sealed payloads, messages, and the client's state machine |
+//! | `iso-ranges` | the Range header, and ISO images patched in the parts that it asks for |
 //! | `syslog` | log messages in every form |
 //! | `tftp` | TFTP packets and option negotiation |
 //! | `workflow-template` | Templates: rendering, then the YAML of a workflow |

@@ -69,6 +69,9 @@ enum Command {
         /// Configuration file (YAML): one section for each daemon
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Tell every mistake of the configuration at once, and start nothing
+        #[arg(long)]
+        check_config: bool,
         /// List the flags of all daemons
         #[arg(long)]
         flags: bool,
@@ -239,7 +242,11 @@ impl Cli {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = self.global.client();
         match self.command {
-            Command::Up { config, flags, settings } => {
+            Command::Up { config, check_config: true, settings, .. } => {
+                let read = UpConfig::check(inputs(&self.global, config, settings));
+                return Ok(daemon::checked("tink up", read.0, read.1));
+            }
+            Command::Up { config, flags, settings, .. } => {
                 return run_stack(&self.global, config, flags, settings).await;
             }
             Command::Api { config, settings } => return run_api(&self.global, config, settings).await,

@@ -250,6 +250,86 @@ fn files_are_resumed_by_range_unless_they_changed() {
 
 #[test]
 #[ignore = "needs root, curl"]
+fn every_answer_says_how_long_it_is_and_what_is_there_already_is_not_sent_again() {
+    in_namespace(|| async {
+        let site = site(hardware("m1", MAC, "172.31.0.11")).await;
+        let head =
+            async |url: &str| String::from_utf8(curl(&["-I", url]).await.stdout).unwrap().to_lowercase();
+        for path in ["/ipxe/binary/ipxe.efi", "/ipxe/script/auto.ipxe", "/hook/initramfs-x86_64"] {
+            let (head, body) = (head(&url(path)).await, curl(&[&url(path)]).await.stdout);
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{path}: {head}");
+            assert!(!head.contains("transfer-encoding"), "{path}: {head}");
+        }
+        let program = url("/ipxe/binary/ipxe.efi");
+        let head = head(&program).await;
+        let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().trim().to_owned();
+        for same in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
+            assert_eq!(status(&["-H", &format!("If-None-Match: {same}"), &program]).await, "304", "{same}");
+        }
+        assert_eq!(status(&["-H", "If-None-Match: \"x\"", &program]).await, "200");
+        let parts = curl(&["-r", "0-1,6-7", &program]).await.stdout;
+        let parts = String::from_utf8(parts).unwrap();
+        assert!(
+            parts.contains("bytes 0-1/8\r\n\r\nip\r\n--") && parts.contains("bytes 6-7/8\r\n\r\nfi\r\n--"),
+            "{parts}"
+        );
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn https_serves_the_same_and_takes_a_renewed_certificate() {
+    in_namespace(|| async {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+        let renew = || {
+            let made = rcgen::generate_simple_self_signed(vec![SERVER.to_owned()]).unwrap();
+            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            std::fs::write(&certificate, made.cert.pem()).unwrap();
+        };
+        renew();
+        let flags = [
+            format!("--tls-cert-file={}", certificate.display()),
+            format!("--tls-key-file={}", key.display()),
+        ];
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let site = site_with(hardware("m1", MAC, "172.31.0.11"), &flags).await;
+        let image = format!("https://{SERVER}:7443/images/debian.raw.zst");
+        // curl trusts what is in the file now, so that it sees the new certificate or none.
+        let trusted = certificate.display().to_string();
+        assert_eq!(curl(&["--cacert", &trusted, "-r", "4-", &image]).await.stdout, b"456789");
+        renew();
+        let begin = std::time::Instant::now();
+        while curl(&["--cacert", &trusted, &image]).await.stdout != b"0123456789" {
+            assert!(begin.elapsed() < Duration::from_secs(20), "the new certificate is used");
+        }
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn a_client_that_asks_too_much_waits_and_others_do_not() {
+    in_namespace(|| async {
+        let site = site_with(hardware("m1", MAC, "172.31.0.11"), &["--http-rate=1"]).await;
+        let image = url("/images/debian.raw.zst");
+        let many: Vec<&str> = std::iter::repeat_n(image.as_str(), 30).collect();
+        let args = [&["-o", "/dev/null", "-w", "%{http_code} "], many.as_slice()].concat();
+        let answers = String::from_utf8(curl(&args).await.stdout).unwrap();
+        let refused = answers.matches("429 ").count();
+        assert!((20..=26).contains(&refused), "{answers}");
+        let other = Command::new("curl").args(["-s", "--interface", SERVER, &image]).output().await.unwrap();
+        assert_eq!(other.stdout, b"0123456789", "another client is served");
+        // The address that somebody claims to ask for counts only from a trusted proxy.
+        let forged = status(&["-H", "X-Forwarded-For: 172.31.0.77", &image]).await;
+        assert_eq!(forged, "429");
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
 fn kernel_and_initramfs_are_told_when_their_last_byte_went() {
     in_namespace(|| async {
         let site = site(hardware("m1", MAC, "172.31.0.11")).await;

@@ -99,6 +99,7 @@ pub struct Boots {
 impl Boots {
     /// Starts the daemon with these machines and Workflows and waits until it is ready.
     pub async fn start(hardware: Vec<Value>, workflows: Vec<Value>, args: &[&str]) -> Self {
+        daemon::install_crypto();
         let (sender, events) = watch::channel(Events::new());
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let (hardware, workflows, sender) = (hardware.clone(), workflows.clone(), sender.clone());

@@ -5,8 +5,9 @@
 
 mod proxies;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +22,8 @@ use tower::ServiceExt as _;
 
 pub use proxies::{BadAddress, TrustedProxies};
 
+use crate::tls::Identity;
+
 /// The address that a request came from, as a request extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
@@ -30,6 +33,8 @@ pub struct Peer(pub SocketAddr);
 pub struct Limits {
     /// Connections at a time; the next ones wait in the kernel's queue.
     pub connections: usize,
+    /// Connections at a time from one address, so that one client cannot take all; the next ones are closed at once.
+    pub per_source: usize,
     /// Time for a client to send the head of a request, also while a kept-alive connection idles; then it is closed.
     pub head: Duration,
     /// Time that a client may leave an answer unread without taking a byte of it; then the connection is reset. The kernel
@@ -42,7 +47,13 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connections: 4096, head: seconds(30), stall: seconds(120), drain: seconds(10) }
+        Self {
+            connections: 4096,
+            per_source: 1024,
+            head: seconds(30),
+            stall: seconds(120),
+            drain: seconds(10),
+        }
     }
 }
 
@@ -51,11 +62,33 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves HTTP/1.1 and HTTP/2 without TLS until `shutdown`, then drains.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+    run(listener, None, router, limits, shutdown).await;
+}
+
+/// The same over TLS, each connection with the certificate that `identity` has when it begins.
+pub async fn serve_tls(
+    listener: TcpListener,
+    identity: Arc<Identity>,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    run(listener, Some(identity), router, limits, shutdown).await;
+}
+
+async fn run(
+    listener: TcpListener,
+    identity: Option<Arc<Identity>>,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(limits.head);
     let builder = Arc::new(builder);
     let slots = Arc::new(Semaphore::new(limits.connections));
+    let sources = Sources::default();
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -63,24 +96,93 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
             () = shutdown.cancelled() => break,
         };
         let Some((stream, peer, slot)) = accepted else { continue };
+        let Some(place) = sources.enter(peer.ip(), limits.per_source) else {
+            tracing::debug!(%peer, "a client has too many connections; this one is closed");
+            continue;
+        };
         let router = router.clone();
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
             router.clone().oneshot(request.map(axum::body::Body::new))
         });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let (builder, watcher, identity) = (Arc::clone(&builder), graceful.watcher(), identity.clone());
         // The task ends with its connection, which the drain below waits for.
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = match identity {
+                None => {
+                    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                    watcher.watch(connection.into_owned()).await
+                }
+                Some(identity) => match handshake(stream, &identity, limits.head).await {
+                    Ok(stream) => {
+                        let connection =
+                            builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                        watcher.watch(connection.into_owned()).await
+                    }
+                    Err(error) => Err(error.into()),
+                },
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%peer, error = %error, "connection ended early");
             }
-            drop(slot);
+            drop((slot, place));
         });
     }
     drop(listener);
     if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were cut at shutdown");
+    }
+}
+
+async fn handshake(
+    stream: TcpStream,
+    identity: &Identity,
+    limit: Duration,
+) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    let acceptor = tokio_rustls::TlsAcceptor::from(identity.config());
+    tokio::time::timeout(limit, acceptor.accept(stream)).await.map_err(std::io::Error::other)?
+}
+
+/// Connections by the address that they come from. Bounded by the connections that there are.
+#[derive(Debug, Clone, Default)]
+struct Sources(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One connection's place; given back when it is dropped.
+#[derive(Debug)]
+struct Place {
+    sources: Sources,
+    source: IpAddr,
+}
+
+impl Sources {
+    /// Takes a place, unless `most` are taken.
+    fn enter(&self, source: IpAddr, most: usize) -> Option<Place> {
+        let source = source.to_canonical();
+        let mut counts = self.counts();
+        let count = counts.entry(source).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Place { sources: self.clone(), source })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // Every change is one number, so that a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.sources.counts();
+        if let Some(count) = counts.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.source);
+            }
+        }
     }
 }
 
@@ -157,6 +259,81 @@ mod tests {
         let read = second.read_to_string(&mut answer);
         tokio::time::timeout(Duration::from_secs(60), read).await.expect("the slot came free").unwrap();
         assert!(answer.ends_with("small"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn one_client_cannot_take_every_connection() {
+        let limits = Limits { per_source: 2, ..Limits::default() };
+        let (address, _shutdown, _server) = start(limits).await;
+        let ask = async |from: &str| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+            let mut client = socket.connect(address).await.unwrap();
+            // A connection that is closed at once may be so before this is written.
+            client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap_or_default();
+            let mut buffer = vec![0; 1024];
+            let read = client.read(&mut buffer).await.unwrap_or(0);
+            (client, read > 0)
+        };
+        let (first, second) = (ask("127.0.0.1").await, ask("127.0.0.1").await);
+        assert!(first.1 && second.1 && !ask("127.0.0.1").await.1);
+        assert!(ask("127.0.0.2").await.1, "another client is served");
+        drop(first);
+        let begin = std::time::Instant::now();
+        while !ask("127.0.0.1").await.1 {
+            assert!(begin.elapsed() < Duration::from_secs(10), "the place came free");
+        }
+    }
+
+    /// Requests over TLS until one is answered under this name; fails after ten seconds.
+    async fn ask_tls(address: SocketAddr, certificate: &rcgen::Certificate) {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(builder.with_no_client_auth()));
+        let begin = std::time::Instant::now();
+        loop {
+            let stream = TcpStream::connect(address).await.unwrap();
+            if let Ok(mut stream) = connector.connect("boots.test".try_into().unwrap(), stream).await {
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(10), "the certificate is used");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+        let write = || {
+            let made = rcgen::generate_simple_self_signed(vec!["boots.test".to_owned()]).unwrap();
+            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            std::fs::write(&certificate, made.cert.pem()).unwrap();
+            made.cert
+        };
+        let first = write();
+        let identity = Arc::new(Identity::load(&certificate, &key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "hello" }));
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve_tls(listener, identity, router, Limits::default(), shutdown.clone()));
+        ask_tls(address, &first).await;
+        std::fs::write(&certificate, "broken").unwrap();
+        ask_tls(address, &first).await;
+        let second = write();
+        ask_tls(address, &second).await;
+        shutdown.cancel();
+        server.await.unwrap();
+        std::fs::write(&key, "broken").unwrap();
+        let error = Identity::load(&certificate, &key).unwrap_err().to_string();
+        assert!(error.contains("tls.key") && error.contains("private key"), "{error}");
     }
 
     #[tokio::test]

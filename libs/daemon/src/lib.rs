@@ -32,12 +32,14 @@ pub mod metrics;
 mod run;
 mod secret;
 mod telemetry;
+pub mod tls;
 pub mod watch;
 
 pub use connect::{ConnectError, connect, state_dir};
 pub use health::{Health, Latch};
 pub use run::{
-    COMMON, Daemon, EXIT_FAILURE, EXIT_USAGE, abort_on_panic, chain, install_crypto, main, shutdown_on_signal,
+    CHECK_CONFIG, COMMON, Daemon, EXIT_FAILURE, EXIT_USAGE, abort_on_panic, chain, checked, install_crypto,
+    main, main_checked, shutdown_on_signal,
 };
 pub use secret::Secret;
 pub use telemetry::Telemetry;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Inputs, Kind, Layers, Setting, Settings, Table};
+use crate::config::{self, ConfigErrors, Inputs, Kind, Layers, Setting, Settings, Table};
 use crate::telemetry::Telemetry;
 use crate::{Health, admin, connect, state_dir};
 
@@ -26,6 +26,9 @@ pub const EXIT_FAILURE: u8 = 1;
 
 /// How long a daemon may take to end its work after a signal; below the 30 s that systemd's and Kubernetes' defaults allow.
 const DRAIN: Duration = Duration::from_secs(25);
+
+/// Flag that checks the configuration and starts nothing.
+pub const CHECK_CONFIG: &str = "--check-config";
 
 /// Settings that the skeleton adds to every daemon's table.
 pub const COMMON: &[Setting] = &[
@@ -112,7 +115,25 @@ where
     E: Error,
     Fut: Future<Output = Result<(), E>>,
 {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    main_checked(daemon, configure, |_| Vec::new(), run)
+}
+
+/// [`main`] for a daemon whose configuration names things that may not be there: `check` gives one line for each that is not.
+/// With `--check-config` every mistake of settings and of these is told, and nothing is started.
+pub fn main_checked<C, E, Fut>(
+    daemon: &Daemon,
+    configure: impl FnOnce(&mut Settings) -> C,
+    check: impl FnOnce(&C) -> Vec<String>,
+    run: impl FnOnce(C, kube::Client, Health, CancellationToken) -> Fut,
+) -> ExitCode
+where
+    E: Error,
+    Fut: Future<Output = Result<(), E>>,
+{
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let all = args.len();
+    args.retain(|arg| arg != CHECK_CONFIG);
+    let only_check = args.len() < all;
     if let Some(text) = information(daemon, &args) {
         println!("{text}");
         return ExitCode::SUCCESS;
@@ -121,7 +142,11 @@ where
     let mut settings = layers.settings(daemon.name);
     let skeleton = Skeleton::from_settings(&mut settings);
     let config = configure(&mut settings);
-    let warnings = match layers.finish([settings]) {
+    let finished = layers.finish([settings]);
+    if only_check {
+        return checked(daemon.name, finished, check(&config));
+    }
+    let warnings = match finished {
         Ok(warnings) => warnings,
         Err(errors) => {
             eprintln!("{}: {errors}", daemon.name);
@@ -155,6 +180,26 @@ where
     }
 }
 
+/// Tells what a check found, and gives the exit code: 0 when that is nothing.
+pub fn checked(name: &str, settings: Result<Vec<String>, ConfigErrors>, found: Vec<String>) -> ExitCode {
+    let (warnings, mistakes) = match settings {
+        Ok(warnings) => (warnings, None),
+        Err(mistakes) => (Vec::new(), Some(mistakes)),
+    };
+    for warning in warnings {
+        eprintln!("{name}: warning: {warning}");
+    }
+    let good = mistakes.is_none() && found.is_empty();
+    for mistake in mistakes.iter().map(ToString::to_string).chain(found) {
+        eprintln!("{name}: {mistake}");
+    }
+    if good {
+        println!("{name}: the configuration is good");
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::from(EXIT_USAGE)
+}
+
 /// Answers `--help` and `--version`.
 fn information(daemon: &Daemon, args: &[String]) -> Option<String> {
     let asked = |names: &[&str]| args.iter().any(|arg| names.contains(&arg.as_str()));
@@ -163,7 +208,7 @@ fn information(daemon: &Daemon, args: &[String]) -> Option<String> {
     }
     if asked(&["--help", "-h"]) {
         let flags = config::help(&[daemon.table()]);
-        return Some(format!("Usage: {} [--config FILE] [FLAGS]\n\n{flags}", daemon.name));
+        return Some(format!("Usage: {} [--check-config] [--config FILE] [FLAGS]\n\n{flags}", daemon.name));
     }
     None
 }

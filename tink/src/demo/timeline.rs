@@ -105,6 +105,7 @@ impl Timeline {
             Reason::ScriptSent => "script",
             Reason::KernelSent => "kernel",
             Reason::InitramfsSent => "initramfs",
+            Reason::IsoRead => "ISO image",
             Reason::AgentConnected => "agent",
             Reason::PowerFailed
             | Reason::AddressConflict

@@ -149,6 +149,21 @@ impl UpConfig {
     ///
     /// Every mistake at once.
     pub fn read(inputs: Inputs) -> Result<(Self, Vec<String>), ConfigErrors> {
+        let (config, finished) = Self::make(inputs);
+        finished.map(|warnings| (config, warnings))
+    }
+
+    /// What is wrong with settings, and with what they name.
+    pub fn check(inputs: Inputs) -> (Result<Vec<String>, ConfigErrors>, Vec<String>) {
+        let (config, finished) = Self::make(inputs);
+        (
+            finished,
+            boots::check(&config.boots.config).iter().map(|mistake| format!("boots: {mistake}")).collect(),
+        )
+    }
+
+    /// The configuration, which is to be thrown away when there are mistakes.
+    fn make(inputs: Inputs) -> (Self, Result<Vec<String>, ConfigErrors>) {
         let layers = Layers::read(&TABLES, inputs, true);
         let mut all: Vec<Settings> = Vec::new();
         let section = |name: &str| section(&layers, name);
@@ -173,7 +188,7 @@ impl UpConfig {
             Part { config: tink_server::Config::from_settings(&mut settings), health: health(&mut settings) };
         all.push(settings);
 
-        let warnings = layers.finish(all)?;
+        let finished = layers.finish(all);
         // The store lets one `tink up` in, so that its name may stay the same: after a crash it goes on at once.
         for election in [&mut rufio.config.election, &mut tink_server.config.election].into_iter().flatten() {
             election.identity = Some("tink-up".to_owned());
@@ -184,7 +199,7 @@ impl UpConfig {
         let listeners = Vec::new();
         let mut config = Self { state_dir, telemetry, api, boots, hegel, rufio, tink_server, listeners };
         config.listeners = config.all_listeners();
-        Ok((config, warnings))
+        (config, finished)
     }
 
     fn all_listeners(&self) -> Vec<Listener> {
@@ -196,6 +211,9 @@ impl UpConfig {
             tcp("metadata (hegel.http-port)", self.hegel.config.listen),
             tcp("agents (tink-server.bind-port)", self.tink_server.config.bind),
         ];
+        all.extend(
+            boots.https.as_ref().map(|https| tcp("network boot over HTTPS (boots.https-port)", https.listen)),
+        );
         all.extend(boots.dhcp.as_ref().map(|dhcp| udp("DHCP (boots.dhcp-bind-port)", dhcp.listen.into())));
         all.extend(boots.dhcp.as_ref().and_then(|dhcp| {
             let address = (*dhcp.listen.ip(), dhcp.pxe_port?).into();

@@ -272,8 +272,11 @@ impl<'a> Story<'a> {
             }
             Reason::ScriptSent => format!("fetched its iPXE script {ago} ago and has not fetched the kernel"),
             Reason::KernelSent => format!("fetched the kernel {ago} ago, but not the initial RAM disk"),
-            Reason::InitramfsSent => {
-                let fetched = format!("fetched kernel and initial RAM disk {ago} ago");
+            Reason::InitramfsSent | Reason::IsoRead => {
+                let fetched = match reached.reason {
+                    Reason::IsoRead => format!("had its ISO image read by its BMC {ago} ago"),
+                    _ => format!("fetched kernel and initial RAM disk {ago} ago"),
+                };
                 match self.last(&[Reason::AgentLogged, Reason::KernelLogged]) {
                     Some(seen) if seen.at >= reached.at && seen.reason == Reason::AgentLogged => {
                         format!(
@@ -512,6 +515,7 @@ fn is_boot(reason: Reason) -> bool {
             | Reason::ScriptSent
             | Reason::KernelSent
             | Reason::InitramfsSent
+            | Reason::IsoRead
             | Reason::AgentConnected
     )
 }

@@ -199,6 +199,7 @@ fn every_step_of_the_boot_is_told_apart() {
         ("ScriptSent", "has not fetched the kernel"),
         ("KernelSent", "but not the initial RAM disk"),
         ("InitramfsSent", "its agent has not been heard since"),
+        ("IsoRead", "had its ISO image read by its BMC 60s ago, and its agent has not been heard since"),
         ("KernelLogged", "its kernel runs, but its agent has not been heard"),
         ("AgentLogged", "its agent runs but has not called"),
         ("AgentConnected", "was not handed an action yet"),
