@@ -27,6 +27,15 @@ pub const LABEL_AUTO_ENROLLMENT: &str = "tinkerbell.org/auto-enrollment";
 pub const LABEL_JOB_AUTO_CREATED: &str = "tink-controller-auto-created";
 /// Label on BMC Tasks: the Job that made it.
 pub const LABEL_TASK_OWNER: &str = "owner-name";
+/// Label on the Secret of a BMC: `"true"` lets `clusterctl move` take it along, as the labels of their definitions do for Hardware
+/// and Machines.
+pub const LABEL_MOVE: &str = "clusterctl.cluster.x-k8s.io/move";
+/// Label on Hardware: the machine of a cluster that holds it. Cluster API's provider for Tinkerbell has the same.
+pub const LABEL_OWNER_NAME: &str = "v1alpha1.tinkerbell.org/ownerName";
+/// Label on Hardware: the namespace of that machine.
+pub const LABEL_OWNER_NAMESPACE: &str = "v1alpha1.tinkerbell.org/ownerNamespace";
+/// Label on Hardware that a cluster holds: the cluster, as Cluster API labels everything of one.
+pub const LABEL_CLUSTER: &str = "cluster.x-k8s.io/cluster-name";
 
 /// The namespace that objects are in unless somebody says otherwise.
 pub const DEFAULT_NAMESPACE: &str = "tinkerbell";

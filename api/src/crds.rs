@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{bmc, v1alpha1};
+use crate::{anywhere, bmc, v1alpha1};
 
 /// Labels by which `clusterctl move` takes objects of a kind to another cluster.
 const MOVE_LABELS: [&str; 2] = ["clusterctl.cluster.x-k8s.io", "clusterctl.cluster.x-k8s.io/move"];
@@ -27,6 +27,10 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         movable(bmc::v1alpha1::Machine::crd()),
         bmc::v1alpha1::Job::crd(),
         bmc::v1alpha1::Task::crd(),
+        anywhere::v1alpha1::Cluster::crd(),
+        anywhere::v1alpha1::TinkerbellDatacenterConfig::crd(),
+        anywhere::v1alpha1::TinkerbellMachineConfig::crd(),
+        anywhere::v1alpha1::TinkerbellTemplateConfig::crd(),
     ];
     all.iter_mut().for_each(publish);
     all

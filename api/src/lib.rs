@@ -2,8 +2,8 @@
 
 //! The resource types of the API, and the few words that all daemons must spell alike.
 //!
-//! Owns the wire form of `tinkerbell.org` and `bmc.tinkerbell.org`, one module per group and version, exactly as existing
-//! manifests, clients and controllers have it. Every daemon and the CLI read objects through these types. No daemon's
+//! Owns the wire form of `tinkerbell.org`, `bmc.tinkerbell.org` and the cluster kinds of `anywhere.eks.amazonaws.com`, one module
+//! per group and version, exactly as existing manifests, clients and controllers have it. Every daemon and the CLI read objects through these types. No daemon's
 //! decisions live here, no sockets and no clock.
 //!
 //! A type holds the fields of its version only. Whoever changes an object that others may have written with more fields
@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod annotations;
+pub mod anywhere;
 pub mod bmc;
 pub mod events;
 pub mod schema;

@@ -43,3 +43,19 @@ impl JsonSchema for Quantity {
 pub(crate) fn integer(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer" })
 }
+
+/// A whole number or a text such as `40%`.
+pub(crate) fn int_or_string(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "integer" }, { "type": "string" }], "x-kubernetes-int-or-string": true })
+}
+
+/// A map whose fields are somebody else's.
+pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// A list of such maps.
+pub(crate) fn any_objects(generator: &mut SchemaGenerator) -> Schema {
+    let item = any_object(generator);
+    json_schema!({ "type": "array", "items": item })
+}

@@ -6,7 +6,7 @@
 
 use std::{fs, path::Path};
 
-use api::{bmc, v1alpha1};
+use api::{anywhere::v1alpha1 as anywhere, bmc, v1alpha1};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -28,6 +28,16 @@ fn manifests_come_out_as_they_went_in() {
                 (bmc::v1alpha1::API_VERSION, "Machine") => through::<bmc::v1alpha1::Machine>(&document),
                 (bmc::v1alpha1::API_VERSION, "Job") => through::<bmc::v1alpha1::Job>(&document),
                 (bmc::v1alpha1::API_VERSION, "Task") => through::<bmc::v1alpha1::Task>(&document),
+                (anywhere::API_VERSION, "Cluster") => through::<anywhere::Cluster>(&document),
+                (anywhere::API_VERSION, "TinkerbellDatacenterConfig") => {
+                    through::<anywhere::TinkerbellDatacenterConfig>(&document)
+                }
+                (anywhere::API_VERSION, "TinkerbellMachineConfig") => {
+                    through::<anywhere::TinkerbellMachineConfig>(&document)
+                }
+                (anywhere::API_VERSION, "TinkerbellTemplateConfig") => {
+                    through::<anywhere::TinkerbellTemplateConfig>(&document)
+                }
                 other => panic!("{}: {other:?}", path.display()),
             };
             assert_eq!(back, document, "{}", path.display());
@@ -36,7 +46,20 @@ fn manifests_come_out_as_they_went_in() {
     }
     kinds.sort();
     kinds.dedup();
-    assert_eq!(kinds, ["Hardware", "Job", "Machine", "Task", "Template", "Workflow", "WorkflowRuleSet"]);
+    let expected = [
+        "Cluster",
+        "Hardware",
+        "Job",
+        "Machine",
+        "Task",
+        "Template",
+        "TinkerbellDatacenterConfig",
+        "TinkerbellMachineConfig",
+        "TinkerbellTemplateConfig",
+        "Workflow",
+        "WorkflowRuleSet",
+    ];
+    assert_eq!(kinds, expected);
 }
 
 /// A list with one odd object in it must stay readable.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Our definitions against the published ones: `data/v1alpha1.txt` lists every field of every kind with its constraints,
+//! Our definitions against the published ones: the files in `data` list every field of every kind with its constraints,
 //! and our schemas, written in the same notation, have to give the same listing.
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
@@ -9,14 +9,24 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
-/// Fields that we add: kind and path.
-const ADDED: [(&str, &str); 3] =
-    [("Workflow", "agentFirstCall"), ("Workflow", "agentToken"), ("Workflow", "progress")];
+/// Fields that we add: kind, part of the object, name.
+const ADDED: [(&str, &str, &str); 9] = [
+    ("Workflow", "status", "agentFirstCall"),
+    ("Workflow", "status", "agentToken"),
+    ("Workflow", "status", "progress"),
+    ("TinkerbellDatacenterConfig", "spec", "bmcCACert"),
+    ("TinkerbellDatacenterConfig", "spec", "osImageDigest"),
+    ("TinkerbellMachineConfig", "spec", "arch"),
+    ("TinkerbellMachineConfig", "spec", "bootMode"),
+    ("TinkerbellMachineConfig", "spec", "diskSelector"),
+    ("TinkerbellMachineConfig", "spec", "osImageDigest"),
+];
 
 #[test]
 fn every_kind_has_the_published_schema() {
-    let published: Vec<_> = include_str!("data/v1alpha1.txt")
-        .lines()
+    let published: Vec<_> = [include_str!("data/v1alpha1.txt"), include_str!("data/anywhere.txt")]
+        .into_iter()
+        .flat_map(str::lines)
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| {
             let indent = line.len() - line.trim_start().len();
@@ -38,10 +48,12 @@ fn every_kind_has_the_published_schema() {
 #[test]
 fn additions_are_where_the_contract_puts_them() {
     let crds = api::crds();
-    for (kind, field) in ADDED {
+    for (kind, part, field) in ADDED {
         let crd = crds.iter().find(|crd| crd.spec.names.kind == kind).unwrap();
-        let status = &root(crd).properties.as_ref().unwrap()["status"];
-        assert!(status.properties.as_ref().unwrap().contains_key(field), "{kind}.status.{field}");
+        let part_of = &root(crd).properties.as_ref().unwrap()[part];
+        assert!(part_of.properties.as_ref().unwrap().contains_key(field), "{kind}.{part}.{field}");
+        let required = part_of.required.iter().flatten();
+        assert!(!required.into_iter().any(|name| name == field), "{kind}.{part}.{field} must be optional");
     }
 }
 
@@ -144,7 +156,7 @@ fn list_field(
         inner = next;
     }
     for (name, child) in inner.properties.iter().flatten() {
-        if !ADDED.contains(&(kind, name.as_str())) {
+        if !ADDED.iter().any(|added| (added.0, added.2) == (kind, name.as_str())) {
             let required = inner.required.iter().flatten().any(|of| of == name);
             list_field((kind, depth + 1), name, child, required, out);
         }
@@ -175,6 +187,9 @@ fn constraints(schema: &JSONSchemaProps, prefix: &str) -> Vec<String> {
     }
     if schema.x_kubernetes_int_or_string == Some(true) {
         out.push("int-or-string".to_owned());
+    }
+    if schema.x_kubernetes_preserve_unknown_fields == Some(true) {
+        out.push("any-fields".to_owned());
     }
     out
 }
