@@ -18,10 +18,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 
+use manifest::{Document, Finding};
+
 use crate::{
     kinds::{self, Kind},
-    manifest::{self, Document, Finding},
-    near, output,
+    output,
 };
 
 mod check;
@@ -179,7 +180,7 @@ async fn kind_of(client: &Client, document: &Document) -> Result<Kind, Finding> 
         Ok((resource, capabilities)) => Ok(Kind::unlisted(resource, capabilities.scope == Scope::Namespaced)),
         Err(kube::Error::Api(_) | kube::Error::Discovery(_)) => {
             let names = known.iter().map(|known| known.resource.kind.as_str());
-            let hint = near::nearest(kind, names)
+            let hint = manifest::nearest(kind, names)
                 .and_then(|near| known.iter().find(|known| known.resource.kind == near))
                 .map(|near| {
                     format!("; did you mean {} in {}?", near.resource.kind, near.resource.api_version)

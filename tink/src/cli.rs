@@ -260,7 +260,7 @@ impl Cli {
             }
             Command::Demo(_) => return Err(Failure::Usage("demo runs before anything else".to_owned())),
             Command::Apply { filename, namespace } => {
-                let problems = |findings: Vec<crate::manifest::Finding>| {
+                let problems = |findings: Vec<manifest::Finding>| {
                     Failure::Failed(findings.iter().map(ToString::to_string).collect())
                 };
                 apply(&client.await?, &filename, &namespace).await.map_err(problems)?;

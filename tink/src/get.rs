@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     kinds::{Column, Kind},
-    near, output,
+    output,
     table::Table,
 };
 
@@ -111,7 +111,7 @@ impl Selection {
 
     fn not_found(&self, name: &str, objects: &[DynamicObject]) -> GetError {
         let names: BTreeSet<_> = objects.iter().filter_map(|o| o.metadata.name.as_deref()).collect();
-        let near = near::near(name, names.iter().copied());
+        let near = manifest::near(name, names.iter().copied());
         GetError::NotFound {
             kind: self.kind.full_name(),
             name: name.to_owned(),

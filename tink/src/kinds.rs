@@ -15,8 +15,6 @@ use k8s_openapi::{
 use kube::core::{ApiResource, Resource};
 use serde_json::Value;
 
-use crate::near;
-
 /// One kind.
 #[derive(Clone, Debug)]
 pub struct Kind {
@@ -148,7 +146,7 @@ pub fn find(name: &str) -> Result<Kind, String> {
     let plurals: Vec<_> = kinds.iter().map(|kind| kind.resource.plural.as_str()).collect();
     let names = kinds.iter().flat_map(|kind| &kind.names).map(String::as_str);
     let hint =
-        near::nearest(name, names).map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default();
+        manifest::nearest(name, names).map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default();
     Err(format!("there is no kind {name:?}{hint}; known are {}", plurals.join(", ")))
 }
 
@@ -211,6 +209,10 @@ fn added(kind: &str) -> Vec<Column> {
             Column::path("Power", "status.powerState", false),
             Column::computed("Contactable", false, |object| condition(object, "Contactable")),
             Column::path("Host", "spec.connection.host", true),
+        ],
+        "Cluster" => vec![
+            Column::path("Version", "spec.kubernetesVersion", false),
+            Column::computed("Ready", false, |object| condition(object, "Ready")),
         ],
         "Job" => vec![
             Column::path("Machine", "spec.machineRef.name", false),

@@ -13,12 +13,10 @@ pub mod describe;
 pub mod get;
 pub mod kinds;
 pub mod logs;
-pub mod manifest;
 pub mod setup;
 pub mod up;
 pub mod why;
 
-mod near;
 mod output;
 mod table;
 

@@ -8,7 +8,6 @@ use api::{Mac, bmc::v1alpha1::Machine, v1alpha1::Hardware};
 use kube::ResourceExt;
 
 use super::Snapshot;
-use crate::near;
 
 /// What a word on the command line stands for.
 #[derive(Debug)]
@@ -71,7 +70,7 @@ fn near_names(snapshot: &Snapshot, word: &str) -> Vec<String> {
         .chain(snapshot.machines.iter().map(ResourceExt::name_any))
         .collect();
     let word = word.parse::<Mac>().map_or_else(|_| word.to_owned(), |mac| mac.to_string());
-    near::near(&word, names.iter().map(String::as_str)).into_iter().take(5).map(str::to_owned).collect()
+    manifest::near(&word, names.iter().map(String::as_str)).into_iter().take(5).map(str::to_owned).collect()
 }
 
 fn full_name(object: &impl ResourceExt) -> String {

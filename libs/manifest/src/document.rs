@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Manifests: YAML with several documents, where every value knows its line.
+//! YAML with several documents, where every value knows its line.
 //!
-//! Owns reading files into [`Document`]s and finding the line of a field. `apply` uses it; nothing is sent from here.
+//! Owns reading files into [`Document`]s and finding the line of a field.
 
 use std::{
     fmt, fs, io,
@@ -123,25 +123,38 @@ impl Node {
         }
     }
 
-    /// The line of a field such as `spec.interfaces[0].dhcp.mac`, or of the nearest thing around it that is there.
+    /// The line of a field such as `spec.interfaces[0].dhcp.mac`, or of the nearest thing around it that is there. A key with
+    /// dots in it, such as that of a label, is found too.
     #[must_use]
     pub fn line_of(&self, field: &str) -> u64 {
-        let steps = field.split(['.', '[']).map(|step| step.trim_end_matches(']')).filter(|s| !s.is_empty());
-        let (mut node, mut line) = (self, self.line);
-        for step in steps {
-            let next = match &node.content {
-                Content::Map(entries) => {
-                    entries.iter().find(|(name, ..)| name == step).map(|(_, line, value)| (*line, value))
-                }
-                Content::List(items) => {
-                    step.parse().ok().and_then(|i: usize| items.get(i)).map(|item| (item.line, item))
-                }
-                Content::Scalar(_) => None,
-            };
-            let Some(found) = next else { break };
-            (line, node) = found;
+        let (mut node, mut line, mut rest) = (self, self.line, field);
+        while let Some((next, at, after)) = node.step(rest) {
+            (node, line, rest) = (next, at, after);
         }
         line
+    }
+
+    /// The value that the beginning of a path names, its line, and the rest of the path.
+    fn step<'a, 'p>(&'a self, path: &'p str) -> Option<(&'a Self, u64, &'p str)> {
+        match &self.content {
+            Content::Map(entries) => {
+                let path = path.strip_prefix('.').unwrap_or(path);
+                let after = |name: &str| {
+                    let after = path.strip_prefix(name)?;
+                    (after.is_empty() || after.starts_with(['.', '['])).then_some(after)
+                };
+                let named = entries
+                    .iter()
+                    .filter_map(|(name, line, value)| Some((name, (value, *line, after(name)?))));
+                named.max_by_key(|(name, _)| name.len()).map(|(_, found)| found)
+            }
+            Content::List(items) => {
+                let (number, after) = path.strip_prefix('[')?.split_once(']')?;
+                let item = items.get(number.parse::<usize>().ok()?)?;
+                Some((item, item.line, after))
+            }
+            Content::Scalar(_) => None,
+        }
     }
 }
 
@@ -362,6 +375,18 @@ mod tests {
         assert_eq!(line("spec.interfaces[0].netboot"), 9);
         assert_eq!(line("spec.interfaces[1]"), 10);
         assert_eq!(line("spec.interfaces[1].dhcp.mac"), 10, "what is missing is reported where it would be");
+    }
+
+    #[test]
+    fn keys_with_dots_have_their_line_too() {
+        let (documents, _) =
+            parse_text("labels:\n  a: x\n  a.b/c: y\n  a.b:\n    c: z\n  l: [\n    1,\n    2]\n");
+        let line = |field: &str| documents[0].finding(field, "").line;
+        assert_eq!(
+            [line("labels.a"), line("labels.a.b/c"), line("labels.a.b.c"), line("labels.l[1]")],
+            [2, 3, 5, 8]
+        );
+        assert_eq!([line("labels.l[7]"), line("labels.ab"), line("")], [6, 1, 1]);
     }
 
     #[test]
