@@ -7,8 +7,10 @@
 //! |---|---|
 //! | `agent-cmdline` | the agent's kernel command line and flags |
 //! | `api-request` | whole requests to the API server: path, query, selectors, bodies in every media type |
+//! | `cluster-file` | cluster files, and every check of them |
 //! | `dhcp` | DHCPv4 messages and the PXE and iPXE options in them |
 //! | `gotemplate` | Go templates: parsing and rendering |
+//! | `hardware-csv` | `hardware.csv`, and the objects that its rows become |
 //! | `ipmi` | IPMI datagrams, sealed payloads, messages, and the client's state machine |
 //! | `iso-ranges` | the Range header, and ISO images patched in the parts that it asks for |
 //! | `syslog` | log messages in every form |

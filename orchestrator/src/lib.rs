@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Clusters out of machines: what the files of a cluster say, whether it can be so, and which machine becomes what.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`finding`] | what is wrong, where, and what would put it right |
+//! | [`inventory`] | `hardware.csv`, and the objects that its rows become |
+//! | [`cluster`] | the cluster file with the place of every field, and the one to begin with |
+//! | [`check`] | everything that the files alone tell |
+//! | [`plan`] | which machine becomes what |
+//! | [`probe`] | what only a look at BMCs, servers and the network tells |
+//! | [`provider`] | where machines come from |
+//! | [`templates`] | what an installation consists of |
+//! | [`syntax`] | forms of names, addresses, URLs, keys |
+//!
+//! `tink` calls it, reads the files and prints. Everything is pure but [`probe`], which asks and changes nothing, and
+//! [`inventory::apply()`], which sends the objects of an inventory.
+
+pub mod check;
+pub mod cluster;
+pub mod finding;
+pub mod inventory;
+pub mod plan;
+pub mod probe;
+pub mod provider;
+pub mod syntax;
+pub mod templates;

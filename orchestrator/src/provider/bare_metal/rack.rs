@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The servers of a rack as a [`Provider`]: everything is asked for through objects of the API, which the daemons carry out.
+//!
+//! A claim is a pair of labels on the Hardware, those of Cluster API's provider for Tinkerbell, written together with the resource
+//! version that was read. An installation is a Template and a Workflow with the name of the slot. Objects that are there are never
+//! written a second time: a Workflow that has run must not run again.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use api::{
+    annotations::{LABEL_CLUSTER, LABEL_OWNER_NAME, LABEL_OWNER_NAMESPACE},
+    anywhere::v1alpha1::{NAMESPACE, TinkerbellMachineConfigSpec},
+    bmc::v1alpha1::{Action, Job, JobSpec, MachineRef, PowerAction},
+    v1alpha1::{
+        BootMode, BootOptions, Hardware, Template, TemplateSpec, Workflow, WorkflowSpec, WorkflowState,
+        WorkflowStatus,
+    },
+};
+use futures::FutureExt as _;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::ObjectMeta,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use super::candidates;
+use crate::{
+    inventory::Server,
+    plan::Candidate,
+    provider::{Addressing, Answer, Boot, Observation, Phase, Power, Provider, ProviderError, Service, Slot},
+    templates,
+};
+
+/// Mark of Cluster API's provider for Tinkerbell: the machine was installed.
+const PROVISIONED: &str = "v1alpha1.tinkerbell.org/provisioned";
+
+const SERVICES: [Service; 4] = [
+    Service { daemon: "boots", exclusive: true },
+    Service { daemon: "hegel", exclusive: false },
+    Service { daemon: "rufio", exclusive: false },
+    Service { daemon: "tink-server", exclusive: false },
+];
+
+/// The servers of one API.
+#[derive(Clone)]
+pub struct Rack {
+    client: Client,
+}
+
+impl Rack {
+    /// The servers in the namespace of clusters.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    async fn hardware(&self, machine: &str) -> Result<Hardware, ProviderError> {
+        let found =
+            self.api::<Hardware>().get_opt(machine).await.map_err(|source| failed(machine, source))?;
+        found.ok_or_else(|| ProviderError::Machine {
+            machine: machine.to_owned(),
+            problem: "there is no such Hardware".to_owned(),
+        })
+    }
+
+    /// The Hardware, which this slot must hold.
+    async fn held_by(&self, machine: &str, slot: &Slot) -> Result<Hardware, ProviderError> {
+        let hardware = self.hardware(machine).await?;
+        match holder(&hardware) {
+            Some(by) if by == *slot => Ok(hardware),
+            Some(by) => Err(taken(machine, &by)),
+            None => Err(ProviderError::Machine {
+                machine: machine.to_owned(),
+                problem: format!("{} does not hold it", slot.name),
+            }),
+        }
+    }
+
+    /// Writes a Hardware only if it is still the one that was read.
+    async fn swap(&self, hardware: &Hardware, mut patch: serde_json::Value) -> Result<(), ProviderError> {
+        let machine = hardware.name_any();
+        if let Some(metadata) = patch.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+            metadata.insert("resourceVersion".to_owned(), json!(hardware.metadata.resource_version));
+        }
+        let patched =
+            self.api::<Hardware>().patch(&machine, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        patched.map(drop).map_err(|source| failed(&machine, source))
+    }
+
+    /// Creates an object; one that is there stays as it is.
+    async fn create<K>(&self, machine: &str, object: &K) -> Result<(), ProviderError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        match self.api::<K>().create(&PostParams::default(), object).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(source) => Err(failed(machine, source)),
+        }
+    }
+
+    /// Deletes an object; one that is not there is as good as deleted.
+    async fn delete<K>(&self, machine: &str, name: &str) -> Result<(), ProviderError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        match self.api::<K>().delete(name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(source) => Err(failed(machine, source)),
+        }
+    }
+}
+
+impl Provider for Rack {
+    fn candidates<'a>(
+        &'a self,
+        config: &'a TinkerbellMachineConfigSpec,
+        cluster: &'a str,
+    ) -> Answer<'a, Vec<Candidate>> {
+        async move {
+            let all = self.api::<Hardware>().list(&ListParams::default()).await;
+            let all = all.map_err(|source| failed("Hardware", source))?;
+            let free = all.items.iter().filter(|hardware| {
+                !hardware.is_protected() && holder(hardware).is_none_or(|by| by.cluster == cluster)
+            });
+            let servers: Vec<_> = free.filter_map(|one| Server::from_objects(one, None, None).ok()).collect();
+            Ok(candidates(config, servers.iter()))
+        }
+        .boxed()
+    }
+
+    fn held<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeMap<String, String>> {
+        async move {
+            let labelled = ListParams::default().labels(LABEL_OWNER_NAME);
+            let all =
+                self.api::<Hardware>().list(&labelled).await.map_err(|source| failed("Hardware", source))?;
+            let of_cluster = all.items.iter().filter_map(|hardware| {
+                let by = holder(hardware).filter(|by| by.cluster == cluster)?;
+                Some((by.name, hardware.name_any()))
+            });
+            Ok(of_cluster.collect())
+        }
+        .boxed()
+    }
+
+    fn claim<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, ()> {
+        async move {
+            let hardware = self.hardware(machine).await?;
+            if hardware.is_protected() {
+                let problem = format!("it is annotated as {}", api::annotations::PROTECTED);
+                return Err(ProviderError::Impossible { machine: machine.to_owned(), problem });
+            }
+            match holder(&hardware) {
+                Some(by) if by == *slot => Ok(()),
+                Some(by) => Err(taken(machine, &by)),
+                None => {
+                    let labels = json!({
+                        LABEL_OWNER_NAME: slot.name,
+                        LABEL_OWNER_NAMESPACE: slot.namespace,
+                        LABEL_CLUSTER: slot.cluster,
+                    });
+                    self.swap(&hardware, json!({ "metadata": { "labels": labels } })).await
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn release<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, ()> {
+        async move {
+            let hardware = self.hardware(machine).await?;
+            if holder(&hardware).is_none_or(|by| by != *slot) {
+                return Ok(());
+            }
+            self.delete::<Workflow>(machine, &slot.name).await?;
+            self.delete::<Template>(machine, &slot.name).await?;
+            let metadata = json!({
+                "labels": { LABEL_OWNER_NAME: null, LABEL_OWNER_NAMESPACE: null, LABEL_CLUSTER: null },
+                "annotations": { PROVISIONED: null },
+            });
+            self.swap(&hardware, json!({ "metadata": metadata, "spec": { "userData": null } })).await
+        }
+        .boxed()
+    }
+
+    fn boot<'a>(&'a self, machine: &'a str, slot: &'a Slot, boot: &'a Boot) -> Answer<'a, ()> {
+        async move {
+            let hardware = self.held_by(machine, slot).await?;
+            if hardware.spec.user_data.as_deref() != Some(boot.user_data.as_str()) {
+                let patch = json!({ "metadata": {}, "spec": { "userData": boot.user_data } });
+                self.swap(&hardware, patch).await?;
+            }
+            let template = Template {
+                metadata: meta(&slot.name),
+                spec: TemplateSpec { data: Some(templates::to_yaml(&boot.template)) },
+                status: None,
+            };
+            self.create(machine, &template).await?;
+            self.create(machine, &workflow(&hardware, slot)).await
+        }
+        .boxed()
+    }
+
+    fn observe<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, Observation> {
+        async move {
+            let found = self.api::<Workflow>().get_opt(&slot.name).await;
+            let workflow = found.map_err(|source| failed(machine, source))?;
+            Ok(observation(workflow.and_then(|workflow| workflow.status).as_ref()))
+        }
+        .boxed()
+    }
+
+    fn reset<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, ()> {
+        async move {
+            self.held_by(machine, slot).await?;
+            self.delete::<Workflow>(machine, &slot.name).await?;
+            self.delete::<Template>(machine, &slot.name).await
+        }
+        .boxed()
+    }
+
+    fn power<'a>(&'a self, machine: &'a str, slot: &'a Slot, power: Power) -> Answer<'a, ()> {
+        async move {
+            let hardware = self.held_by(machine, slot).await?;
+            let Some(bmc) = hardware.bmc_name() else {
+                let problem = "it has no BMC: switch it by hand".to_owned();
+                return Err(ProviderError::Impossible { machine: machine.to_owned(), problem });
+            };
+            let (action, word) = match power {
+                Power::On => (PowerAction::On, "poweron"),
+                Power::Off => (PowerAction::Off, "poweroff"),
+            };
+            let name = format!("{}-{word}", slot.name);
+            // What an earlier one came to says nothing of now.
+            self.delete::<Job>(machine, &name).await?;
+            let machine_ref = MachineRef { name: bmc.to_owned(), namespace: NAMESPACE.to_owned() };
+            let spec = JobSpec { machine_ref, tasks: vec![Action::power(action)] };
+            self.create(machine, &Job { metadata: meta(&name), spec, status: None }).await
+        }
+        .boxed()
+    }
+
+    fn addressing<'a>(&'a self, machine: &'a str) -> Answer<'a, Addressing> {
+        async move {
+            let hardware = self.hardware(machine).await?;
+            let address = hardware.spec.interfaces.first().and_then(api::v1alpha1::Interface::ip);
+            Ok(address.map_or(Addressing::Dynamic, Addressing::Static))
+        }
+        .boxed()
+    }
+
+    fn node_identity(&self, machine: &str) -> String {
+        format!("tinkerbell://{NAMESPACE}/{machine}")
+    }
+
+    fn services(&self) -> &'static [Service] {
+        &SERVICES
+    }
+}
+
+fn meta(name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), namespace: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() }
+}
+
+/// Who holds a machine. One that was claimed by Cluster API's own provider is of no cluster of ours.
+fn holder(hardware: &Hardware) -> Option<Slot> {
+    let labels = hardware.metadata.labels.as_ref()?;
+    let label = |key: &str| labels.get(key).cloned();
+    let (cluster, namespace) = (label(LABEL_CLUSTER), label(LABEL_OWNER_NAMESPACE));
+    let name = label(LABEL_OWNER_NAME)?;
+    Some(Slot { cluster: cluster.unwrap_or_default(), name, namespace: namespace.unwrap_or_default() })
+}
+
+fn workflow(hardware: &Hardware, slot: &Slot) -> Workflow {
+    let device = hardware.instance_id().map(str::to_owned);
+    let device = device.or_else(|| hardware.macs().next().map(|mac| mac.to_string())).unwrap_or_default();
+    Workflow {
+        metadata: meta(&slot.name),
+        spec: WorkflowSpec {
+            boot_options: Some(BootOptions {
+                // Without a BMC a person brings the machine to boot.
+                boot_mode: hardware.bmc_name().map(|_| BootMode::Netboot),
+                toggle_allow_netboot: Some(true),
+                ..BootOptions::default()
+            }),
+            hardware_map: BTreeMap::from([("device_1".to_owned(), device)]),
+            hardware_ref: Some(hardware.name_any()),
+            template_ref: Some(slot.name.clone()),
+            ..WorkflowSpec::default()
+        },
+        status: None,
+    }
+}
+
+fn observation(status: Option<&WorkflowStatus>) -> Observation {
+    let Some(status) = status else { return Observation { phase: Phase::Idle, step: None, bytes: None } };
+    let phase = match status.state {
+        WorkflowState::Unset | WorkflowState::Preparing | WorkflowState::Pending => Phase::Booting,
+        WorkflowState::Running | WorkflowState::Other(_) => Phase::Installing,
+        WorkflowState::Post | WorkflowState::Success => Phase::Installed,
+        WorkflowState::Failed | WorkflowState::Timeout => Phase::Failed,
+    };
+    let step = status.current_state.as_ref().and_then(|current| current.action_name.clone());
+    let bytes = status.progress.as_ref().map(|progress| (progress.bytes_read, progress.bytes_total));
+    Observation { phase, step, bytes: bytes.filter(|_| phase == Phase::Installing) }
+}
+
+fn taken(machine: &str, by: &Slot) -> ProviderError {
+    ProviderError::Held { machine: machine.to_owned(), by: format!("{}/{}", by.namespace, by.name) }
+}
+
+fn failed(machine: &str, source: kube::Error) -> ProviderError {
+    match source {
+        kube::Error::Api(status) if status.code == 409 => {
+            ProviderError::Conflict { machine: machine.to_owned() }
+        }
+        source => ProviderError::Api { machine: machine.to_owned(), source: Box::new(source) },
+    }
+}
