@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::apply,
+    cluster::{self, ClusterCommand},
     connect::{self, Places},
     demo::{self, DemoArgs},
     describe::describe,
     get::{self, Format, Selection},
+    hardware::{self, HardwareCommand},
     kinds, logs, output, setup,
     up::{self, AloneConfig, Stack, UpConfig},
     why::{self, Snapshot},
@@ -168,12 +170,18 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
+    /// Machines of a hardware.csv as objects: print or apply them
+    #[command(subcommand)]
+    Hardware(HardwareCommand),
+    /// Clusters: a file to begin with, and a check of everything before anything is touched
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Take simulated servers from powered off to their installed operating system
     Demo(DemoArgs),
 }
 
 /// Why a command ended badly.
-enum Failure {
+pub(crate) enum Failure {
     /// The command line was wrong: exit code 64.
     Usage(String),
     /// Something else, in one line each: exit code 1.
@@ -259,6 +267,11 @@ impl Cli {
                 }
             }
             Command::Demo(_) => return Err(Failure::Usage("demo runs before anything else".to_owned())),
+            Command::Hardware(command) => return hardware::run(command, client).await,
+            Command::Cluster(command) => {
+                let state_dir = daemon::state_dir(self.global.state_dir.clone());
+                return cluster::run(command, &state_dir).await;
+            }
             Command::Apply { filename, namespace } => {
                 let problems = |findings: Vec<manifest::Finding>| {
                     Failure::Failed(findings.iter().map(ToString::to_string).collect())
@@ -431,10 +444,21 @@ mod tests {
             &["tink", "get", "hw", "-o", "xml"],
             &["tink", "get", "hw", "-w", "-o", "json"],
             &["tink", "apply"],
+            &["tink", "cluster", "generate", "Rack"],
+            &["tink", "cluster", "generate", "rack", "--provider", "vsphere"],
+            &["tink", "cluster", "check", "-z", "hardware.csv"],
+            &["tink", "hardware", "apply"],
+            &["tink", "hardware", "generate", "-z", "h", "--tinkerbell-bmc-consumer-url", "hook"],
         ] {
             assert_eq!(exit(args), usage, "{args:?}");
         }
         assert_eq!(exit(&["tink", "--version"]), ExitCode::SUCCESS);
-        assert_eq!(exit(&["tink", "get", "hw", "--kubeconfig", "/nonexistent"]), ExitCode::from(1));
+        for args in [
+            &["tink", "get", "hw", "--kubeconfig", "/nonexistent"][..],
+            &["tink", "cluster", "check", "-f", "/nonexistent", "--offline"],
+            &["tink", "hardware", "generate", "-z", "/nonexistent"],
+        ] {
+            assert_eq!(exit(args), ExitCode::from(1), "{args:?}");
+        }
     }
 }

@@ -17,7 +17,10 @@ pub mod setup;
 pub mod up;
 pub mod why;
 
+mod cluster;
+mod hardware;
 mod output;
+mod rpc;
 mod table;
 
 use std::path::PathBuf;

@@ -28,7 +28,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 mod config;
-mod ports;
+pub(crate) mod ports;
 mod serve;
 
 pub use config::{AloneConfig, UpConfig, help, sample};

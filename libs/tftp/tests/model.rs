@@ -166,7 +166,7 @@ fn play(channel: Channel, manner: Manner, window: u16, blocks: u64, seed: u64) -
         World { channel, dice: seed, on_the_way: BinaryHeap::new(), packets: 0, sent: 0, idle: 0 };
     world.send(&server.on(Event::Start, epoch), 0);
     loop {
-        let server_due = u64::try_from((server.deadline() - epoch).as_micros()).unwrap();
+        let server_due = u64::try_from((server.deadline() - epoch).as_nanos().div_ceil(1000)).unwrap();
         let arrival = world.on_the_way.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
         let now = arrival.min(server_due).min(client.deadline);
         let event = if arrival == now {

@@ -25,11 +25,11 @@ pub enum Protocol {
 
 /// An address that is needed.
 #[derive(Clone, Debug)]
-pub(super) struct Listener {
+pub(crate) struct Listener {
     /// What for, and which setting changes it.
-    pub(super) what: &'static str,
-    pub(super) protocol: Protocol,
-    pub(super) address: SocketAddr,
+    pub(crate) what: &'static str,
+    pub(crate) protocol: Protocol,
+    pub(crate) address: SocketAddr,
 }
 
 /// A process that holds a port.
@@ -82,7 +82,7 @@ impl fmt::Display for Busy {
 }
 
 /// All addresses that cannot be used now, and two listeners that want the same one.
-pub(super) fn busy(listeners: &[Listener]) -> Vec<Busy> {
+pub(crate) fn busy(listeners: &[Listener]) -> Vec<Busy> {
     let mut busy = Vec::new();
     // Held until all were tried, so that two of our own that want the same port collide here and not later.
     let mut held = Vec::new();
