@@ -141,7 +141,15 @@ pub(crate) fn stream(
     media_type: &'static str,
     stream: impl futures::Stream<Item = Bytes> + Send + 'static,
 ) -> Answer {
-    let body = StreamBody::new(stream.map(|bytes| Ok::<_, BoxError>(Frame::data(bytes))));
+    try_stream(media_type, stream.map(Ok))
+}
+
+/// The same; an error breaks the answer off.
+pub(crate) fn try_stream(
+    media_type: &'static str,
+    stream: impl futures::Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+) -> Answer {
+    let body = StreamBody::new(stream.map(|bytes| bytes.map(Frame::data)));
     let mut answer = Response::new(body.boxed_unsync());
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media_type));

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::admission::CRD_FINALIZER;
@@ -109,39 +110,57 @@ fn rebuild(inner: &Inner, index: &mut Index) -> Result<u64, ApiError> {
     *index = Index::default();
     let snapshot = inner.store.snapshot()?;
     snapshot.scan(&Prefix::everything(), None, |stored| {
-        if let Ok(value) = serde_json::from_slice(&stored.bytes) {
-            index.present(&stored.key, &value);
+        if let Ok(Named { metadata }) = serde_json::from_slice(&stored.bytes) {
+            index.present(&stored.key, &metadata);
         }
         ControlFlow::Continue(())
     })?;
     Ok(snapshot.version())
 }
 
+/// The part of an object that the index is made of; the rest is passed over.
+#[derive(Deserialize)]
+struct Named {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    uid: String,
+    deletion_timestamp: Option<String>,
+    #[serde(default)]
+    finalizers: Vec<String>,
+    #[serde(default)]
+    owner_references: Vec<OwnerReference>,
+}
+
 impl Index {
     fn note(&mut self, entry: &LogEntry) {
-        let Ok(value) = serde_json::from_slice::<Value>(&entry.object) else { return };
+        let Ok(Named { metadata }) = serde_json::from_slice(&entry.object) else { return };
         match entry.kind {
-            ChangeKind::Added | ChangeKind::Modified => self.present(&entry.key, &value),
-            ChangeKind::Deleted => self.absent(&entry.key, &value),
+            ChangeKind::Added | ChangeKind::Modified => self.present(&entry.key, &metadata),
+            ChangeKind::Deleted => self.absent(&entry.key, &metadata.uid),
         }
     }
 
-    fn present(&mut self, key: &Key, value: &Value) {
-        let owners = object::owner_references(value);
+    fn present(&mut self, key: &Key, metadata: &Metadata) {
+        let owners = &metadata.owner_references;
         if self.owners.get(key).map_or(&[][..], Vec::as_slice) != owners.as_slice() {
             self.forget(key);
-            for owner in &owners {
+            for owner in owners {
                 self.dependents.entry(owner.uid.clone()).or_default().insert(key.clone());
             }
             if !owners.is_empty() {
-                self.owners.insert(key.clone(), owners);
+                self.owners.insert(key.clone(), owners.clone());
                 self.work.insert(Work::Dependent(key.clone()));
             }
         }
-        if !object::is_deleting(value) {
+        if metadata.deletion_timestamp.is_none() {
             return;
         }
-        if object::finalizers(value).iter().any(|f| *f == FOREGROUND || *f == ORPHAN) {
+        if metadata.finalizers.iter().any(|f| f == FOREGROUND || f == ORPHAN) {
             self.work.insert(Work::Owner(key.clone()));
         }
         if key.resource() == NAMESPACES {
@@ -152,9 +171,9 @@ impl Index {
         }
     }
 
-    fn absent(&mut self, key: &Key, value: &Value) {
+    fn absent(&mut self, key: &Key, uid: &str) {
         self.forget(key);
-        let dependents = self.dependents.get(object::uid(value)).into_iter().flatten();
+        let dependents = self.dependents.get(uid).into_iter().flatten();
         self.work.extend(dependents.cloned().map(Work::Dependent));
     }
 

@@ -110,7 +110,7 @@ impl HeldSnapshots {
     pub fn at(&self, version: u64) -> Option<Arc<Snapshot>> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.iter()
-            .find(|(_, snapshot)| snapshot.version() == version)
+            .find(|(_, snapshot)| snapshot.version() == version && snapshot.is_open())
             .map(|(_, snapshot)| Arc::clone(snapshot))
     }
 

@@ -44,6 +44,8 @@ pub struct Options {
     pub log_entries: u64,
     /// Age up to which entries are kept in the change log.
     pub log_age: Duration,
+    /// Bytes of the change log on disk.
+    pub log_bytes: u64,
     /// Memory for cached pages of the file.
     pub cache_bytes: usize,
     /// Age at which Event objects are removed.
@@ -64,6 +66,7 @@ impl Options {
             max_object_bytes: 3 << 19,
             log_entries: 32_768,
             log_age: Duration::from_secs(3600),
+            log_bytes: 64 << 20,
             cache_bytes: 32 << 20,
             event_age: Duration::from_secs(7 * 24 * 3600),
             event_count: 10_000,
@@ -95,6 +98,7 @@ impl Server {
         let bounds = Bounds {
             log_entries: options.log_entries,
             log_age: options.log_age,
+            log_bytes: options.log_bytes,
             cache_bytes: options.cache_bytes,
         };
         let path = options.path.clone();

@@ -350,6 +350,7 @@ impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Closed => Self::service_unavailable("the server is shutting down"),
+            ReadError::Interrupted => Self::service_unavailable(error.to_string()),
             ReadError::Storage(_) | ReadError::Damaged(_) => Self::internal(error),
         }
     }

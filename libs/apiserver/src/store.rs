@@ -2,52 +2,76 @@
 
 //! The one crash-safe file that holds every object and the log of what changed.
 //!
-//! Owns the redb database, the store-wide resource version, the writer thread (`writer`) and the change log (`log`). The request handlers read through
-//! [`Snapshot`]s (consistent, never blocked by the writer) and write by sending one [`Write`] to the writer thread, which gathers what is queued into
-//! one fsynced transaction and answers after it. Watches read the log by position, so a slow reader costs nothing but its position.
+//! Owns the redb database (`handle`), the store-wide resource version, the writer thread (`writer`) and the change log (`log`). The request handlers read
+//! through [`Snapshot`]s (consistent, never blocked by the writer) and write by sending one [`Write`] to the writer thread, which gathers what is queued
+//! into one fsynced transaction and answers after it. Watches read the log by position, so a slow reader costs nothing but its position.
 //!
 //! Object and log entry are written in one transaction: there is no change without its event and no event without its change.
-//! This module knows keys and bytes; it must never look into an object beyond `metadata.resourceVersion`.
+//! This module knows keys and bytes; of an object it sets `metadata.resourceVersion`, and looks at the rest only to compress it (`pack`).
+//!
+//! | bound | what happens at it |
+//! |---|---|
+//! | [`WRITE_QUEUE`] writes, [`QUEUE_BYTES`] of objects waiting | further writers wait |
+//! | `Bounds::log_entries`, `log_age`, `log_bytes` | the oldest entries are removed; a watch from before them gets 410 |
+//! | entries and bytes of the log in memory (`log`) | older entries are read from disk |
+//! | `Bounds::cache_bytes` | pages are read from disk again |
+//! | the disk is full, or the file cannot be written | writes fail with that message; reads and watches go on; the writer tries again (`writer`) |
 
 mod codec;
+mod handle;
 mod log;
+mod migrate;
 mod open;
+mod pack;
+#[cfg(test)]
+mod tests;
 mod writer;
 
+use std::ops::{Bound, ControlFlow};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition};
+use redb::{ReadTransaction, TableDefinition};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 pub(crate) use codec::{ChangeKind, LogEntry};
 pub use open::OpenError;
 
-/// `resource \0 namespace \0 name` to `resource version (8 bytes, big endian) || JSON`.
-const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
+use handle::Handle;
+use pack::{Packed, Packer, Text};
+
+/// `resource \0 namespace \0 name` to the record of an object (`codec`).
+const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("records");
 /// Resource version to encoded [`LogEntry`].
-const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
-/// Counters: format, last resource version, last compacted resource version.
+const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("changes");
+/// Number of a dictionary to its resource and content (`pack`).
+const DICTIONARIES: TableDefinition<u32, (&str, &[u8])> = TableDefinition::new("dictionaries");
+/// Counters: format, last resource version, last compacted resource version, bytes of the log.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 const META_FORMAT: &str = "format";
 const META_VERSION: &str = "resourceVersion";
 const META_COMPACTED: &str = "compacted";
+const META_LOG_BYTES: &str = "logBytes";
 
-/// Layout of the file. A file with a higher number is refused.
-const FORMAT: u64 = 1;
+/// Layout of the file. A file with a higher number is refused, one with a lower is brought to this one.
+const FORMAT: u64 = 2;
 
 /// Writes that wait for the writer thread. When the queue is full, further writers wait: that is the back-pressure.
 const WRITE_QUEUE: usize = 1024;
+/// Bytes of the objects that wait for the writer thread or are being written; beyond it, further writers wait. The largest object is far smaller.
+const QUEUE_BYTES: usize = 32 << 20;
 
 /// Bounds of the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
     pub log_entries: u64,
     pub log_age: Duration,
+    /// Bytes of the log on disk.
+    pub log_bytes: u64,
     pub cache_bytes: usize,
 }
 
@@ -153,12 +177,16 @@ pub(crate) enum WriteError {
     /// The required key is gone. Not retried.
     #[error("required object is gone")]
     RequirementGone,
-    /// The file could not be written (disk full, I/O). Not retried here: the client is told.
-    #[error("storage: {0}")]
-    Storage(Arc<redb::Error>),
+    /// The file could not be written (disk full, I/O); the text says which file and why. Not retried here: the client is told. Whether the write was
+    /// made is not known when the disk failed while it was flushed.
+    #[error("{0}")]
+    Storage(Arc<str>),
     /// The object could not be serialised. Not retried.
     #[error("serialise: {0}")]
     Serialise(Arc<serde_json::Error>),
+    /// The object could not be compressed. Not retried.
+    #[error(transparent)]
+    Refused(#[from] pack::Refused),
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -171,8 +199,11 @@ pub(crate) enum ReadError {
     #[error("storage: {0}")]
     Storage(Box<redb::Error>),
     /// A record that does not decode: damage. Not retried.
-    #[error("damaged record {0:?}")]
+    #[error("damaged record {0:?}; stop the server, and restore a backup if it is found again at the start")]
     Damaged(String),
+    /// The file is being opened again after an I/O error. Retried by the client.
+    #[error("the store is being opened again after an I/O error")]
+    Interrupted,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -180,7 +211,10 @@ pub(crate) enum ReadError {
 
 impl<E: Into<redb::Error>> From<E> for ReadError {
     fn from(error: E) -> Self {
-        Self::Storage(Box::new(error.into()))
+        match error.into() {
+            redb::Error::PreviousIo | redb::Error::DatabaseClosed => Self::Interrupted,
+            error => Self::Storage(Box::new(error)),
+        }
     }
 }
 
@@ -195,10 +229,27 @@ pub(crate) type LogRead = Result<Vec<Arc<LogEntry>>, Compacted>;
 
 type Reply = oneshot::Sender<Result<Committed, WriteError>>;
 
+/// A [`Write`] in the form in which it goes into the file.
+#[derive(Debug)]
+struct Job {
+    key: Key,
+    expect: Expect,
+    removes: bool,
+    text: Text,
+    packed: Packed,
+    requires: Option<Key>,
+    keep_previous: bool,
+    /// Its part of [`QUEUE_BYTES`].
+    _room: OwnedSemaphorePermit,
+}
+
 /// Handle on the store; cheap to share behind an `Arc`.
 pub(crate) struct Store {
-    db: RwLock<Option<Arc<Database>>>,
-    queue: mpsc::Sender<(Write, Reply)>,
+    db: Arc<Handle>,
+    packer: Arc<Packer>,
+    queue: mpsc::Sender<(Job, Reply)>,
+    /// Room in the queue, in KiB.
+    room: Arc<Semaphore>,
     log: Arc<log::Log>,
     head: watch::Receiver<u64>,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -208,21 +259,29 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or creates the file and starts the writer thread.
     pub fn open(path: PathBuf, bounds: Bounds) -> Result<Self, OpenError> {
-        let opened = open::open(&path, bounds.cache_bytes)?;
-        let db = Arc::new(opened.db);
+        let (db, opened) = open::open(&path, bounds.cache_bytes)?.split();
+        let db = Arc::new(Handle::new(path, bounds.cache_bytes, db));
+        let packer = Arc::new(opened.packer);
         let (head_sender, head) = watch::channel(opened.version);
         let log = Arc::new(log::Log::new(opened.version, opened.compacted));
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE);
         let stop = tokio_util::sync::CancellationToken::new();
-        let writer =
-            writer::Writer::new(Arc::clone(&db), Arc::clone(&log), bounds, head_sender, stop.clone());
+        let shared = writer::Shared {
+            db: Arc::clone(&db),
+            packer: Arc::clone(&packer),
+            log: Arc::clone(&log),
+            head: head_sender,
+            stop: stop.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("apiserver-store".into())
-            .spawn(move || writer.run(receiver))
+            .spawn(move || writer::Writer::new(shared, bounds).run(receiver))
             .map_err(OpenError::Thread)?;
         Ok(Self {
-            db: RwLock::new(Some(db)),
+            db,
+            packer,
             queue,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES / 1024)),
             log,
             head,
             writer: std::sync::Mutex::new(Some(thread)),
@@ -230,22 +289,27 @@ impl Store {
         })
     }
 
-    fn database(&self) -> Option<Arc<Database>> {
-        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// A consistent view of everything committed so far.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
-        let db = self.database().ok_or(ReadError::Closed)?;
-        let txn = db.begin_read()?;
+        let txn = self.db.read()?;
         let version = txn.open_table(META)?.get(META_VERSION)?.map_or(0, |v| v.value());
-        Ok(Snapshot { txn, version })
+        Ok(Snapshot { txn, version, packer: Arc::clone(&self.packer) })
     }
 
     /// Makes one write; returns when it is on disk.
     pub async fn write(&self, write: Write) -> Result<Committed, WriteError> {
+        let Write { key, expect, change, requires, keep_previous } = write;
+        let removes = matches!(change, Change::Delete(_));
+        let (Change::Put(mut object) | Change::Delete(mut object)) = change;
+        let text = Text::of(&mut object).map_err(|error| WriteError::Serialise(Arc::new(error)))?;
+        let packed = self.packer.pack(key.resource(), &object, &text)?;
+        drop(object);
+        let size = (text.len() / 1024 + 1).min(QUEUE_BYTES / 1024);
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(size).await.map_err(|_| WriteError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        self.queue.send((write, reply)).await.map_err(|_| WriteError::Closed)?;
+        let job = Job { key, expect, removes, text, packed, requires, keep_previous, _room: room };
+        self.queue.send((job, reply)).await.map_err(|_| WriteError::Closed)?;
         answer.await.map_err(|_| WriteError::Closed)?
     }
 
@@ -254,8 +318,7 @@ impl Store {
         if let Some(entries) = self.log.after(version, limit) {
             return Ok(entries);
         }
-        let db = self.database().ok_or(ReadError::Closed)?;
-        log::read_from_disk(&db, version, limit)
+        log::read_from_disk(&self.db.read()?, &self.packer, version, limit)
     }
 
     /// The newest committed resource version; changes when something is committed.
@@ -273,7 +336,7 @@ impl Store {
                 tracing::error!("store writer thread panicked");
             }
         }
-        *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.db.close();
     }
 }
 
@@ -295,6 +358,7 @@ pub(crate) struct Stored {
 pub(crate) struct Snapshot {
     txn: ReadTransaction,
     version: u64,
+    packer: Arc<Packer>,
 }
 
 impl Snapshot {
@@ -306,7 +370,7 @@ impl Snapshot {
     pub fn get(&self, key: &Key) -> Result<Option<Stored>, ReadError> {
         let table = self.txn.open_table(OBJECTS)?;
         let Some(value) = table.get(key.as_str())? else { return Ok(None) };
-        codec::decode_object(key.clone(), value.value()).map(Some)
+        codec::decode_object(&self.packer, key.clone(), value.value()).map(Some)
     }
 
     /// The object of that name under a prefix that fixes the namespace; None when the prefix spans namespaces. The shortcut for selectors that name one
@@ -321,9 +385,29 @@ impl Snapshot {
         &self,
         prefix: &Prefix,
         after: Option<&Key>,
-        mut visit: impl FnMut(Stored) -> std::ops::ControlFlow<()>,
+        mut visit: impl FnMut(Stored) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        use std::ops::Bound;
+        self.rows(prefix, after, |key, record| {
+            Ok(visit(codec::decode_object(&self.packer, Key::from_stored(key), record)?))
+        })
+    }
+
+    /// How many objects are under `prefix` after `after`; decodes none.
+    pub fn count(&self, prefix: &Prefix, after: Option<&Key>) -> Result<usize, ReadError> {
+        let mut count = 0;
+        self.rows(prefix, after, |_, _| {
+            count += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(count)
+    }
+
+    fn rows(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+        mut visit: impl FnMut(&str, &[u8]) -> Result<ControlFlow<()>, ReadError>,
+    ) -> Result<(), ReadError> {
         let table = self.txn.open_table(OBJECTS)?;
         let start = match after {
             Some(key) => Bound::Excluded(key.as_str()),
@@ -331,14 +415,15 @@ impl Snapshot {
         };
         for entry in table.range::<&str>((start, Bound::Unbounded))? {
             let (key, value) = entry?;
-            if !key.value().starts_with(&prefix.0) {
-                break;
-            }
-            let stored = codec::decode_object(Key::from_stored(key.value()), value.value())?;
-            if visit(stored).is_break() {
+            if !key.value().starts_with(&prefix.0) || visit(key.value(), value.value())?.is_break() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// False when the file was opened again since: nothing more can be read from here.
+    pub fn is_open(&self) -> bool {
+        self.txn.open_table(META).is_ok()
     }
 }

@@ -120,28 +120,31 @@ pub(crate) fn table(
     include: IncludeObject,
     headers: bool,
 ) -> Value {
-    let now = jiff::Timestamp::now();
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| {
-            let cells: Vec<Value> = columns.iter().map(|column| column.cell(object, now)).collect();
-            let shown = match include {
-                IncludeObject::None => Value::Null,
-                IncludeObject::Metadata => partial(object),
-                IncludeObject::Object => object.clone(),
-            };
-            json!({"cells": cells, "object": shown})
-        })
-        .collect();
-    let definitions: Vec<Value> =
-        if headers { columns.iter().map(Column::definition).collect() } else { Vec::new() };
+    let rows: Vec<Value> = objects.iter().map(|object| row(columns, object, include)).collect();
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": list_meta,
-        "columnDefinitions": definitions,
+        "columnDefinitions": if headers { definitions(columns) } else { Value::Array(Vec::new()) },
         "rows": rows,
     })
+}
+
+/// One row.
+pub(crate) fn row(columns: &[Column], object: &Value, include: IncludeObject) -> Value {
+    let now = jiff::Timestamp::now();
+    let cells: Vec<Value> = columns.iter().map(|column| column.cell(object, now)).collect();
+    let shown = match include {
+        IncludeObject::None => Value::Null,
+        IncludeObject::Metadata => partial(object),
+        IncludeObject::Object => object.clone(),
+    };
+    json!({"cells": cells, "object": shown})
+}
+
+/// The column definitions.
+pub(crate) fn definitions(columns: &[Column]) -> Value {
+    columns.iter().map(Column::definition).collect()
 }
 
 /// The object's metadata alone, as `PartialObjectMetadata`.

@@ -70,36 +70,52 @@ impl View {
         if self.raw() { Ok(bytes) } else { Ok(self.transformed(&bytes, true)?.to_string().into()) }
     }
 
-    /// A list.
+    /// A list of objects that are all at hand.
     pub fn list(&self, items: &[Bytes], meta: &ListMeta) -> Result<Bytes, ApiError> {
-        if self.accept.form == Form::Table {
-            let objects: Vec<Value> = items.iter().map(|item| self.decode(item)).collect::<Result<_, _>>()?;
-            let columns = &self.served.version().columns;
-            return Ok(table::table(columns, &objects, meta.value(), self.include, true).to_string().into());
-        }
-        let (kind, api_version) = match self.accept.form {
-            Form::Partial => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-            _ => (self.served.resource.list_kind.clone(), self.served.api_version()),
+        let mut out = BytesMut::new();
+        out.extend_from_slice(&self.list_head());
+        self.list_items(&mut out, items, true)?;
+        out.extend_from_slice(&self.list_tail(meta));
+        Ok(out.freeze())
+    }
+
+    /// A list up to its items.
+    pub fn list_head(&self) -> Bytes {
+        let (api_version, kind) = match self.accept.form {
+            Form::Table => {
+                let columns = table::definitions(&self.served.version().columns);
+                let head = r#"{"apiVersion":"meta.k8s.io/v1","columnDefinitions":"#;
+                return format!("{head}{columns},\"kind\":\"Table\",\"rows\":[").into();
+            }
+            Form::Partial => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList"),
+            _ => (self.served.api_version(), self.served.resource.list_kind.as_str()),
         };
-        let size = items.iter().map(Bytes::len).sum::<usize>();
-        let mut out = BytesMut::with_capacity(size + items.len() + 256);
-        let parts = [
-            format!("{{\"kind\":{},\"apiVersion\":{},", json!(kind), json!(api_version)),
-            format!("\"metadata\":{},\"items\":[", meta.value()),
-        ];
-        parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        format!("{{\"apiVersion\":{},\"kind\":{},\"items\":[", json!(api_version), json!(kind)).into()
+    }
+
+    /// Appends items of a list; `first` when none was appended before.
+    pub fn list_items(&self, out: &mut BytesMut, items: &[Bytes], first: bool) -> Result<(), ApiError> {
+        out.reserve(if self.raw() { items.iter().map(|item| item.len() + 1).sum() } else { 0 });
         for (index, item) in items.iter().enumerate() {
-            if index > 0 {
+            if index > 0 || !first {
                 out.extend_from_slice(b",");
             }
             if self.raw() {
                 out.extend_from_slice(item);
+            } else if self.accept.form == Form::Table {
+                let columns = &self.served.version().columns;
+                let row = table::row(columns, &self.decode(item)?, self.include);
+                out.extend_from_slice(row.to_string().as_bytes());
             } else {
                 out.extend_from_slice(self.transformed(item, false)?.to_string().as_bytes());
             }
         }
-        out.extend_from_slice(b"]}");
-        Ok(out.freeze())
+        Ok(())
+    }
+
+    /// A list from the end of its items.
+    pub fn list_tail(&self, meta: &ListMeta) -> Bytes {
+        format!("],\"metadata\":{}}}", meta.value()).into()
     }
 
     /// Appends one watch event; `first` of a stream carries the table's column definitions.

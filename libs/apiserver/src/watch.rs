@@ -22,11 +22,16 @@ use tokio_util::sync::CancellationToken;
 use crate::object;
 use crate::selector::Selector;
 use crate::status::ApiError;
-use crate::store::{ChangeKind, Key, LogEntry, Prefix, Snapshot, Store};
+use crate::store::{ChangeKind, Key, LogEntry, Prefix, ReadError, Snapshot, Store};
 use crate::view::View;
 
 /// Changes or objects handled between two writes to the client.
 const CHUNK: usize = 256;
+/// Bytes written to the client at once; at least one event is.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Time after which the log is read again while the file is being opened again.
+const INTERRUPTED: Duration = Duration::from_millis(50);
 
 /// What a client watches.
 pub(crate) struct Plan {
@@ -126,16 +131,22 @@ impl Watch {
         let (Some(view), start, mark_end) = (snapshot.take(), after.take(), *mark_end) else { return Ok(()) };
         let prefix = self.plan.prefix.clone();
         let only_name = self.plan.selector.only_name().map(str::to_owned);
-        let (view, page) = tokio::task::spawn_blocking(move || {
-            let mut page = Vec::new();
+        let (view, page, whole) = tokio::task::spawn_blocking(move || {
+            let (mut page, mut whole) = (Vec::new(), true);
             if let Some(found) = only_name.and_then(|name| view.named(&prefix, &name)) {
-                return (view, found.map(|stored| stored.into_iter().collect()));
+                return (view, found.map(|stored| stored.into_iter().collect()), whole);
             }
+            let mut bytes = 0;
             let scanned = view.scan(&prefix, start.as_ref(), |stored| {
+                bytes += stored.bytes.len();
                 page.push(stored);
-                if page.len() < CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                if page.len() < CHUNK && bytes < CHUNK_BYTES {
+                    return ControlFlow::Continue(());
+                }
+                whole = false;
+                ControlFlow::Break(())
             });
-            (view, scanned.map(|()| page))
+            (view, scanned.map(|()| page), whole)
         })
         .await
         .map_err(ApiError::internal)?;
@@ -149,7 +160,7 @@ impl Watch {
         }
         self.push(out.freeze());
         match page.last() {
-            Some(last) if page.len() == CHUNK => {
+            Some(last) if !whole => {
                 self.phase = Phase::Initial { snapshot: Some(view), after: Some(last.key.clone()), mark_end };
             }
             _ => {
@@ -170,9 +181,15 @@ impl Watch {
         }
         // Marked as seen before reading, so that a commit in between wakes the wait below.
         self.head.borrow_and_update();
-        let entries = match self.store.changes(self.position, CHUNK)? {
-            Ok(entries) => entries,
-            Err(compacted) => {
+        let entries = match self.store.changes(self.position, CHUNK) {
+            // After an I/O error: the position is what counts, and that stays.
+            Err(ReadError::Interrupted) => {
+                tokio::time::sleep(INTERRUPTED).await;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+            Ok(Ok(entries)) => entries,
+            Ok(Err(compacted)) => {
                 let message = format!("too old resource version: {} ({})", self.position, compacted.oldest);
                 return Err(ApiError::expired(message, None));
             }
@@ -209,6 +226,10 @@ impl Watch {
             if let Some((kind, object)) = self.seen(entry)? {
                 self.plan.view.event(&mut out, kind, &object, self.first)?;
                 self.first = false;
+            }
+            // What is left is read again when the client has taken this.
+            if out.len() >= CHUNK_BYTES {
+                break;
             }
         }
         self.push(out.freeze());

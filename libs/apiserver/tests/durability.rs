@@ -171,37 +171,212 @@ async fn a_newer_format_is_refused_and_left_alone() {
     assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
 }
 
-#[tokio::test]
-async fn a_damaged_file_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("api.redb");
-    let server = Server::open(Options::new(&path)).await.unwrap();
+/// A store with some objects, closed.
+async fn small_store(path: &Path) {
+    let server = Server::open(Options::new(path)).await.unwrap();
     server.install_crds(&[widget_crd()]).await.unwrap();
     let api = widgets(server.client("default"));
-    for index in 0..200 {
+    for index in 0..60 {
         api.create(&PostParams::default(), &widget(&format!("w{index}"), json!({}))).await.unwrap();
     }
     server.close().await;
-    drop(server);
+}
+
+/// Everything that clients see of a store.
+async fn contents(server: &Server) -> Vec<String> {
+    let api = widgets(server.client("default"));
+    let list = api.list(&ListParams::default()).await.unwrap();
+    list.items.iter().map(|item| serde_json::to_string(item).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn damage_in_any_page_is_refused_or_harmless() {
+    const PAGE: usize = 4096;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("api.redb");
+    small_store(&path).await;
     let good = std::fs::read(&path).unwrap();
-    // Find a page that holds an object and spoil it.
-    let needle = b"\"name\":\"w100\"";
-    let mut bad = good.clone();
-    let mut spoiled = 0;
-    for at in 0..bad.len() - needle.len() {
-        if &good[at..at + needle.len()] == needle {
-            bad[at + 8] ^= 0xff;
-            spoiled += 1;
+    let server = Server::open(Options::new(&path)).await.unwrap();
+    let expected = contents(&server).await;
+    server.close().await;
+    let (mut refusals, mut harmless) = (0, 0);
+    for page in 0..good.len() / PAGE {
+        for offset in [0, 24, PAGE / 3, PAGE - 100] {
+            let mut bad = good.clone();
+            bad[page * PAGE + offset] ^= 0x41;
+            std::fs::write(&path, &bad).unwrap();
+            match Server::open(Options::new(&path)).await {
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.contains("api.redb"), "page {page}: {text}");
+                    assert!(
+                        matches!(error, OpenError::Damaged { .. }),
+                        "page {page}, byte {offset}: {error:?}"
+                    );
+                    assert!(text.contains("tink restore"), "{text}");
+                    assert!(
+                        std::fs::read(&path).unwrap() == bad,
+                        "page {page}, byte {offset}: the file was changed"
+                    );
+                    refusals += 1;
+                }
+                // A page that nothing uses, or a part of one.
+                Ok(server) => {
+                    assert_eq!(contents(&server).await, expected, "page {page}, byte {offset}");
+                    server.close().await;
+                    harmless += 1;
+                }
+            }
         }
     }
-    assert!(spoiled > 0);
-    std::fs::write(&path, &bad).unwrap();
-    let error = refused(path.clone()).await;
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-    // Cut short.
-    std::fs::write(&path, &good[..good.len() / 2]).unwrap();
-    let error = refused(path.clone()).await;
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(refusals > 20, "{refusals} refused, {harmless} harmless");
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_short_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("api.redb");
+    small_store(&path).await;
+    let good = std::fs::read(&path).unwrap();
+    for length in [0, 1, 100, 4096, good.len() / 2, good.len() - 4096, good.len() - 1] {
+        std::fs::write(&path, &good[..length]).unwrap();
+        let error = refused(path.clone()).await;
+        assert!(matches!(error, OpenError::Damaged { .. }), "{length}: {error:?}");
+        assert!(error.to_string().contains("api.redb"), "{error}");
+        assert!(std::fs::read(&path).unwrap() == good[..length], "{length}: the file was changed");
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_used_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    for path in [file.join("api.redb"), directory.path().to_owned()] {
+        let error = refused(path.clone()).await;
+        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_start_left_half_done_is_no_hindrance() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("api.redb");
+    std::fs::write(directory.path().join("api.redb.new"), "half").unwrap();
+    Server::open(Options::new(&path)).await.unwrap().close().await;
+    assert!(!directory.path().join("api.redb.new").exists());
+}
+
+const FULL: &str = "APISERVER_TEST_FULL";
+/// Size of the small file system, and of the file that takes a part of it.
+const DISK: u64 = 24 << 20;
+const OTHERS: u64 = 10 << 20;
+
+/// Runs a test of this program in a mount namespace of its own.
+fn in_namespace(test: &str, directory: &Path) {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    let output = command.env(FULL, directory).output().expect("unshare runs (as root)");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn a_full_disk_makes_writes_fail_and_reads_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    in_namespace("full_disk", directory.path());
+}
+
+/// A text that does not compress.
+fn noise(seed: usize, length: usize) -> String {
+    let mut state = seed as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'!' + u8::try_from(state % 90).unwrap())
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// Not a test of its own: it mounts a small file system, which `a_full_disk_makes_writes_fail_and_reads_go_on` does not.
+#[tokio::test]
+#[ignore = "run as a child by a_full_disk_makes_writes_fail_and_reads_go_on"]
+async fn full_disk() {
+    let Ok(directory) = std::env::var(FULL) else { return };
+    let directory = Path::new(&directory);
+    let size = std::ffi::CString::new(format!("size={DISK}")).unwrap();
+    rustix::mount::mount(
+        "none",
+        directory,
+        "tmpfs",
+        rustix::mount::MountFlags::empty(),
+        Some(size.as_c_str()),
+    )
+    .unwrap();
+    let path = directory.join("api.redb");
+    let server = Server::open(Options::new(&path)).await.unwrap();
+    server.install_crds(&[widget_crd()]).await.unwrap();
+    std::fs::write(directory.join("others"), vec![1; usize::try_from(OTHERS).unwrap()]).unwrap();
+    let client = server.client("default");
+    let api: kube::Api<k8s_openapi::api::core::v1::ConfigMap> = kube::Api::namespaced(client, "default");
+    let map = |name: &str, seed: usize| k8s_openapi::api::core::v1::ConfigMap {
+        metadata: kube::api::ObjectMeta { name: Some(name.into()), ..Default::default() },
+        data: Some([("noise".to_owned(), noise(seed, 200_000))].into()),
+        ..Default::default()
+    };
+    let version = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let watch = api.watch(&kube::api::WatchParams::default(), &version).await.unwrap();
+    let mut watch = std::pin::pin!(watch);
+    let mut made = std::collections::BTreeMap::new();
+    let error = loop {
+        let wanted = map(&format!("m{}", made.len()), made.len());
+        match api.create(&PostParams::default(), &wanted).await {
+            Ok(object) => made.insert(object.metadata.name.clone().unwrap(), object),
+            Err(error) => break error,
+        };
+        assert!(made.len() < 1000, "the disk does not fill up");
+    };
+    assert!(made.len() > 10, "only {} objects fit", made.len());
+    for round in 0..20 {
+        let error = if round == 0 {
+            &error
+        } else {
+            &api.create(&PostParams::default(), &map("more", 9999)).await.unwrap_err()
+        };
+        let kube::Error::Api(status) = error else { panic!("{error}") };
+        assert_eq!(status.code, 500, "{status:?}");
+        assert!(status.message.contains("api.redb") && status.message.contains("make room"), "{status:?}");
+        let found = api.list(&ListParams::default()).await.expect("reads go on");
+        let found: std::collections::BTreeMap<_, _> =
+            found.items.into_iter().map(|o| (o.metadata.name.clone().unwrap(), o)).collect();
+        assert_eq!(found, made, "what was acknowledged is there, and nothing else");
+    }
+    std::fs::remove_file(directory.join("others")).unwrap();
+    let last =
+        api.create(&PostParams::default(), &map("last", 7)).await.expect("writes again when there is room");
+    made.insert("last".into(), last.clone());
+    // The watch from before has heard of everything, once and in order.
+    let mut heard = Vec::new();
+    while heard.last() != last.metadata.resource_version.as_ref() {
+        use futures::StreamExt as _;
+        match watch.next().await.expect("the watch goes on").unwrap() {
+            kube::api::WatchEvent::Added(object) => heard.push(object.metadata.resource_version.unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut versions: Vec<_> =
+        made.values().map(|object| object.metadata.resource_version.clone().unwrap()).collect();
+    versions.sort_by_key(|version| version.parse::<u64>().unwrap());
+    assert_eq!(heard, versions);
+    server.close().await;
+    let server = Server::open(Options::new(&path)).await.unwrap();
+    let api: kube::Api<k8s_openapi::api::core::v1::ConfigMap> =
+        kube::Api::namespaced(server.client("default"), "default");
+    assert_eq!(api.list(&ListParams::default()).await.unwrap().items.len(), made.len());
+    server.close().await;
 }
 
 #[tokio::test]

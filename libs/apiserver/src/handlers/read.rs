@@ -7,19 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::Call;
+use super::listing::{self, Listing};
 use crate::body::{self, Answer};
 use crate::inner::Inner;
 use crate::request::VersionMatch;
 use crate::selector::Selector;
 use crate::status::ApiError;
-use crate::store::{Key, Prefix, ReadError, Snapshot, Stored};
-use crate::view::ListMeta;
+use crate::store::{Key, Snapshot, Stored};
 use crate::watch::{self, Plan, Start};
 
 /// Shortest and longest life of a watch that names no timeout, in seconds (kube-apiserver's `--min-request-timeout` and twice it).
@@ -42,16 +41,24 @@ fn check_reached(wanted: Option<u64>, current: u64) -> Result<(), ApiError> {
 
 /// Where a chunked list goes on. Opaque to clients.
 #[derive(Debug, Serialize, Deserialize)]
-struct Continue {
+pub(super) struct Continue {
     /// Version of the first chunk; 0 when the list goes on at the newest version.
     #[serde(rename = "rv")]
     version: u64,
     namespace: String,
     name: String,
+    /// Objects that follow.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    following: Option<usize>,
 }
 
 impl Continue {
-    fn encode(&self) -> Result<String, ApiError> {
+    /// A list at `version` goes on after `last`.
+    pub fn after(version: u64, last: &Key, following: Option<usize>) -> Self {
+        Self { version, namespace: last.namespace().into(), name: last.name().into(), following }
+    }
+
+    pub fn encode(&self) -> Result<String, ApiError> {
         let json = serde_json::to_vec(self).map_err(ApiError::internal)?;
         Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json))
     }
@@ -63,18 +70,10 @@ impl Continue {
     }
 }
 
-/// A chunk of a list.
-struct Page {
-    items: Vec<Stored>,
-    /// More objects follow in the collection.
-    more: bool,
-    remaining: Option<usize>,
-}
-
 pub(super) async fn list(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, ApiError> {
     let query = &call.query;
     let selector = selector(call)?;
-    let (snapshot, after) = if query.continue_token.is_empty() {
+    let (snapshot, (after, following)) = if query.continue_token.is_empty() {
         let snapshot = Arc::new(inner.store.snapshot()?);
         check_reached(query.version, snapshot.version())?;
         let exact = query.version_match == Some(VersionMatch::Exact);
@@ -82,93 +81,48 @@ pub(super) async fn list(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, 
             let held = inner.snapshots.at(wanted).ok_or_else(|| {
                 ApiError::expired("The resourceVersion for the provided list is too old.", None)
             })?;
-            (held, None)
+            // Whoever reads several collections at one version goes on doing so.
+            inner.snapshots.keep(Arc::clone(&held));
+            (held, (None, None))
         } else {
-            (snapshot, None)
+            (snapshot, (None, None))
         }
     } else {
         continued(inner, call)?
     };
-    let version = snapshot.version();
-    let prefix = call.served.resource.prefix(call.address.namespace.as_deref());
-    let limit = query.limit.unwrap_or(usize::MAX);
-    let from_stored = call.served.clone();
-    let wanted = selector.clone();
-    let (snapshot, page) = tokio::task::spawn_blocking(move || {
-        if let Some(found) = wanted.only_name().and_then(|name| snapshot.named(&prefix, name)) {
-            let fits = |stored: &Stored| {
-                let value = serde_json::from_slice(&stored.bytes);
-                value.is_ok_and(|value| wanted.matches(&from_stored.request_form(value)))
-            };
-            let items = found.map(|stored| stored.into_iter().filter(fits).collect());
-            return (snapshot, items.map(|items| Page { items, more: false, remaining: None }));
-        }
-        let page = collect(&snapshot, &prefix, after.as_ref(), limit, |bytes| {
-            if wanted.is_everything() {
-                return true;
-            }
-            let value = serde_json::from_slice(bytes);
-            value.is_ok_and(|value| wanted.matches(&from_stored.request_form(value)))
-        });
-        (snapshot, page)
-    })
-    .await
-    .map_err(ApiError::internal)?;
-    let page = page?;
-    let mut meta = ListMeta { version, ..ListMeta::default() };
-    if let (true, Some(last)) = (page.more, page.items.last()) {
-        let token =
-            Continue { version, namespace: last.key.namespace().into(), name: last.key.name().into() };
-        meta.continue_token = Some(token.encode()?);
-        meta.remaining = page.remaining.filter(|_| selector.is_everything());
-        inner.snapshots.keep(snapshot);
-    }
-    let items: Vec<Bytes> = page.items.into_iter().map(|stored| stored.bytes).collect();
-    Ok(body::answer(StatusCode::OK, "application/json", call.view.list(&items, &meta)?))
+    let listing = Listing {
+        snapshot,
+        prefix: call.served.resource.prefix(call.address.namespace.as_deref()),
+        after,
+        selector,
+        view: call.view.clone(),
+        left: query.limit.unwrap_or(usize::MAX),
+        following,
+    };
+    listing::answer(Arc::clone(inner), listing).await
 }
 
+/// Where a list goes on: after an object, with so many following it.
+type Position = (Option<Key>, Option<usize>);
+
 /// The snapshot and position of a continue token.
-fn continued(inner: &Inner, call: &Call<'_>) -> Result<(Arc<Snapshot>, Option<Key>), ApiError> {
+fn continued(inner: &Inner, call: &Call<'_>) -> Result<(Arc<Snapshot>, Position), ApiError> {
     if call.query.version.is_some_and(|version| version != 0) {
         return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
     }
     let token = Continue::decode(&call.query.continue_token)?;
     let after = call.served.resource.key(&token.namespace, &token.name);
     if token.version == 0 {
-        return Ok((Arc::new(inner.store.snapshot()?), Some(after)));
+        return Ok((Arc::new(inner.store.snapshot()?), (Some(after), None)));
     }
     match inner.snapshots.at(token.version) {
-        Some(snapshot) => Ok((snapshot, Some(after))),
+        Some(snapshot) => Ok((snapshot, (Some(after), token.following))),
         None => {
             let newest = Continue { version: 0, ..token };
             let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
             Err(ApiError::expired(message, Some(newest.encode()?)))
         }
     }
-}
-
-fn collect(
-    snapshot: &Snapshot,
-    prefix: &Prefix,
-    after: Option<&Key>,
-    limit: usize,
-    mut wanted: impl FnMut(&Bytes) -> bool,
-) -> Result<Page, ReadError> {
-    let mut page = Page { items: Vec::new(), more: false, remaining: None };
-    let mut beyond = 0;
-    snapshot.scan(prefix, after, |stored| {
-        if page.items.len() < limit {
-            if wanted(&stored.bytes) {
-                page.items.push(stored);
-            }
-        } else if wanted(&stored.bytes) {
-            beyond += 1;
-            page.more = true;
-        }
-        ControlFlow::Continue(())
-    })?;
-    page.remaining = Some(beyond);
-    Ok(page)
 }
 
 fn selector(call: &Call<'_>) -> Result<Selector, ApiError> {
@@ -180,11 +134,15 @@ fn selector(call: &Call<'_>) -> Result<Selector, ApiError> {
 pub(super) fn selected(inner: &Inner, call: &Call<'_>) -> Result<Vec<Stored>, ApiError> {
     let selector = selector(call)?;
     let prefix = call.served.resource.prefix(call.address.namespace.as_deref());
-    let page = collect(&inner.store.snapshot()?, &prefix, None, usize::MAX, |bytes| {
-        let value = serde_json::from_slice(bytes);
-        value.is_ok_and(|value| selector.matches(&call.served.request_form(value)))
+    let mut found = Vec::new();
+    inner.store.snapshot()?.scan(&prefix, None, |stored| {
+        let value = serde_json::from_slice(&stored.bytes);
+        if value.is_ok_and(|value| selector.matches(&call.served.request_form(value))) {
+            found.push(stored);
+        }
+        ControlFlow::Continue(())
     })?;
-    Ok(page.items)
+    Ok(found)
 }
 
 pub(super) fn watch(
