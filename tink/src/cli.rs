@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::apply,
+    backup,
     cluster::{self, ClusterCommand},
     connect::{self, Places},
     demo::{self, DemoArgs},
     describe::describe,
     get::{self, Format, Selection},
     hardware::{self, HardwareCommand},
-    kinds, logs, output, setup,
+    kinds, logs, output, restore, setup,
     up::{self, AloneConfig, Stack, UpConfig},
     why::{self, Snapshot},
 };
@@ -170,6 +171,27 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
+    /// Write everything that is on the API server into one manifest (mode 0600: Secrets are in it), at one moment
+    #[command(after_help = "Events and Leases are left out. Works while everything runs, on Kubernetes too.")]
+    Backup {
+        /// The file; it is complete or not there
+        file: PathBuf,
+        /// Replace a file of this name
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put a backup into an empty API server, with every UID, status and time as it was
+    #[command(
+        after_help = "Everything is tried before the first object is made. Objects that are there and are the same are left alone, so \
+                            it can be repeated. Kubernetes gives new UIDs; owner references follow them."
+    )]
+    Restore {
+        /// The file that `tink backup` wrote
+        file: PathBuf,
+        /// Replace objects that differ, and restore beside others
+        #[arg(long)]
+        force: bool,
+    },
     /// Machines of a hardware.csv as objects: print or apply them
     #[command(subcommand)]
     Hardware(HardwareCommand),
@@ -249,6 +271,9 @@ fn report(failure: Failure) -> ExitCode {
 impl Cli {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = self.global.client();
+        let problems = |findings: Vec<manifest::Finding>| {
+            Failure::Failed(findings.iter().map(ToString::to_string).collect())
+        };
         match self.command {
             Command::Up { config, check_config: true, settings, .. } => {
                 let read = UpConfig::check(inputs(&self.global, config, settings));
@@ -272,10 +297,20 @@ impl Cli {
                 let state_dir = daemon::state_dir(self.global.state_dir.clone());
                 return cluster::run(command, &state_dir).await;
             }
+            Command::Backup { file, force } => {
+                let made = backup::backup(&client.await?, &file, force).await?;
+                let (objects, version) = (made.objects, made.version);
+                output::print(&format!(
+                    "{}: {objects} objects at resource version {version}\n",
+                    file.display()
+                ))?;
+            }
+            Command::Restore { file, force } => {
+                let done = restore::restore(&client.await?, &file, force).await.map_err(problems)?;
+                let (restored, unchanged) = (done.restored, done.unchanged);
+                output::print(&format!("{restored} objects restored, {unchanged} were there\n"))?;
+            }
             Command::Apply { filename, namespace } => {
-                let problems = |findings: Vec<manifest::Finding>| {
-                    Failure::Failed(findings.iter().map(ToString::to_string).collect())
-                };
                 apply(&client.await?, &filename, &namespace).await.map_err(problems)?;
             }
             Command::Get { kind, name, output, namespace, selector, watch } => {

@@ -6,6 +6,7 @@
 //! decides nothing about machines: what [`why`] says is read from what the daemons wrote.
 
 pub mod apply;
+pub mod backup;
 pub mod cli;
 pub mod connect;
 pub mod demo;
@@ -13,6 +14,7 @@ pub mod describe;
 pub mod get;
 pub mod kinds;
 pub mod logs;
+pub mod restore;
 pub mod setup;
 pub mod up;
 pub mod why;

@@ -20,7 +20,8 @@ use crate::access::{Account, Attributes};
 use crate::body::{self, Answer, BoxError};
 use crate::inner::Inner;
 use crate::pki::Token;
-use crate::status::ApiError;
+use crate::request::Query;
+use crate::status::{ApiError, Subject};
 use crate::{handlers, reviews};
 
 const AS_USER: &str = "impersonate-user";
@@ -83,8 +84,16 @@ fn check(account: &Account, parts: &Parts) -> Result<(), ApiError> {
     if account.is_master() {
         return Ok(());
     }
-    let wanted = Attributes::of(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default());
-    allowed(account, &wanted)
+    let query = parts.uri.query().unwrap_or_default();
+    allowed(account, &Attributes::of(&parts.method, parts.uri.path(), query))?;
+    // Whoever restores makes objects that the server else would not: with the UID and the status of their choice.
+    match Query::parse(query) {
+        Ok(query) if query.restore => {
+            let why = "only the administrator may restore objects as they were";
+            Err(ApiError::forbidden(&Subject::default(), why, None))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn allowed(account: &Account, wanted: &Attributes) -> Result<(), ApiError> {

@@ -5,7 +5,9 @@
 //! `read` has get, list and watch; `write` create, update and patch; `delete` the removals. Handlers hold no state: everything is in [`Inner`].
 
 mod delete;
+mod listing;
 mod read;
+mod restore;
 mod scale;
 mod write;
 
@@ -88,6 +90,9 @@ where
             let bytes = body::read(body, inner.options.max_object_bytes.saturating_mul(2)).await?;
             let media_type = body::media_type(&parts.headers);
             match verb {
+                Verb::Create if call.query.restore => {
+                    restore::restore(inner, &call, media_type, &bytes).await?
+                }
                 Verb::Create => write::create(inner, &call, media_type, &bytes).await?,
                 Verb::Update => write::update(inner, &call, media_type, &bytes).await?,
                 Verb::Patch => write::patch(inner, &call, media_type, &bytes).await?,

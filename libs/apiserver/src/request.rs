@@ -146,6 +146,8 @@ pub(crate) struct Query {
     pub field_validation: FieldValidation,
     pub dry_run: bool,
     pub force: bool,
+    /// Ours: a created object keeps what the server would else make anew (`handlers::restore`). The administrator only.
+    pub restore: bool,
     pub grace_period_seconds: Option<i64>,
     pub propagation_policy: Option<String>,
     pub orphan_dependents: Option<bool>,
@@ -177,6 +179,7 @@ impl Query {
                 "fieldValidation" => parsed.field_validation = field_validation(value)?,
                 "dryRun" => parsed.dry_run = dry_run(value)?,
                 "force" => parsed.force = boolean(&key, value)?,
+                "restore" => parsed.restore = boolean(&key, value)?,
                 "gracePeriodSeconds" => parsed.grace_period_seconds = Some(number(&key, value)?),
                 "propagationPolicy" => parsed.propagation_policy = Some(value.into()),
                 "orphanDependents" => parsed.orphan_dependents = Some(boolean(&key, value)?),
