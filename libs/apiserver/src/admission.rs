@@ -188,6 +188,10 @@ pub(crate) fn create(
     namespace: &str,
     stamp: &Stamp,
 ) -> Result<Value, ApiError> {
+    if served.resource.terminating {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(ApiError::forbidden(&served.resource.subject(object::name(&object)), why, None));
+    }
     fill_in(served, &mut object);
     metadata::prepare_create(&mut object, namespace, stamp)?;
     let resource = &served.resource;

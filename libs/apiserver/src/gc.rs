@@ -5,6 +5,8 @@
 //! One task. It keeps an index from owner UID to dependents, fed by the change log, and a set of things to look at. Looking reads the store as it is now
 //! (what woke it is not used to decide) and makes at most a few writes through the same handlers as everybody else; what fails is looked at again.
 
+mod remaining;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -77,7 +79,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             changed = head.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(TICK) => {
                 ticks = ticks.wrapping_add(1);
-                inner.snapshots.expire();
+                inner.snapshots.expire(inner.options.log_age);
                 if ticks % EVENTS_EVERY == 1 {
                     expire_events(&inner).await;
                 }
@@ -254,8 +256,20 @@ async fn delete(
 }
 
 async fn change(inner: &Inner, key: &Key, edit: impl Fn(&mut Value) + Sync) -> Result<(), ApiError> {
+    change_at(inner, key, address(key), edit).await
+}
+
+async fn change_status(inner: &Inner, key: &Key, edit: impl Fn(&mut Value) + Sync) -> Result<(), ApiError> {
+    change_at(inner, key, Address { subresource: Some("status".into()), ..address(key) }, edit).await
+}
+
+async fn change_at(
+    inner: &Inner,
+    key: &Key,
+    address: Address,
+    edit: impl Fn(&mut Value) + Sync,
+) -> Result<(), ApiError> {
     let Some(served) = served(inner, key) else { return Ok(()) };
-    let address = address(key);
     let call = Call::internal(served, &address);
     let changed = handlers::modify(inner, &call, |live| {
         let mut new = live.clone();
@@ -396,6 +410,8 @@ async fn namespace(inner: &Inner, name: &str) -> Result<bool, ApiError> {
         all_empty &= empty(inner, &resource.prefix(Some(name))).await?;
     }
     if !all_empty {
+        let remaining = remaining::look(inner, name)?;
+        change_status(inner, &key, |namespace| remaining.tell(namespace)).await?;
         return Ok(false);
     }
     let Some(served) = served(inner, &key) else { return Ok(true) };
@@ -420,6 +436,7 @@ async fn crd(inner: &Inner, name: &str) -> Result<bool, ApiError> {
         _ => return Ok(true),
     }
     if !empty(inner, &Prefix::new(&instances_of(name), None)).await? {
+        change_status(inner, &key, remaining::tell_definition).await?;
         return Ok(false);
     }
     change(inner, &key, |value| drop_finalizer(value, CRD_FINALIZER)).await?;

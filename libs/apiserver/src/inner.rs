@@ -96,6 +96,7 @@ pub(crate) struct HeldSnapshots {
 
 impl HeldSnapshots {
     const COUNT: usize = 16;
+    /// Never longer than the change log remembers.
     const AGE: Duration = Duration::from_secs(300);
 
     pub fn keep(&self, snapshot: Arc<Snapshot>) {
@@ -115,9 +116,9 @@ impl HeldSnapshots {
     }
 
     /// Lets go of what is too old; a held snapshot keeps the file from reusing pages.
-    pub fn expire(&self) {
+    pub fn expire(&self, log_age: Duration) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|(since, _)| since.elapsed() < Self::AGE);
+        held.retain(|(since, _)| since.elapsed() < Self::AGE.min(log_age));
     }
 
     pub fn clear(&self) {

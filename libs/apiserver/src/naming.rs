@@ -166,34 +166,43 @@ fn grant(wanted: &Value, had: &Value, taken: &Taken) -> (Value, Option<(&'static
     let mut granted = had.clone();
     let names = object::object_mut(&mut granted);
     let mut refusal = None;
-    let in_use = |name: &str| format!("\"{name}\" is already in use");
     for (field, used, reason) in [
         ("plural", &taken.resources, "PluralConflict"),
         ("singular", &taken.resources, "SingularConflict"),
+        ("shortNames", &taken.resources, "ShortNamesConflict"),
         ("kind", &taken.kinds, "KindConflict"),
         ("listKind", &taken.kinds, "ListKindConflict"),
     ] {
-        let name = text(wanted, field);
-        if name != text(had, field) && used.contains(name) {
-            refusal = Some((reason, in_use(name)));
-        } else {
-            names.insert(field.into(), name.into());
+        // The last clash is the one that is told of.
+        match claim(wanted, had, field, used) {
+            Ok(value) if value.as_array().is_some_and(Vec::is_empty) => drop(names.remove(field)),
+            Ok(value) => drop(names.insert(field.into(), value)),
+            Err(why) => refusal = Some((reason, why)),
         }
-    }
-    let short = list(wanted, "shortNames");
-    let own = list(had, "shortNames");
-    let clashes: Vec<String> = short
-        .iter()
-        .filter(|name| !own.contains(name) && taken.resources.contains(*name))
-        .map(|name| in_use(name))
-        .collect();
-    match clashes.as_slice() {
-        [] => set_list(names, "shortNames", short),
-        [one] => refusal = Some(("ShortNamesConflict", one.clone())),
-        many => refusal = Some(("ShortNamesConflict", format!("[{}]", many.join(", ")))),
     }
     set_list(names, "categories", list(wanted, "categories"));
     (granted, refusal)
+}
+
+/// One of the names asked for, or a list of them, where nobody else has it.
+fn claim(wanted: &Value, had: &Value, field: &str, used: &BTreeSet<String>) -> Result<Value, String> {
+    let in_use = |name: &str| format!("\"{name}\" is already in use");
+    if field != "shortNames" {
+        let name = text(wanted, field);
+        let taken = name != text(had, field) && used.contains(name);
+        return if taken { Err(in_use(name)) } else { Ok(name.into()) };
+    }
+    let (names, own) = (list(wanted, field), list(had, field));
+    let clashes: Vec<String> = names
+        .iter()
+        .filter(|name| !own.contains(name) && used.contains(*name))
+        .map(|name| in_use(name))
+        .collect();
+    match clashes.as_slice() {
+        [] => Ok(names.into()),
+        [one] => Err(one.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    }
 }
 
 fn set_list(names: &mut serde_json::Map<String, Value>, field: &str, list: Vec<String>) {

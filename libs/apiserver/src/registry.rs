@@ -41,6 +41,8 @@ pub(crate) struct Resource {
     pub short_names: Vec<String>,
     pub categories: Vec<String>,
     pub namespaced: bool,
+    /// Its definition is being deleted: nothing is made any more.
+    pub terminating: bool,
     pub behaviour: Behaviour,
     /// `group/plural` of the stored objects; two resources may show the same objects in two forms.
     pub storage: String,

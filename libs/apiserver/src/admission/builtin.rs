@@ -3,15 +3,21 @@
 //! The rules of the built-in kinds: defaults, derived fields, validation.
 
 use base64::Engine as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Part;
+use crate::json;
 use crate::object;
 use crate::registry::{self, Builtin};
+use crate::selector::check_qualified_name;
 use crate::status::Cause;
 
 /// Sum of the data of a Secret or ConfigMap (Kubernetes `MaxSecretSize`).
 const MAX_DATA_BYTES: usize = 1 << 20;
+/// Longest key of their data.
+const MAX_KEY_BYTES: usize = 253;
+/// Longest action, reason and reporting instance of an Event with a time.
+const MAX_EVENT_WORD: usize = 128;
 
 pub(super) fn finish(
     kind: Builtin,
@@ -21,24 +27,32 @@ pub(super) fn finish(
     causes: &mut Vec<Cause>,
 ) {
     match kind {
-        Builtin::Namespace => namespace(object, old),
+        Builtin::Namespace => namespace(object, old, part),
         Builtin::Secret => secret(object, old, causes),
         Builtin::ConfigMap => config_map(object, old, causes),
         Builtin::CustomResourceDefinition => crd(object, old, part, causes),
-        Builtin::Event => event(object, "involvedObject", causes),
-        Builtin::EventsV1Event => event(object, "regarding", causes),
+        Builtin::Event => core_event(object, causes),
+        Builtin::EventsV1Event => new_event(object, old.is_none(), causes),
         Builtin::Lease => lease(object, causes),
         Builtin::ServiceAccount => {}
     }
 }
 
-fn namespace(object: &mut Value, old: Option<&Value>) {
+fn namespace(object: &mut Value, old: Option<&Value>, part: Part) {
     let name = object::name(object).to_owned();
     let labels = object::entry(object::entry(object, "metadata"), "labels");
     object::object_mut(labels).insert("kubernetes.io/metadata.name".into(), name.into());
-    if old.is_none() {
-        object::object_mut(object).insert("spec".into(), json!({"finalizers": ["kubernetes"]}));
-        object::object_mut(object).insert("status".into(), json!({"phase": "Active"}));
+    match old {
+        None => {
+            object::object_mut(object).insert("spec".into(), json!({"finalizers": ["kubernetes"]}));
+            object::object_mut(object).insert("status".into(), json!({"phase": "Active"}));
+        }
+        // Only its finalization takes the finalizers away.
+        Some(old) if part == Part::Main => {
+            let spec = old.get("spec").cloned().unwrap_or_default();
+            object::object_mut(object).insert("spec".into(), spec);
+        }
+        Some(_) => {}
     }
 }
 
@@ -53,6 +67,11 @@ fn secret(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     object::object_mut(object).entry("type").or_insert_with(|| "Opaque".into());
     check_keys(object, "data", causes);
+    let bytes: usize = values(object, "data").map(|(_, value)| decoded_length(value)).sum();
+    if bytes > MAX_DATA_BYTES {
+        causes.push(Cause::too_long("data", MAX_DATA_BYTES as u64));
+    }
+    secret_type(object, causes);
     check_immutable(object, old, &["data"], causes);
     if let Some(old) = old.filter(|old| old.get("type") != object.get("type")) {
         let found = object.get("type").or(old.get("type")).cloned().unwrap_or_default();
@@ -60,29 +79,95 @@ fn secret(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// What a Secret of a well-known type has to have.
+fn secret_type(object: &Value, causes: &mut Vec<Cause>) {
+    let data = object.get("data").and_then(Value::as_object);
+    let has = |key: &str| data.is_some_and(|data| data.contains_key(key));
+    let required = |key: &str| Cause::required(format!("data[{key}]"));
+    match object.get("type").and_then(Value::as_str).unwrap_or_default() {
+        "kubernetes.io/service-account-token" => {
+            let annotation = "kubernetes.io/service-account.name";
+            let account = object::at(object, &["metadata", "annotations", annotation]);
+            if account.and_then(Value::as_str).is_none_or(str::is_empty) {
+                causes.push(Cause::required(format!("metadata.annotations[{annotation}]")));
+            }
+        }
+        "kubernetes.io/dockercfg" => docker(data, ".dockercfg", causes),
+        "kubernetes.io/dockerconfigjson" => docker(data, ".dockerconfigjson", causes),
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            causes.extend(["username", "password"].map(required));
+        }
+        "kubernetes.io/ssh-auth" => {
+            let key = data.and_then(|data| data.get("ssh-privatekey")).and_then(Value::as_str);
+            if key.is_none_or(str::is_empty) {
+                causes.push(required("ssh-privatekey"));
+            }
+        }
+        "kubernetes.io/tls" => {
+            causes.extend(["tls.crt", "tls.key"].into_iter().filter(|key| !has(key)).map(required));
+        }
+        _ => {}
+    }
+}
+
+/// A registry's credentials are JSON; what is wrong in them is not shown.
+fn docker(data: Option<&Map<String, Value>>, key: &str, causes: &mut Vec<Cause>) {
+    let at = format!("data[{key}]");
+    let Some(encoded) = data.and_then(|data| data.get(key)).and_then(Value::as_str) else {
+        causes.push(Cause::required(at));
+        return;
+    };
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
+    if let Err(why) = json::parse(&bytes) {
+        causes.push(Cause::invalid(at, &"<secret contents redacted>".into(), why.to_string()));
+    }
+}
+
 fn config_map(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     check_keys(object, "data", causes);
+    for (key, _) in values(object, "data") {
+        if object::at(object, &["binaryData", key]).is_some() {
+            let why = "duplicate of key present in binaryData";
+            causes.push(Cause::invalid(format!("data[{key}]"), &key.into(), why));
+        }
+    }
     check_keys(object, "binaryData", causes);
+    let text: usize = values(object, "data").map(|(_, value)| value.len()).sum();
+    let binary: usize = values(object, "binaryData").map(|(_, value)| decoded_length(value)).sum();
+    if text.saturating_add(binary) > MAX_DATA_BYTES {
+        // Of the object as a whole: kube-apiserver names no field.
+        causes.push(Cause::too_long("[]", MAX_DATA_BYTES as u64));
+    }
     check_immutable(object, old, &["data", "binaryData"], causes);
 }
 
+fn values<'a>(object: &'a Value, field: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let map = object.get(field).and_then(Value::as_object);
+    map.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
+}
+
+/// Bytes that base64 stands for.
+fn decoded_length(base64: &str) -> usize {
+    base64.trim_end_matches('=').len() / 4 * 3 + base64.trim_end_matches('=').len() % 4 * 3 / 4
+}
+
 fn check_keys(object: &Value, field: &str, causes: &mut Vec<Cause>) {
-    let mut bytes = 0;
-    for (key, value) in object.get(field).and_then(Value::as_object).into_iter().flatten() {
-        bytes += value.as_str().map_or(0, str::len);
-        let well_formed = !key.is_empty()
-            && key.len() <= 253
-            && key != "."
-            && !key.starts_with("..")
-            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        if !well_formed {
-            let why = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-            causes.push(Cause::invalid(format!("{field}[{key}]"), &key.as_str().into(), why));
+    for (key, _) in values(object, field) {
+        let mut wrong = |why: &str| causes.push(Cause::invalid(format!("{field}[{key}]"), &key.into(), why));
+        if key.len() > MAX_KEY_BYTES {
+            wrong(&format!("must be no more than {MAX_KEY_BYTES} characters"));
         }
-    }
-    // Base64 of the limit is four thirds of it.
-    if bytes > MAX_DATA_BYTES / 3 * 4 {
-        causes.push(Cause::too_long(field, MAX_DATA_BYTES as u64));
+        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+            wrong(
+                "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+            );
+        }
+        match key {
+            "." => wrong("must not be '.'"),
+            ".." => wrong("must not be '..'"),
+            _ if key.starts_with("..") => wrong("must not start with '..'"),
+            _ => {}
+        }
     }
 }
 
@@ -97,17 +182,71 @@ fn check_immutable(object: &Value, old: Option<&Value>, fields: &[&str], causes:
     }
 }
 
-fn event(object: &Value, about: &str, causes: &mut Vec<Cause>) {
+/// An Event of the core group: what its type always has is there.
+fn core_event(object: &mut Value, causes: &mut Vec<Cause>) {
+    event(object, "involvedObject", "reportingComponent", causes);
+    let map = object::object_mut(object);
+    for field in ["reportingComponent", "reportingInstance"] {
+        map.entry(field).or_insert_with(|| "".into());
+    }
+}
+
+/// An Event of `events.k8s.io`, which has to be of the new form when it is made.
+fn new_event(object: &mut Value, made: bool, causes: &mut Vec<Cause>) {
+    event(object, "regarding", "reportingController", causes);
+    if !made {
+        return;
+    }
+    if object.get("eventTime").is_none_or(Value::is_null) {
+        causes.push(Cause::required("eventTime"));
+    }
+    let kind = object.get("type").and_then(Value::as_str).unwrap_or_default();
+    if !matches!(kind, "Normal" | "Warning") {
+        causes.push(Cause::invalid("type", &"".into(), format!("has invalid value: {kind}")));
+    }
+    for field in ["deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedCount"] {
+        if let Some(value) = object.get(field).filter(|value| !value.is_null()) {
+            causes.push(Cause::invalid(field, value, "needs to be unset"));
+        }
+    }
+}
+
+/// What both forms share. One with a time says who reports it.
+fn event(object: &Value, about: &str, reporter: &str, causes: &mut Vec<Cause>) {
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let namespace = object::meta_str(object, "namespace");
     let involved = object::at(object, &[about, "namespace"]).and_then(Value::as_str).unwrap_or_default();
+    let timed = object.get("eventTime").is_some_and(|time| !time.is_null());
     // Events about cluster-scoped objects live in `default`.
-    let fits = involved == namespace || (involved.is_empty() && namespace == "default");
+    let fits = match (timed, involved.is_empty()) {
+        (_, true) => namespace == "default" || (timed && namespace == "kube-system"),
+        (false, false) => involved == namespace,
+        (true, false) => true,
+    };
     if !fits {
-        causes.push(Cause::invalid(
-            format!("{about}.namespace"),
-            &involved.into(),
-            "does not match event.namespace",
-        ));
+        let why = "does not match event.namespace";
+        causes.push(Cause::invalid("involvedObject.namespace", &involved.into(), why));
+    }
+    if !timed {
+        return;
+    }
+    if text(reporter).is_empty() {
+        causes.push(Cause::required(reporter));
+    }
+    // Of an empty name kube-apiserver says that it is empty and that it is malformed.
+    let names = if text(reporter).is_empty() { &["", "-"][..] } else { &[text(reporter)] };
+    for why in names.iter().filter_map(|name| check_qualified_name(name).err()) {
+        causes.push(Cause::invalid(reporter, &text(reporter).into(), why));
+    }
+    for field in ["reportingInstance", "action", "reason"] {
+        match text(field) {
+            "" => causes.push(Cause::required(field)),
+            long if long.len() > MAX_EVENT_WORD => {
+                let why = format!("can have at most {MAX_EVENT_WORD} characters");
+                causes.push(Cause::invalid(field, &"".into(), why));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -131,12 +270,15 @@ fn crd(object: &mut Value, old: Option<&Value>, part: Part, causes: &mut Vec<Cau
     let spec = object::object_mut(object::entry(object, "spec"));
     spec.insert("names".into(), names);
     spec.entry("conversion").or_insert_with(|| json!({"strategy": "None"}));
+    if let Some(old) = old.filter(|old| registry::is_established(old)) {
+        immutable_fields(object, old, causes);
+    }
+    if old.is_none() {
+        approval(object, causes);
+    }
     if let Err(problems) = registry::parse_crd(object) {
         causes.extend(problems);
         return;
-    }
-    if let Some(old) = old.filter(|old| registry::is_established(old)) {
-        immutable_fields(object, old, causes);
     }
     let storage = registry::storage_version(object).unwrap_or_default().to_owned();
     if old.is_none() {
@@ -144,6 +286,32 @@ fn crd(object: &mut Value, old: Option<&Value>, part: Part, causes: &mut Vec<Cau
         object::object_mut(object).insert("status".into(), status);
     } else {
         stored_versions(object, &storage, causes);
+    }
+}
+
+/// Groups of the community need its word for it.
+fn approval(object: &Value, causes: &mut Vec<Cause>) {
+    const ANNOTATION: &str = "api-approved.kubernetes.io";
+    let group = object::at(object, &["spec", "group"]).and_then(Value::as_str).unwrap_or_default();
+    let protected = ["k8s.io", "kubernetes.io"]
+        .iter()
+        .any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
+    let given = object::at(object, &["metadata", "annotations", ANNOTATION]).and_then(Value::as_str);
+    let at = format!("metadata.annotations[{ANNOTATION}]");
+    let more = "see https://github.com/kubernetes/enhancements/pull/1111";
+    match given.unwrap_or_default() {
+        _ if !protected => {}
+        "" => {
+            let why = format!("protected groups must have approval annotation \"{ANNOTATION}\", {more}");
+            causes.push(Cause::required_because(at, &why));
+        }
+        reason if reason.starts_with("unapproved") || reason.contains("://") => {}
+        other => {
+            let why = format!(
+                "protected groups must have approval annotation \"{ANNOTATION}\" with either a URL or a reason starting with \"unapproved\", {more}"
+            );
+            causes.push(Cause::invalid(at, &other.into(), why));
+        }
     }
 }
 

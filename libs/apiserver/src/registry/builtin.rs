@@ -222,6 +222,7 @@ fn resource(row: &Row) -> Resource {
             _ => Vec::new(),
         },
         namespaced: row.namespaced,
+        terminating: false,
         behaviour: Behaviour::Builtin(row.kind),
         storage,
         storage_version: "v1".into(),

@@ -67,7 +67,7 @@ pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<Cause>> {
         // A schema that all versions have is told of once.
         let same = check::all_alike(crd, "schema");
         let at = check::place(crd, index, "schema");
-        match parse_version(version, group, text(crd, &["spec", "names", "kind"]), &at) {
+        match parse_version(crd, version, &at) {
             Ok(parsed) if version.get("served") == Some(&Value::Bool(true)) => served.push(parsed),
             Ok(_) => {}
             Err(_) if same && index > 0 => {}
@@ -93,6 +93,7 @@ pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<Cause>> {
         short_names: strings(accepted, &["shortNames"]),
         categories: strings(accepted, &["categories"]),
         namespaced: text(crd, &["spec", "scope"]) == "Namespaced",
+        terminating: object::is_deleting(crd),
         behaviour: Behaviour::Custom,
         storage: format!("{group}/{plural}"),
         storage_version: storage_version(crd).unwrap_or_default().into(),
@@ -100,7 +101,24 @@ pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<Cause>> {
     })
 }
 
-fn parse_version(version: &Value, group: &str, kind: &str, at: &str) -> Result<Version, Vec<Cause>> {
+/// What clients of a deprecated version are told when its definition does not say.
+fn deprecation(crd: &Value, name: &str) -> String {
+    let (group, kind) = (text(crd, &["spec", "group"]), text(crd, &["spec", "names", "kind"]));
+    let instead = versions(crd)
+        .iter()
+        .filter(|version| version.get("served") == Some(&Value::Bool(true)))
+        .filter(|version| version.get("deprecated") != Some(&Value::Bool(true)))
+        .map(|version| text(version, &["name"]))
+        .filter(|other| version_priority(other) > version_priority(name))
+        .max_by_key(|other| version_priority(other));
+    let said = format!("{group}/{name} {kind} is deprecated");
+    match instead {
+        Some(instead) => format!("{said}; use {group}/{instead} {kind}"),
+        None => said,
+    }
+}
+
+fn parse_version(crd: &Value, version: &Value, at: &str) -> Result<Version, Vec<Cause>> {
     let openapi = object::at(version, &["schema", "openAPIV3Schema"]);
     let schema = match openapi {
         Some(schema) => Schema::parse(schema, &format!("{at}.openAPIV3Schema"))?,
@@ -112,7 +130,7 @@ fn parse_version(version: &Value, group: &str, kind: &str, at: &str) -> Result<V
     let selectable = selectable.map(|f| text(f, &["jsonPath"]).trim_start_matches('.').to_owned()).collect();
     let deprecated = version.get("deprecated") == Some(&Value::Bool(true));
     let deprecation = deprecated.then(|| match text(version, &["deprecationWarning"]) {
-        "" => format!("{group}/{name} {kind} is deprecated"),
+        "" => deprecation(crd, name),
         warning => warning.to_owned(),
     });
     Ok(Version {

@@ -174,9 +174,19 @@ pub(super) fn check(
                 tracing::warn!(rule = rule.text, %name, "CEL rule uses what this server does not have; it is not enforced");
                 continue;
             }
-            Err(error) => format!("{error} evaluating rule: {}", rule.text),
+            Err(error) => format!("{} evaluating rule: {}", told(&error), rule.told()),
         };
         causes.push(rule.cause(value, path, &why));
+    }
+}
+
+/// An error in cel-go's words where they are known.
+fn told(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::IndexOutOfBounds(cel::Value::Int(index)) => format!("index out of bounds: {index}"),
+        ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
+        ExecutionError::DivisionByZero(_) => "division by zero".into(),
+        other => other.to_string(),
     }
 }
 
@@ -223,13 +233,18 @@ fn longest(value: &Value, strings: bool) -> u64 {
     }
 }
 
-/// Structures are named by their type, as kube-apiserver does.
+/// A value is told of by its type, as kube-apiserver does: the rule says what is wrong with it.
 fn named(value: &Value) -> Value {
     match value {
-        Value::Object(_) => "object".into(),
-        Value::Array(_) => "array".into(),
-        plain => plain.clone(),
+        Value::Object(_) => "object",
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::Null => "null",
     }
+    .into()
 }
 
 impl Rule {
@@ -251,6 +266,11 @@ impl Rule {
         let mut inner = context.new_inner_scope();
         inner.add_variable_from_value("oldSelf", old);
         self.program.execute(&inner)
+    }
+
+    /// How an error names the rule.
+    fn told(&self) -> &str {
+        if self.message.is_empty() { &self.text } else { &self.message }
     }
 
     fn message(&self, context: &Context<'_, '_>) -> String {

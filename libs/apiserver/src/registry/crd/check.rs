@@ -100,6 +100,10 @@ fn check_versions(crd: &Value, causes: &mut Vec<Cause>) {
     if all.iter().filter(|version| version.get("storage") == Some(&Value::Bool(true))).count() != 1 {
         let why = "must have exactly one version marked as storage version";
         causes.push(Cause::invalid("spec.versions", &shown, why));
+        if object::at(crd, &["status", "storedVersions"]).is_none() {
+            let why = "must have at least one stored version";
+            causes.push(Cause::invalid("status.storedVersions", &Value::Null, why));
+        }
     }
 }
 
