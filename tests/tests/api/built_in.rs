@@ -175,7 +175,7 @@ async fn namespaces(w: &World<'_>) -> Result<()> {
         .at("/status", json!({"phase": "Active"}))
         .at("/spec", json!({"finalizers": ["kubernetes"]}))
         .at("/metadata/labels", json!({"kubernetes.io/metadata.name": w.namespace}));
-    for name in ["default", "kube-system", "kube-public"] {
+    for name in ["default", "kube-system"] {
         w.get(format!("/api/v1/namespaces/{name}")).await?.is(200).at("/status/phase", "Active");
     }
     w.delete("/api/v1/namespaces/default").await?.refused(
