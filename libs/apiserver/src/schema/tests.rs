@@ -148,7 +148,7 @@ fn rules_of_the_published_crds() {
     let starts = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self == '' || self.startsWith('#!ipxe')",
         "messageExpression": "'not a script: ' + self"}]});
     assert!(wrong(&starts, json!("#!ipxe\nboot")).is_empty());
-    assert_eq!(wrong(&starts, json!("boot")), ["spec: Invalid value: \"boot\": not a script: boot"]);
+    assert_eq!(wrong(&starts, json!("boot")), ["spec: Invalid value: \"string\": not a script: boot"]);
 
     let references = json!({"type": "object", "properties": {"name": {"type": "string"}, "namespace": {"type": "string"}},
         "x-kubernetes-validations": [{"rule": "(self.name != '') == (self.namespace != '')"}]});
