@@ -141,7 +141,7 @@ impl Cluster {
         })
     }
 
-    fn start_controllers(&mut self, programs: &Path) -> Result<()> {
+    pub(crate) fn start_controllers(&mut self, programs: &Path) -> Result<()> {
         let kubeconfig = self.kubeconfig();
         self.spawn(programs, "kube-controller-manager", |command| {
             command

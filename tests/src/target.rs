@@ -241,20 +241,37 @@ impl Target {
     /// # Errors
     /// As [`Self::watch`].
     pub async fn watch_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<Watch> {
+        match self.open(path, headers).await? {
+            Ok(watch) => Ok(watch),
+            Err(refusal) => {
+                bail!("watch {path} of {}: {}: {}", self.kind.name(), refusal.code, refusal.text())
+            }
+        }
+    }
+
+    /// Opens a watch, or gives the refusal.
+    ///
+    /// # Errors
+    /// When there is no HTTP answer at all.
+    pub async fn open(&self, path: &str, headers: &[(&str, &str)]) -> Result<Result<Watch, Answer>> {
         let answer = send(&self.once, "GET", path, headers, Vec::new());
-        let answer = tokio::time::timeout(ANSWER, answer).await??;
-        let (parts, body) = answer.into_parts();
+        let (parts, body) = tokio::time::timeout(ANSWER, answer).await??.into_parts();
         if parts.status != 200 {
-            let text = body.collect().await?.to_bytes();
-            bail!(
-                "watch {path} of {}: {}: {}",
-                self.kind.name(),
-                parts.status,
-                String::from_utf8_lossy(&text)
-            );
+            return Ok(Err(Answer::read(parts, body).await?));
         }
         let frames = body.into_data_stream().map(|frame| Ok(frame?.to_vec()));
-        Ok(Watch { frames: frames.boxed(), buffer: Vec::new() })
+        Ok(Ok(Watch { frames: frames.boxed(), buffer: Vec::new() }))
+    }
+
+    /// Starts Kubernetes' controllers, where the cluster was started without them.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    pub fn start_controllers(&mut self) -> Result<()> {
+        match &mut self.holder {
+            Holder::Kubernetes(cluster) => cluster.start_controllers(&crate::kubernetes::programs()?),
+            Holder::Embedded(_) => Ok(()),
+        }
     }
 }
 
@@ -290,9 +307,7 @@ async fn answer(
 ) -> Result<Answer> {
     let answer = async {
         let (parts, body) = send(client, method, path, headers, body).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Ok(Answer { code: parts.status.as_u16(), headers: parts.headers, body: body.into(), json })
+        Answer::read(parts, body).await
     };
     let answer = tokio::time::timeout(ANSWER, answer).await;
     answer.unwrap_or_else(|_| bail!("no answer within {} s", ANSWER.as_secs()))
@@ -312,6 +327,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    async fn read(parts: http::response::Parts, body: Body) -> Result<Self> {
+        let body = body.collect().await?.to_bytes();
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Ok(Self { code: parts.status.as_u16(), headers: parts.headers, body: body.into(), json })
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
