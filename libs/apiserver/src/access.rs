@@ -35,6 +35,7 @@ const DISCOVERY: &[&str] = &[
     "/livez",
     "/readyz",
     "/version",
+    "/version/",
 ];
 
 /// Where rules hold.
@@ -152,7 +153,8 @@ impl Account {
                 ..PolicyRule::default()
             };
             let paths = PolicyRule { non_resource_urls: Some(all()), verbs: all(), ..PolicyRule::default() };
-            return vec![resources, paths];
+            // What everybody may is told of them, too.
+            return [resources, paths].into_iter().chain(self.common()).collect();
         }
         let granted = self.grants.iter().filter(|grant| grant.scope.covers(namespace));
         granted.flat_map(|grant| grant.rules.iter().cloned()).chain(self.common()).collect()

@@ -2,8 +2,10 @@
 
 //! What is served, told to clients: `/api`, `/apis`, their groups and versions, and the aggregated form (`apidiscovery.k8s.io`). Pure.
 
+use base64::Engine as _;
 use http::StatusCode;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::body::{self, Answer};
 use crate::object;
@@ -31,13 +33,18 @@ fn verbs(resource: &Resource) -> Vec<&'static str> {
 }
 
 fn subresource_verbs(name: &str) -> &'static [&'static str] {
-    if name == "finalize" { &["update"] } else { SUBRESOURCE_VERBS }
+    match name {
+        "finalize" => &["update"],
+        "token" => &["create"],
+        _ => SUBRESOURCE_VERBS,
+    }
 }
 
 /// Group, version and kind of what a subresource takes and gives.
 fn subresource_kind(served: &Served, name: &str) -> Value {
     match name {
         "scale" => json!({"group": "autoscaling", "version": "v1", "kind": "Scale"}),
+        "token" => json!({"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"}),
         _ => {
             let resource = &served.resource;
             json!({"group": resource.group, "version": served.version().name, "kind": resource.kind})
@@ -97,6 +104,9 @@ pub(crate) fn groups(catalogue: &Catalogue, core: bool, accept: Accept) -> Resul
 fn all_groups(catalogue: &Catalogue) -> Vec<&str> {
     let mut groups = catalogue.groups();
     groups.extend(reviews::GROUPS);
+    // Groups of custom resources come last, by name.
+    let custom = |group: &&str| !reviews::GROUPS.contains(group) && catalogue.is_custom(group);
+    groups.sort_by_key(|group| if custom(group) { (true, *group) } else { (false, "") });
     groups
 }
 
@@ -140,6 +150,9 @@ pub(crate) fn subresources(served: &Served) -> Vec<&'static str> {
     if served.resource.builtin() == Some(Builtin::Namespace) {
         names.push("finalize");
     }
+    if served.resource.builtin() == Some(Builtin::ServiceAccount) {
+        names.push("token");
+    }
     names
 }
 
@@ -157,7 +170,24 @@ fn resource_value(resource: &Resource) -> Value {
             map.insert(key.into(), json!(list));
         }
     }
+    map.insert("storageVersionHash".into(), storage_version_hash(resource).into());
     value
+}
+
+/// Tells clients whether objects are still stored in the same version: a hash as kube-apiserver makes it, of group, version and kind.
+fn storage_version_hash(resource: &Resource) -> String {
+    let (group, kind) = match resource.builtin() {
+        // Stored in the older form.
+        Some(Builtin::EventsV1Event) => ("", "Event"),
+        _ => (resource.group.as_str(), resource.kind.as_str()),
+    };
+    let version = match resource.builtin() {
+        // What kube-apiserver stores them as.
+        Some(Builtin::CustomResourceDefinition) => "v1beta1",
+        _ => resource.storage_version.as_str(),
+    };
+    let digest = Sha256::digest(format!("{group}/{version}/{kind}"));
+    base64::engine::general_purpose::STANDARD.encode(digest.get(..8).unwrap_or_default())
 }
 
 /// `/api/v1` and `/apis/<group>/<version>`.
@@ -189,7 +219,9 @@ pub(crate) fn group_version(catalogue: &Catalogue, group: &str, version: &str) -
                 "verbs": subresource_verbs(name),
             });
             // A foreign kind is named in full.
-            if let (true, Value::Object(kind)) = (name == "scale", subresource_kind(served, name)) {
+            if let (true, Value::Object(kind)) =
+                (matches!(name, "scale" | "token"), subresource_kind(served, name))
+            {
                 object::object_mut(&mut value).extend(kind);
             }
             resources.push(value);

@@ -22,24 +22,43 @@ use crate::inner::Inner;
 use crate::pki::Token;
 use crate::request::Query;
 use crate::status::{ApiError, Subject};
+use crate::tokens::{self, Signer};
 use crate::{handlers, reviews};
 
 const AS_USER: &str = "impersonate-user";
 const AS_GROUP: &str = "impersonate-group";
 
-/// Bearer tokens and whose they are.
+/// Bearer tokens and whose they are, and what tokens of service accounts are signed with.
 #[derive(Clone, Default)]
-pub(crate) struct Credentials(Vec<(Token, String)>);
+pub(crate) struct Credentials {
+    tokens: Vec<(Token, String)>,
+    signer: Option<Signer>,
+}
 
 impl Credentials {
     pub fn add(&mut self, token: Token, user: String) {
-        self.0.push((token, user));
+        self.tokens.push((token, user));
     }
 
-    /// Whose token this is. All tokens are looked at, each in constant time, so that the time tells nothing.
-    pub fn user(&self, presented: &[u8]) -> Option<&str> {
+    pub fn sign_with(&mut self, secret: &Token) {
+        self.signer = Signer::new(secret);
+    }
+
+    /// Whose token this is; a service account's must be meant for one of `audiences`, or for this server when there are none.
+    pub fn account(&self, inner: &Inner, presented: &[u8], audiences: &[String]) -> Option<Arc<Account>> {
+        if let Some(user) = self.user(presented) {
+            return Some(inner.account(user));
+        }
+        let own = [tokens::ISSUER.to_owned()];
+        let audiences = if audiences.is_empty() { &own } else { audiences };
+        let user = self.signer.as_ref()?.user(inner, presented, audiences)?;
+        Some(inner.account(&user))
+    }
+
+    /// All tokens are looked at, each in constant time, so that the time tells nothing.
+    fn user(&self, presented: &[u8]) -> Option<&str> {
         let mut found = None;
-        for (token, user) in &self.0 {
+        for (token, user) in &self.tokens {
             if token.is(presented) {
                 found = found.or(Some(user.as_str()));
             }
@@ -66,6 +85,11 @@ where
     };
     if let Err(error) = check(&account, &parts) {
         return body::error(&error);
+    }
+    if let Some(address) = tokens::find(parts.uri.path()) {
+        let signer = credentials.signer.as_ref();
+        let made = tokens::create(&inner, signer, &address, (&parts, body)).await;
+        return made.unwrap_or_else(|error| body::error(&error));
     }
     match reviews::find(parts.uri.path()) {
         None => handlers::handle(inner, stop, parts, body).await,

@@ -51,7 +51,11 @@ impl Inner {
     /// The account of a user; one without rules when the server was told of none.
     pub fn account(&self, user: &str) -> Arc<Account> {
         let known = self.accounts.iter().find(|account| account.name() == user);
-        known.cloned().unwrap_or_else(|| Arc::new(Account::new(user, Vec::new(), Vec::new())))
+        let unknown = || match user.strip_prefix("system:serviceaccount:").and_then(|of| of.split_once(':')) {
+            Some((namespace, name)) => Account::service_account(namespace, name, Vec::new()),
+            None => Account::new(user, Vec::new(), Vec::new()),
+        };
+        known.cloned().unwrap_or_else(|| Arc::new(unknown()))
     }
 
     /// Who may do everything: the holder of the admin's token, and this process.

@@ -52,6 +52,7 @@ mod store;
 mod strategic;
 mod table;
 mod tls;
+mod tokens;
 mod view;
 mod watch;
 

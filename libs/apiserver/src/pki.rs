@@ -34,6 +34,8 @@ const CA_KEY: &str = "ca.key";
 const SERVER_CERT: &str = "server.crt";
 const SERVER_KEY: &str = "server.key";
 const TOKEN: &str = "admin.token";
+/// What tokens of service accounts are signed with.
+const SIGNER: &str = "accounts.key";
 const RECORD: &str = "pki.json";
 
 /// Why the identity could not be loaded or made. Not retried.
@@ -95,6 +97,7 @@ pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     token: Token,
+    signer: Token,
     directory: PathBuf,
 }
 
@@ -136,6 +139,7 @@ impl Identity {
             chain: chain.map_err(|e| damaged(SERVER_CERT, e))?,
             key: key.map_err(|e| damaged(SERVER_KEY, e))?,
             token: load_token(&file(TOKEN))?,
+            signer: load_token(&file(SIGNER))?,
             directory: directory.to_owned(),
         })
     }
@@ -160,6 +164,10 @@ impl Identity {
             return Err(PkiError::Damaged { path, reason: "not a name for a token".into() });
         }
         load_token(&path)
+    }
+
+    pub(crate) fn signer(&self) -> &Token {
+        &self.signer
     }
 
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
@@ -327,7 +335,7 @@ mod tests {
         let directory = temporary.path().join("pki");
         let first = Identity::load_or_create(&directory, &[]).unwrap();
         assert_eq!(mode(&directory), 0o700);
-        for name in [CA_KEY, SERVER_KEY, TOKEN] {
+        for name in [CA_KEY, SERVER_KEY, TOKEN, SIGNER] {
             assert_eq!(mode(&directory.join(name)), 0o600, "{name}");
         }
         let again = Identity::load_or_create(&directory, &[]).unwrap();

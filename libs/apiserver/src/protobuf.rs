@@ -25,6 +25,8 @@ enum Kind {
     Texts,
     Bytes,
     Number,
+    /// Left out when 0, which the encoders write for what was not set.
+    Count,
     Flag,
     Time,
     MicroTime,
@@ -40,7 +42,8 @@ enum Kind {
 type Field = (u64, &'static str, Kind);
 
 use Kind::{
-    Bytes, BytesMap, Flag, Message, Messages, MicroTime, Number, RawJson, SetText, Text, TextMap, Texts, Time,
+    Bytes, BytesMap, Count, Flag, Message, Messages, MicroTime, Number, RawJson, SetText, Text, TextMap,
+    Texts, Time,
 };
 
 const ENVELOPE: &[Field] = &[(1, "typeMeta", Message(TYPE_META)), (2, "raw", Bytes)];
@@ -52,7 +55,7 @@ const OBJECT_META: &[Field] = &[
     (3, "namespace", Text),
     (5, "uid", Text),
     (6, "resourceVersion", Text),
-    (7, "generation", Number),
+    (7, "generation", Count),
     (8, "creationTimestamp", Time),
     (9, "deletionTimestamp", Time),
     (10, "deletionGracePeriodSeconds", Number),
@@ -146,7 +149,7 @@ const CORE_EVENT: &[Field] = &[
     (5, "source", Message(EVENT_SOURCE)),
     (6, "firstTimestamp", Time),
     (7, "lastTimestamp", Time),
-    (8, "count", Number),
+    (8, "count", Count),
     (9, "type", Text),
     (10, "eventTime", MicroTime),
     (11, "series", Message(EVENT_SERIES)),
@@ -170,7 +173,7 @@ const EVENT: &[Field] = &[
     (12, "deprecatedSource", Message(EVENT_SOURCE)),
     (13, "deprecatedFirstTimestamp", Time),
     (14, "deprecatedLastTimestamp", Time),
-    (15, "deprecatedCount", Number),
+    (15, "deprecatedCount", Count),
 ];
 const DELETE_OPTIONS: &[Field] = &[
     (1, "gracePeriodSeconds", Number),
@@ -185,6 +188,22 @@ const QUESTION: &[Field] = &[(1, "metadata", Message(OBJECT_META))];
 const TOKEN_REVIEW: &[Field] = &[
     (1, "metadata", Message(OBJECT_META)),
     (2, "spec", Message(&[(1, "token", Text), (2, "audiences", Texts)])),
+];
+const TOKEN_REQUEST: &[Field] = &[
+    (1, "metadata", Message(OBJECT_META)),
+    (
+        2,
+        "spec",
+        Message(&[
+            (1, "audiences", Texts),
+            (
+                3,
+                "boundObjectRef",
+                Message(&[(1, "kind", Text), (2, "apiVersion", Text), (3, "name", Text), (4, "uid", Text)]),
+            ),
+            (4, "expirationSeconds", Number),
+        ]),
+    ),
 ];
 const RULES_REVIEW: &[Field] =
     &[(1, "metadata", Message(OBJECT_META)), (2, "spec", Message(&[(1, "namespace", Text)]))];
@@ -225,6 +244,7 @@ fn fields_of(api_version: &str, kind: &str) -> Option<&'static [Field]> {
         ("coordination.k8s.io/v1", "Lease") => Some(LEASE),
         ("authentication.k8s.io/v1", "SelfSubjectReview") => Some(QUESTION),
         ("authentication.k8s.io/v1", "TokenReview") => Some(TOKEN_REVIEW),
+        ("authentication.k8s.io/v1", "TokenRequest") => Some(TOKEN_REQUEST),
         ("authorization.k8s.io/v1", "SelfSubjectRulesReview") => Some(RULES_REVIEW),
         ("authorization.k8s.io/v1", _) if kind.ends_with("SubjectAccessReview") => Some(ACCESS_REVIEW),
         // Sent under the group of whatever is deleted.
@@ -326,8 +346,8 @@ fn field(
     depth: usize,
 ) -> Result<(), Problem> {
     let (bytes, number) = match (kind, wire) {
-        (Number | Flag, Wire::Varint(number)) => (&[][..], *number),
-        (Number | Flag, _) | (_, Wire::Varint(_) | Wire::Fixed) => {
+        (Number | Count | Flag, Wire::Varint(number)) => (&[][..], *number),
+        (Number | Count | Flag, _) | (_, Wire::Varint(_) | Wire::Fixed) => {
             return Err(Problem::Malformed("a field has the wrong form"));
         }
         (_, Wire::Bytes(bytes)) => (*bytes, 0),
@@ -336,7 +356,8 @@ fn field(
         Text if bytes.is_empty() => return Ok(()),
         Text | SetText | Texts => text(bytes)?,
         Bytes => base64_value(bytes),
-        Number => number.cast_signed().into(),
+        Count if number == 0 => return Ok(()),
+        Number | Count => number.cast_signed().into(),
         Flag => (number != 0).into(),
         Time => match time(bytes, depth, false)? {
             Some(time) => time,

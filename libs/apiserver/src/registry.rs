@@ -208,6 +208,11 @@ impl Catalogue {
         groups
     }
 
+    /// True for a group that has no built-in kind.
+    pub fn is_custom(&self, group: &str) -> bool {
+        !self.resources.iter().any(|resource| resource.group == group && resource.builtin().is_some())
+    }
+
     /// Versions of a group, the preferred one first.
     pub fn versions(&self, group: &str) -> Vec<&str> {
         let mut versions: Vec<&str> = Vec::new();

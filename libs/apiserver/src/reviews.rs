@@ -167,10 +167,15 @@ fn token_status(asked: &Asked<'_>, spec: &Value) -> Result<Value, ApiError> {
     if token.is_empty() {
         return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
     }
-    Ok(match asked.credentials.user(token.as_bytes()) {
-        Some(user) => json!({"authenticated": true, "user": user_info(&asked.inner.account(user))}),
-        None => json!({"user": {}, "error": "invalid bearer token"}),
-    })
+    let audiences = texts(spec, "audiences");
+    let Some(account) = asked.credentials.account(asked.inner, token.as_bytes(), &audiences) else {
+        return Ok(json!({"user": {}, "error": "invalid bearer token"}));
+    };
+    let mut status = json!({"authenticated": true, "user": user_info(&account)});
+    if let (Some(map), false) = (status.as_object_mut(), audiences.is_empty()) {
+        map.insert("audiences".into(), json!(audiences));
+    }
+    Ok(status)
 }
 
 /// `allowed` for exactly one of `resourceAttributes` and `nonResourceAttributes`.

@@ -197,6 +197,9 @@ fn parse_set(text: &str) -> Result<(BTreeSet<String>, &str), String> {
 
 /// A label key, finalizer or annotation key: optional DNS prefix, `/`, name of at most 63 characters.
 pub(crate) fn check_qualified_name(key: &str) -> Result<(), String> {
+    if key.matches('/').count() > 1 {
+        return Err("a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')".into());
+    }
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
@@ -237,7 +240,7 @@ fn is_label_text(text: &str) -> bool {
 /// RFC 1123 subdomain, the usual rule for names.
 pub(crate) fn check_dns_subdomain(name: &str) -> Result<(), String> {
     if name.len() > 253 {
-        return Err("must be no more than 253 bytes".into());
+        return Err("must be no more than 253 characters".into());
     }
     if name.split('.').all(is_dns_label) {
         return Ok(());
@@ -252,6 +255,9 @@ pub(crate) fn check_dns_label(name: &str) -> Result<(), String> {
     }
     if is_dns_label(name) {
         return Ok(());
+    }
+    if check_dns_subdomain(name).is_ok() {
+        return Err("must not contain dots".into());
     }
     Err("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')".into())
 }

@@ -73,6 +73,7 @@ impl Tls {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut credentials = Credentials::default();
         credentials.add(identity.token().clone(), ADMIN.to_owned());
+        credentials.sign_with(identity.signer());
         Ok(Self { config: Arc::new(config), credentials })
     }
 
@@ -220,6 +221,6 @@ impl Gate {
         if !scheme.eq_ignore_ascii_case(b"bearer ") {
             return None;
         }
-        self.credentials.user(token.trim_ascii()).map(|user| self.inner.account(user))
+        self.credentials.account(&self.inner, token.trim_ascii(), &[])
     }
 }

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{DELETE_OPTIONS, PATCH, PREFIX, SCALE, STATUS};
+use super::schemas::{DELETE_OPTIONS, PATCH, PREFIX, SCALE, STATUS, TOKEN_REQUEST};
 use crate::discovery;
 use crate::patch::PatchType;
 use crate::registry::Served;
@@ -216,6 +216,11 @@ pub(super) fn of_resource(served: &Served, name: &str, list: &str, paths: &mut M
     item.insert("parameters".into(), common.clone().into());
     paths.insert(format!("{collection}/{{name}}"), item.into());
     for part in discovery::subresources(served) {
+        if part == "token" {
+            let item = json!({"post": token_operation(&writer), "parameters": common});
+            paths.insert(format!("{collection}/{{name}}/{part}"), item);
+            continue;
+        }
         let (gives, kind) = match part {
             "scale" => (SCALE, json!({"group": "autoscaling", "version": "v1", "kind": "Scale"})),
             _ => (name, kind.clone()),
@@ -224,6 +229,20 @@ pub(super) fn of_resource(served: &Served, name: &str, list: &str, paths: &mut M
         item.insert("parameters".into(), common.clone().into());
         paths.insert(format!("{collection}/{{name}}/{part}"), item.into());
     }
+}
+
+fn token_operation(writer: &Writer<'_>) -> Value {
+    let post = Operation {
+        action: "post",
+        verb: "create",
+        about: "create a token of a service account".to_owned(),
+        parameters: parameters(&[&[DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION]]),
+        body: Some(body(TOKEN_REQUEST, true)),
+        gives: TOKEN_REQUEST,
+        codes: &["200", "201", "202"],
+    };
+    let kind = json!({"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"});
+    writer.operation(post, "Token", &kind)
 }
 
 fn list_operation(writer: &Writer<'_>, list: &str, suffix: &str, kind: &Value) -> Value {

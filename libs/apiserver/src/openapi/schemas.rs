@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Secret, ServiceAccount};
@@ -28,6 +29,7 @@ pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.De
 pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 pub(super) const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+pub(super) const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
 
 /// What the Go types say of a list or map beyond its JSON type.
 #[derive(Clone, Copy)]
@@ -73,6 +75,10 @@ const EXTENSIONS: &[(&str, &str, Extension)] = &[
     ("apiextensions.v1.WebhookConversion", "conversionReviewVersions", Extension::AtomicList),
 ];
 
+/// What a CEL rule may give as its reason.
+const REASONS: [&str; 4] =
+    ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+
 /// Definitions whose values are of several JSON types: published without a type, as Kubernetes does.
 const UNTYPED: &[&str] = &[
     "apiextensions.v1.JSON",
@@ -92,6 +98,7 @@ static BUILTIN: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     register::<DeleteOptions>(&mut generator);
     register::<Status>(&mut generator);
     register::<Scale>(&mut generator);
+    register::<TokenRequest>(&mut generator);
     let mut definitions = generator.take_definitions(true);
     for (name, definition) in &mut definitions {
         publish(name, definition);
@@ -148,6 +155,19 @@ fn publish(name: &str, definition: &mut Value) {
         && let Some(required) = definition.get_mut("required").and_then(Value::as_array_mut)
     {
         required.retain(|field| field != "metadata");
+    }
+    // A time that may be null, and must be there all the same.
+    if is("events.v1.Event") {
+        let required = object::entry(definition, "required");
+        match required.as_array_mut() {
+            Some(list) => list.push("eventTime".into()),
+            None => *required = json!(["eventTime"]),
+        }
+    }
+    if is("apiextensions.v1.ValidationRule")
+        && let Some(reason) = definition.pointer_mut("/properties/reason").and_then(Value::as_object_mut)
+    {
+        reason.insert("enum".into(), json!(REASONS));
     }
     if definition.get("required").and_then(Value::as_array).is_some_and(Vec::is_empty) {
         object::object_mut(definition).remove("required");
