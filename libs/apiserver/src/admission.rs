@@ -19,7 +19,7 @@ use crate::schema;
 use crate::status::{ApiError, Cause};
 
 pub(crate) use builtin::CRD_FINALIZER;
-pub(crate) use metadata::generated_name;
+pub(crate) use metadata::{check_name, generated_name};
 
 /// Facts of the moment that a write records.
 #[derive(Debug, Clone)]
@@ -87,7 +87,6 @@ pub(crate) fn decode_noted(
         Some(builtin) => decode_builtin(served, builtin, body)?,
         None => decode_custom(served, body)?,
     };
-    drop_empty(&mut object, resource.builtin());
     let map = object::object_mut(&mut object);
     map.insert("apiVersion".into(), served.api_version().into());
     map.insert("kind".into(), resource.kind.as_str().into());
@@ -99,6 +98,13 @@ pub(crate) fn decode_noted(
         FieldValidation::Warn => Ok(Decoded { object, warnings: wrong }),
         FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
     }
+}
+
+/// Paths of the fields of a body that a built-in kind does not have; none for custom resources and bodies that do not decode.
+pub(crate) fn unknown_fields(served: &Served, body: &Value) -> Vec<String> {
+    let builtin = served.resource.builtin();
+    let decoded = builtin.and_then(|builtin| decode_builtin(served, builtin, body.clone()).ok());
+    decoded.map(|(_, unknown)| unknown).unwrap_or_default()
 }
 
 /// Empty maps and lists that Kubernetes' encoder leaves out.
@@ -263,8 +269,9 @@ fn same_but(old: &Value, new: &Value, but: &[&str]) -> bool {
         && new.keys().filter(relevant).all(|key| old.contains_key(key))
 }
 
-/// Defaults of a custom resource: before anything is compared with the old object, so that a field that was filled in then is no change now.
+/// What encoders leave out, and defaults of a custom resource: before anything is compared with the old object, so that a field that was filled in then is no change now.
 fn fill_in(served: &Served, object: &mut Value) {
+    drop_empty(object, served.resource.builtin());
     if let Some(schema) = &served.version().schema {
         schema::default(schema, object);
     }
@@ -288,14 +295,20 @@ fn finish(served: &Served, object: &mut Value, old: Option<&Value>, part: Part) 
     let resource = &served.resource;
     let mut causes: Vec<Cause> = Vec::new();
     match (resource.builtin(), &served.version().schema) {
-        (Some(builtin), _) => builtin::finish(builtin, object, old, part, &mut causes),
+        (Some(builtin), _) => {
+            builtin::finish(builtin, object, old, part, &mut causes);
+            metadata::validate(resource, object, old, &mut causes);
+        }
+        (None, None) => metadata::validate(resource, object, old, &mut causes),
         (None, Some(schema)) => {
-            causes.extend(schema::validate(schema, object, old));
+            metadata::validate(resource, object, old, &mut causes);
+            causes = match part {
+                Part::Status => schema::validate_status(schema, object, old, causes),
+                _ => schema::validate(schema, object, old, causes),
+            };
             replicas(served, object, &mut causes);
         }
-        (None, None) => {}
     }
-    metadata::validate(resource, object, old, &mut causes);
     if causes.is_empty() {
         return Ok(());
     }

@@ -10,13 +10,14 @@
 mod fields;
 mod merge;
 mod shape;
+mod typed;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use crate::object;
-use crate::registry::Served;
+use crate::registry::{Builtin, Served};
 use crate::status::ApiError;
 
 use fields::FieldSet;
@@ -38,7 +39,6 @@ const SERVER_OWNED: &[&str] = &[
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
     "selfLink",
-    "generateName",
     "managedFields",
 ];
 
@@ -77,6 +77,7 @@ struct Identity {
 
 #[derive(Debug, Clone, PartialEq)]
 struct Owned {
+    /// Empty where an apply changed nothing, or a client left it out.
     time: String,
     fields: FieldSet,
 }
@@ -124,12 +125,13 @@ fn entry_value(identity: &Identity, owned: &Owned) -> Value {
         "manager": identity.manager,
         "operation": identity.operation.name(),
         "apiVersion": identity.api_version,
-        "time": owned.time,
         "fieldsType": "FieldsV1",
         "fieldsV1": owned.fields.to_json(),
     });
-    if !identity.subresource.is_empty() {
-        object::object_mut(&mut entry).insert("subresource".into(), identity.subresource.as_str().into());
+    for (name, text) in [("time", &owned.time), ("subresource", &identity.subresource)] {
+        if !text.is_empty() {
+            object::object_mut(&mut entry).insert(name.into(), text.as_str().into());
+        }
     }
     entry
 }
@@ -194,9 +196,8 @@ pub(crate) fn record_update(served: &Served, old: Option<&Value>, new: &mut Valu
         managed = old.map(read_managed).unwrap_or_default();
     }
     let shape = Shape::of(served);
-    let nothing = Value::Object(Map::new());
-    let before = old.map_or(nothing, ownable);
     let after = ownable(new);
+    let before = old.map_or_else(|| made_by_server(served, &after), ownable);
     let changed = FieldSet::changed(&before, &after, shape).without_metadata();
     let present = FieldSet::all(&after, shape);
     // Nobody owns what is not there any more, and only the writer owns what changed.
@@ -218,6 +219,17 @@ pub(crate) fn record_update(served: &Served, old: Option<&Value>, new: &mut Valu
     }
     bound(&mut managed);
     write_managed(new, &managed);
+}
+
+/// The part of a new object that its creator has no hand in: what the server fills in, and the structs that an empty object of its Go type has.
+fn made_by_server(served: &Served, new: &Value) -> Value {
+    let part = |field: &str| new.get(field).cloned().unwrap_or_else(|| json!({}));
+    match served.resource.builtin() {
+        Some(Builtin::Namespace) => json!({"spec": part("spec"), "status": part("status")}),
+        Some(Builtin::CustomResourceDefinition) => json!({"spec": {"names": {}}, "status": part("status")}),
+        Some(Builtin::Lease) => json!({"spec": {}}),
+        _ => json!({}),
+    }
 }
 
 /// `managedFields: []` or `[{}]` from a client.
@@ -281,9 +293,12 @@ pub(crate) fn apply(
     let before = ownable(live);
     let merged = merge::merge(&before, &configuration, shape);
     let changed = FieldSet::changed(&before, &merged, shape);
-    let conflicts = conflicts(&managed, &identity, &changed.intersection(&wanted));
-    if !conflicts.is_empty() && !force {
-        return Err(ApiError::apply_conflict(&conflicts));
+    if !force {
+        let disputed = changed.intersection(&wanted).difference(&upgraded(live, &before, manager, shape));
+        let conflicts = conflicts(&managed, &identity, &disputed);
+        if !conflicts.is_empty() {
+            return Err(ApiError::apply_conflict(&conflicts));
+        }
     }
     let given_up = managed.get(&identity).map(|owned| owned.fields.difference(&wanted)).unwrap_or_default();
     let mut others = FieldSet::default();
@@ -293,17 +308,22 @@ pub(crate) fn apply(
             others = others.union(&owned.fields);
         }
     }
-    let merged = merge::remove(&merged, &given_up, &others, shape);
+    // What is still applied keeps the structures around it, too, which an earlier update may have owned.
+    let merged = merge::remove(&merged, &given_up, &others.union(&wanted), shape);
     let mut object = merge::with_ownable(live, &merged);
     // What is no longer there is owned by nobody.
     let present = FieldSet::all(&merged, shape);
     for owned in managed.values_mut() {
         owned.fields = owned.fields.intersection(&present);
     }
-    let same = managed.get(&identity).is_some_and(|owned| owned.fields == wanted);
-    if !same {
-        managed.insert(identity, Owned { time: manager.time.clone(), fields: wanted });
-    }
+    // The time is that of the last change; who applies what is there already gets none.
+    let unchanged = merged == before;
+    let time = match managed.remove(&identity) {
+        _ if !unchanged => manager.time.clone(),
+        Some(owned) => owned.time,
+        None => String::new(),
+    };
+    managed.insert(identity, Owned { time, fields: wanted });
     write_managed(&mut object, &managed);
     keep_last_applied(&mut object, applied, manager);
     // A resourceVersion in the configuration pins the apply to that version.
@@ -316,6 +336,26 @@ pub(crate) fn apply(
         object::metadata_mut(&mut object).insert("uid".into(), uid.into());
     }
     Ok(object)
+}
+
+/// Fields over which an apply by `kubectl` has no conflict: what its apply without `--server-side` set before, and nobody changed since.
+fn upgraded(live: &Value, before: &Value, manager: &Manager, shape: Shape<'_>) -> FieldSet {
+    let noted = object::at(live, &["metadata", "annotations", LAST_APPLIED]).and_then(Value::as_str);
+    let last = noted.filter(|_| manager.name == "kubectl").and_then(|text| serde_json::from_str(text).ok());
+    let Some(last) = last.filter(Value::is_object) else { return FieldSet::default() };
+    let last = ownable(&last);
+    FieldSet::of(&last, shape).difference(&FieldSet::changed(before, &last, shape))
+}
+
+/// What in an applied configuration does not fit the schema of its kind, as kube-apiserver words it. Metadata is not looked at.
+pub(crate) fn misfits(served: &Served, configuration: &Value, unknown: &[String]) -> Vec<String> {
+    match &served.version().schema {
+        Some(schema) => typed::misfits(schema, configuration),
+        None => {
+            let unknown = unknown.iter().filter(|path| !path.starts_with("metadata."));
+            unknown.map(|path| format!(".{path}: field not declared in schema")).collect()
+        }
+    }
 }
 
 /// What `kubectl apply` without `--server-side` compares with. An apply by `kubectl` keeps it true where there is one.

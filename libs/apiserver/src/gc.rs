@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The garbage collector: dependents of removed owners, foreground and orphaning removals, contents of removed namespaces and CRDs, old Events, old snapshots.
+//! The garbage collector: dependents of removed owners, foreground and orphaning removals, contents of removed namespaces and CRDs, old Events, old snapshots;
+//! and the service account that every namespace has.
 //!
 //! One task. It keeps an index from owner UID to dependents, fed by the change log, and a set of things to look at. Looking reads the store as it is now
 //! (what woke it is not used to decide) and makes at most a few writes through the same handlers as everybody else; what fails is looked at again.
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::admission::CRD_FINALIZER;
 use crate::handlers::{self, Call, FOREGROUND, ORPHAN, Preconditions, Propagation};
@@ -35,6 +36,9 @@ const REMOVALS: usize = 256;
 
 const NAMESPACES: &str = "/namespaces";
 const EVENTS: &str = "/events";
+const ACCOUNTS: &str = "/serviceaccounts";
+/// The service account that every namespace has.
+const DEFAULT_ACCOUNT: &str = "default";
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
@@ -44,6 +48,8 @@ enum Work {
     Owner(Key),
     Namespace(String),
     Crd(String),
+    /// A namespace that should have its service account.
+    Account(String),
 }
 
 #[derive(Default)]
@@ -160,6 +166,9 @@ impl Index {
             }
         }
         if metadata.deletion_timestamp.is_none() {
+            if key.resource() == NAMESPACES {
+                self.work.insert(Work::Account(key.name().into()));
+            }
             return;
         }
         if metadata.finalizers.iter().any(|f| f == FOREGROUND || f == ORPHAN) {
@@ -175,6 +184,9 @@ impl Index {
 
     fn absent(&mut self, key: &Key, uid: &str) {
         self.forget(key);
+        if key.resource() == ACCOUNTS && key.name() == DEFAULT_ACCOUNT {
+            self.work.insert(Work::Account(key.namespace().into()));
+        }
         let dependents = self.dependents.get(uid).into_iter().flatten();
         self.work.extend(dependents.cloned().map(Work::Dependent));
     }
@@ -207,6 +219,7 @@ async fn work(inner: &Inner, index: &mut Index) -> bool {
             Work::Owner(key) => owner(inner, index, key).await,
             Work::Namespace(name) => namespace(inner, name).await,
             Work::Crd(name) => crd(inner, name).await,
+            Work::Account(namespace) => default_account(inner, namespace).await,
         };
         match done {
             Ok(true) => {
@@ -220,6 +233,28 @@ async fn work(inner: &Inner, index: &mut Index) -> bool {
         }
     }
     failed
+}
+
+/// Gives a namespace that stays the service account that Kubernetes gives every namespace.
+async fn default_account(inner: &Inner, namespace: &str) -> Result<bool, ApiError> {
+    let key = Key::new(ACCOUNTS, namespace, DEFAULT_ACCOUNT);
+    let stays = read(inner, &Key::new(NAMESPACES, "", namespace))?.is_some_and(|n| !object::is_deleting(&n));
+    if !stays || read(inner, &key)?.is_some() {
+        return Ok(true);
+    }
+    let Some(served) = served(inner, &key) else { return Ok(true) };
+    let address = Address { name: None, ..address(&key) };
+    let call = Call::internal(served, &address);
+    let account = json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": DEFAULT_ACCOUNT, "namespace": namespace},
+    });
+    match handlers::create_object(inner, &call, account).await {
+        // Somebody else made it, or the namespace goes.
+        Err(error) if !matches!(error.code().as_u16(), 403 | 404 | 409) => Err(error),
+        _ => Ok(true),
+    }
 }
 
 fn read(inner: &Inner, key: &Key) -> Result<Option<Value>, ApiError> {

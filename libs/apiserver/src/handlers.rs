@@ -30,7 +30,7 @@ use crate::view::View;
 use crate::{discovery, openapi};
 
 pub(crate) use delete::{FOREGROUND, ORPHAN, Preconditions, Propagation, remove};
-pub(crate) use write::{Successor, modify};
+pub(crate) use write::{Successor, create_object, modify};
 
 /// Answers one request; errors become `Status` bodies. `stop` ends the watches of the listener that the request came through.
 pub(crate) async fn handle<B>(inner: Arc<Inner>, stop: &CancellationToken, parts: Parts, body: B) -> Answer

@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::status::Cause;
 
 pub(crate) use prune::{default, prune};
-pub(crate) use validate::validate;
+pub(crate) use validate::{validate, validate_status};
 
 /// Deepest nesting of a schema; CRDs beyond it are refused.
 const MAX_DEPTH: usize = 64;

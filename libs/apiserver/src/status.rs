@@ -50,7 +50,8 @@ impl Cause {
     }
 
     pub fn too_many(field: impl Into<String>, found: usize, max: u64) -> Self {
-        let message = format!("Too many: {found}: must have at most {max} items");
+        let items = if max == 1 { "item" } else { "items" };
+        let message = format!("Too many: {found}: must have at most {max} {items}");
         Self { reason: "FieldValueTooMany", field: field.into(), message }
     }
 
@@ -214,11 +215,20 @@ impl ApiError {
                 json!({"reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": field})
             })
             .collect();
-        let plural = if conflicts.len() == 1 { "conflict" } else { "conflicts" };
-        let mut message = format!("Apply failed with {} {plural}: ", conflicts.len());
-        let parts: Vec<String> =
-            conflicts.iter().map(|(manager, field)| format!("conflict with {manager}: {field}")).collect();
-        message.push_str(&parts.join("; "));
+        let message = match conflicts {
+            [(manager, field)] => format!("Apply failed with 1 conflict: conflict with {manager}: {field}"),
+            many => {
+                let mut lines = Vec::new();
+                for (index, (manager, field)) in many.iter().enumerate() {
+                    // One heading for what a manager owns.
+                    if index == 0 || many.get(index - 1).is_some_and(|(before, _)| before != manager) {
+                        lines.push(format!("conflicts with {manager}:"));
+                    }
+                    lines.push(format!("- {field}"));
+                }
+                format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
+            }
+        };
         let mut details = Map::new();
         details.insert("causes".into(), causes.into());
         Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(details)
@@ -241,6 +251,19 @@ impl ApiError {
             .collect();
         details.insert("causes".into(), causes.into());
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with_details(details)
+    }
+
+    /// 500 without a reason, as kube-apiserver answers an applied configuration that does not fit the schema; `subject` is what it is about.
+    pub fn untyped_configuration(subject: &str, problems: &[String]) -> Self {
+        let what = match problems {
+            [one] => one.clone(),
+            many => {
+                let lines: Vec<String> = many.iter().map(|problem| format!("\n  {problem}")).collect();
+                format!("errors:{}", lines.concat())
+            }
+        };
+        let message = format!("failed to create typed patch object ({subject}): {what}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {

@@ -59,13 +59,22 @@ pub(super) fn prepare_create(object: &mut Value, namespace: &str, stamp: &Stamp)
     Ok(())
 }
 
-pub(super) fn check_identity(resource: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
-    let (name, given) = (object::name(old), object::name(new));
-    if given != name {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
+/// The name in a body is that of its address.
+///
+/// # Errors
+/// 400.
+pub(crate) fn check_name(object: &Value, name: &str) -> Result<(), ApiError> {
+    let given = object::name(object);
+    if given == name {
+        return Ok(());
     }
+    let message = format!("the name of the object ({given}) does not match the name on the URL ({name})");
+    Err(ApiError::bad_request(message))
+}
+
+pub(super) fn check_identity(resource: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let name = object::name(old);
+    check_name(new, name)?;
     let (namespace, given) = (object::meta_str(old, "namespace"), object::meta_str(new, "namespace"));
     if !given.is_empty() && given != namespace {
         return Err(ApiError::bad_request(

@@ -45,7 +45,7 @@ impl Step {
     }
 
     /// As error messages write it.
-    fn show(&self) -> String {
+    pub fn show(&self) -> String {
         match self {
             Self::Field(name) => format!(".{name}"),
             Self::Key(keys) => {

@@ -86,6 +86,19 @@ static BUILTIN: Fixed = node(
     ],
 );
 
+/// Fields of the built-in kinds that are maps; all others with something in them are structs.
+const MAPS: &[&str] = &[
+    "annotations",
+    "binaryData",
+    "data",
+    "definitions",
+    "dependencies",
+    "labels",
+    "patternProperties",
+    "properties",
+    "stringData",
+];
+
 /// The shape of one value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape<'a> {
@@ -93,6 +106,10 @@ pub(super) enum Shape<'a> {
     Root(&'a Schema),
     Schema(&'a Schema),
     Fixed(&'static Fixed),
+    /// A struct of a built-in kind: what is in it are its fields.
+    Struct,
+    /// A map of a built-in kind: what is in it are keys.
+    Map,
     /// Not described: maps are granular, lists atomic.
     Unknown,
 }
@@ -113,8 +130,10 @@ impl<'a> Shape<'a> {
             }
             Self::Fixed(fixed) => {
                 let child = fixed.children.iter().find(|child| child.name == name);
-                child.map_or(Self::Unknown, Self::Fixed)
+                child.map_or(Self::Struct.field(name), Self::Fixed)
             }
+            Self::Struct if MAPS.contains(&name) => Self::Map,
+            Self::Struct | Self::Map => Self::Struct,
             Self::Unknown => Self::Unknown,
         }
     }
@@ -134,8 +153,8 @@ impl<'a> Shape<'a> {
             Self::Root(schema) | Self::Schema(schema) => {
                 schema.properties.contains_key(name) || matches!(self, Self::Root(_))
             }
-            Self::Fixed(fixed) => fixed.children.iter().any(|child| child.name == name),
-            Self::Unknown => false,
+            Self::Fixed(_) | Self::Struct => true,
+            Self::Map | Self::Unknown => false,
         }
     }
 
@@ -143,7 +162,7 @@ impl<'a> Shape<'a> {
         match self {
             Self::Root(schema) | Self::Schema(schema) => schema.atomic_map,
             Self::Fixed(fixed) => fixed.atomic,
-            Self::Unknown => false,
+            Self::Struct | Self::Map | Self::Unknown => false,
         }
     }
 
@@ -155,7 +174,7 @@ impl<'a> Shape<'a> {
                 ListType::Map(keys) => List::Map(Keys::Schema(keys)),
             },
             Self::Fixed(fixed) => fixed.list,
-            Self::Root(_) | Self::Unknown => List::Atomic,
+            Self::Root(_) | Self::Struct | Self::Map | Self::Unknown => List::Atomic,
         }
     }
 }

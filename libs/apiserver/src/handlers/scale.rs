@@ -14,8 +14,9 @@ use crate::inner::Inner;
 use crate::object;
 use crate::patch::{self, PatchType};
 use crate::registry::Scale;
-use crate::request::Verb;
-use crate::status::{ApiError, Cause, Subject};
+use crate::request::{Form, Verb};
+use crate::status::ApiError;
+use crate::table::{self, Column};
 
 const API_VERSION: &str = "autoscaling/v1";
 const KIND: &str = "Scale";
@@ -53,7 +54,27 @@ pub(super) async fn handle(
         let at = scale.spec_replicas.join(".");
         return Err(ApiError::internal(format!("the spec replicas field \".{at}\" does not exist")));
     }
-    Ok(body::json_answer(StatusCode::OK, &shown(&live, &scale)))
+    let shown = shown(&live, &scale);
+    let answer = match call.view.accept.form {
+        Form::Table => {
+            let meta = json!({"resourceVersion": object::meta_str(&shown, "resourceVersion")});
+            table::table(&columns(), &[shown], meta, call.view.include, true)
+        }
+        Form::Partial => table::partial(&shown),
+        Form::Full | Form::Discovery(_) => shown,
+    };
+    Ok(body::json_answer(StatusCode::OK, &answer))
+}
+
+/// What `kubectl get --subresource=scale` prints.
+fn columns() -> Vec<Column> {
+    let rest = [
+        ("Desired", "integer", ".spec.replicas"),
+        ("Available", "integer", ".status.replicas"),
+        ("Age", "date", ".metadata.creationTimestamp"),
+    ];
+    let rest = rest.iter().filter_map(|(name, kind, path)| Column::new(name, kind, path));
+    [Column::name()].into_iter().chain(rest).collect()
 }
 
 fn path(fields: &[String]) -> Vec<&str> {
@@ -163,11 +184,6 @@ fn replicas(call: &Call<'_>, scale: &Value) -> Result<i64, ApiError> {
             .map(i64::from)
             .ok_or_else(|| ApiError::bad_request("spec.replicas is not a 32-bit whole number"))?,
     };
-    if replicas < 0 {
-        let cause = Cause::invalid("spec.replicas", &replicas.into(), "should be a non-negative integer");
-        let subject = Subject { group: "autoscaling", kind: KIND, plural: "", name: call.name() };
-        return Err(ApiError::invalid(&subject, &[cause]));
-    }
     Ok(replicas)
 }
 

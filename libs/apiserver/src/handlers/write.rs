@@ -16,7 +16,8 @@ use crate::naming;
 use crate::object;
 use crate::patch::{self, PatchType};
 use crate::registry::{Behaviour, Builtin, Served};
-use crate::status::{ApiError, Cause};
+use crate::request::Address;
+use crate::status::{ApiError, Cause, Subject};
 use crate::store::{Change, Committed, Expect, Key, Write, WriteError};
 use crate::{apply, strategic};
 
@@ -53,7 +54,11 @@ pub(super) async fn create(
 }
 
 /// Creates a decoded object, under a generated name if it has none.
-async fn create_object(inner: &Inner, call: &Call<'_>, object: Value) -> Result<Outcome, ApiError> {
+pub(crate) async fn create_object(
+    inner: &Inner,
+    call: &Call<'_>,
+    object: Value,
+) -> Result<Outcome, ApiError> {
     let generates = object::name(&object).is_empty();
     for attempt in 1.. {
         let mut object = object.clone();
@@ -106,7 +111,7 @@ fn namespace_key(name: &str) -> Key {
 }
 
 fn namespace_missing(name: &str) -> ApiError {
-    let subject = crate::status::Subject { plural: "namespaces", kind: "Namespace", name, group: "" };
+    let subject = Subject { plural: "namespaces", kind: "Namespace", name, group: "" };
     ApiError::not_found(&subject)
 }
 
@@ -121,11 +126,9 @@ pub(super) async fn update(
     let resource = &call.served.resource;
     let builtin = resource.builtin();
     let unpinned = object::meta_str(&decoded.object, "resourceVersion").is_empty();
-    if unpinned && !builtin.is_some_and(Builtin::allows_unconditional_update) {
-        let cause = Cause::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
-        return Err(ApiError::invalid(&call.subject(), &[cause]));
-    }
     let new = decoded.object;
+    // Before anything is read: what is on the address does not matter.
+    admission::check_name(&new, call.name())?;
     let result = modify(inner, call, |_| Ok(Successor::Updated(new.clone()))).await;
     let (status, outcome) = match result {
         Err(error)
@@ -186,6 +189,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
     require_manager(call)?;
     let (body, noted) = body::yaml_noted(bytes)?;
     let configuration = apply::configuration(body, call.name())?;
+    check_typed(call, &configuration)?;
     let decoded = admission::decode_noted(&call.served, (configuration, noted), call.query.field_validation)?;
     let (applied, force) = (decoded.object, call.query.force);
     for _ in 0..ATTEMPTS {
@@ -214,6 +218,19 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
         return Ok(answer);
     }
     Err(ApiError::modified(&call.subject()))
+}
+
+/// Refuses a configuration with fields that would have no owner.
+fn check_typed(call: &Call<'_>, configuration: &Value) -> Result<(), ApiError> {
+    let unknown = admission::unknown_fields(&call.served, configuration);
+    let problems = apply::misfits(&call.served, configuration, &unknown);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let Address { group, version, .. } = call.address;
+    let kind = &call.served.resource.kind;
+    let subject = format!("{}/{}; {group}/{version}, Kind={kind}", call.namespace(), call.name());
+    Err(ApiError::untyped_configuration(&subject, &problems))
 }
 
 /// Who applies has to say who they are.
@@ -264,13 +281,25 @@ pub(crate) async fn modify(
         let (Successor::Updated(new) | Successor::Applied(new)) = successor;
         let wanted = object::meta_str(&new, "resourceVersion");
         let current = object::meta_str(&live, "resourceVersion");
+        if wanted.is_empty() && !resource.builtin().is_some_and(Builtin::allows_unconditional_update) {
+            let why = "must be specified for an update";
+            let cause = Cause::invalid("metadata.resourceVersion", &0.into(), why);
+            // The storage says this, which knows resources and no kinds.
+            let subject = Subject { kind: &resource.plural, ..call.subject() };
+            return Err(ApiError::invalid(&subject, &[cause]));
+        }
         if !wanted.is_empty() && wanted != current {
             return Err(ApiError::modified(&call.subject()));
         }
         let stamp = Stamp::new();
         let mut new = admission::update(&call.served, &live, new, call.part())?;
         if updates {
-            apply::record_update(&call.served, Some(&live), &mut new, &call.manager_at(&stamp));
+            let mut manager = call.manager_at(&stamp);
+            // A Scale has no room for the time of its managers.
+            if manager.subresource == "scale" {
+                manager.time.clear();
+            }
+            apply::record_update(&call.served, Some(&live), &mut new, &manager);
         }
         if new == live {
             return Ok(Outcome { bytes: stored.bytes });

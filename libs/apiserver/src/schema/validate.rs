@@ -12,11 +12,38 @@ use crate::status::Cause;
 /// Most causes reported for one object: a huge wrong list must not make a huge answer.
 const MAX_CAUSES: usize = 100;
 
-/// All that is wrong with `object`; `old` is the state before, for transition rules.
-pub(crate) fn validate(schema: &Schema, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let mut causes = Vec::new();
+/// All that is wrong with `object`, behind what is known of its metadata; `old` is the state before, for transition rules.
+pub(crate) fn validate(
+    schema: &Schema,
+    object: &Value,
+    old: Option<&Value>,
+    mut causes: Vec<Cause>,
+) -> Vec<Cause> {
     // The root's metadata is checked by admission, whatever the CRD says of it.
     node(schema, object, "", &mut causes);
+    with_rules(schema, object, old, causes)
+}
+
+/// All that is wrong with the status of `object`, which alone has changed. The words name fields from the status on.
+pub(crate) fn validate_status(
+    schema: &Schema,
+    object: &Value,
+    old: Option<&Value>,
+    mut causes: Vec<Cause>,
+) -> Vec<Cause> {
+    let mut found = Vec::new();
+    if let (Some(schema), Some(status)) = (schema.field("status"), object.get("status")) {
+        node(schema, status, "", &mut found);
+    }
+    causes.extend(found.into_iter().map(|mut cause| {
+        cause.field =
+            if cause.field.is_empty() { "status".to_owned() } else { child("status", &cause.field) };
+        cause
+    }));
+    with_rules(schema, object, old, causes)
+}
+
+fn with_rules(schema: &Schema, object: &Value, old: Option<&Value>, mut causes: Vec<Cause>) -> Vec<Cause> {
     // Rules may rely on the types and sizes that the schema gives.
     if !causes.iter().any(blocks_rules) {
         rules_of(schema, object, old, "", &mut Budget::new(), &mut causes);
@@ -281,7 +308,7 @@ fn object(schema: &Schema, map: &Map<String, Value>, path: &str, causes: &mut Ve
             continue;
         }
         if let Some(field) = schema.field(key) {
-            node(field, value, &field_path(schema, path, key), causes);
+            node(field, value, &child(path, key), causes);
         }
     }
 }

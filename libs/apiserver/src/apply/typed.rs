@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Whether an applied configuration fits the schema of its kind: an apply must know whose every field is, so a field that the schema does not have is refused
+//! however unknown fields are to be treated, and so is a value of another type.
+
+use serde_json::Value;
+
+use super::fields::Step;
+use super::shape::{Keys, List};
+use crate::schema::{ListType, Schema, Type};
+
+/// Every problem with the configuration but for its metadata.
+pub(super) fn misfits(schema: &Schema, configuration: &Value) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, value) in configuration.as_object().into_iter().flatten() {
+        if !["apiVersion", "kind", "metadata"].contains(&name.as_str()) {
+            field(schema, name, value, "", &mut problems);
+        }
+    }
+    problems
+}
+
+fn field(schema: &Schema, name: &str, value: &Value, path: &str, problems: &mut Vec<String>) {
+    let at = format!("{path}{}", Step::Field(name.to_owned()).show());
+    match schema.field(name) {
+        Some(below) => check(below, value, &at, problems),
+        None if schema.preserve_unknown => {}
+        None => problems.push(format!("{at}: field not declared in schema")),
+    }
+}
+
+fn check(schema: &Schema, value: &Value, at: &str, problems: &mut Vec<String>) {
+    let mut expected = |what: &str| problems.push(format!("{at}: expected {what}, got {}", shown(value)));
+    match (schema.kind, value) {
+        (_, Value::Null) => {}
+        (Type::Object, Value::Object(map)) => {
+            for (name, below) in map {
+                // Another object inside has a type of its own for what every object has.
+                if !schema.embedded_resource || schema.properties.contains_key(name) {
+                    field(schema, name, below, at, problems);
+                }
+            }
+        }
+        (Type::Array, Value::Array(items)) => list(schema, items, at, problems),
+        (Type::Object, _) => expected("map"),
+        (Type::Array, _) => expected("list"),
+        (Type::String, found) if !found.is_string() => expected("string"),
+        (Type::Boolean, found) if !found.is_boolean() => expected("boolean"),
+        (Type::Integer | Type::Number, found) if !found.is_number() => expected("numeric (int or float)"),
+        _ => {}
+    }
+}
+
+fn list(schema: &Schema, items: &[Value], at: &str, problems: &mut Vec<String>) {
+    let list = match &schema.list_type {
+        ListType::Atomic => List::Atomic,
+        ListType::Set => List::Set,
+        ListType::Map(keys) => List::Map(Keys::Schema(keys)),
+    };
+    let mut seen: Vec<Step> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        if let Some(key) = missing_key(schema, item) {
+            problems.push(format!(
+                "{at}: element {index}: associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
+            ));
+            continue;
+        }
+        let step = Step::of_item(item, &list);
+        let place = match &step {
+            Some(step) => format!("{at}{}", step.show()),
+            None => format!("{at}[{index}]"),
+        };
+        if let Some(step) = step {
+            if seen.contains(&step) {
+                problems.push(format!("{at}: duplicate entries for key {}", step.show()));
+            }
+            seen.push(step);
+        }
+        if let Some(below) = &schema.items {
+            check(below, item, &place, problems);
+        }
+    }
+}
+
+/// A key of a list's items that this one lacks and that has no default.
+fn missing_key<'a>(schema: &'a Schema, item: &Value) -> Option<&'a str> {
+    let (ListType::Map(keys), Some(items)) = (&schema.list_type, &schema.items) else { return None };
+    let without_default = |key: &&String| items.field(key).is_none_or(|field| field.default.is_none());
+    let lacks = |key: &&String| item.is_object() && item.get(key.as_str()).is_none();
+    keys.iter().filter(without_default).find(lacks).map(String::as_str)
+}
+
+/// A value as Go writes one of unknown type.
+fn shown(value: &Value) -> String {
+    format!("&value.valueUnstructured{{Value:{}}}", go(value))
+}
+
+fn go(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::Array(items) => {
+            format!("[]interface {{}}{{{}}}", items.iter().map(go).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(map) => {
+            let pairs: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key:?}:{}", go(value))).collect();
+            format!("map[string]interface {{}}{{{}}}", pairs.join(", "))
+        }
+        plain => plain.to_string(),
+    }
+}
