@@ -10,13 +10,14 @@ mod metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use crate::body;
 use crate::json::Noted;
 use crate::object;
 use crate::openapi::mismatch;
 use crate::registry::{Builtin, Served};
 use crate::request::FieldValidation;
 use crate::schema;
-use crate::status::{ApiError, Cause};
+use crate::status::{ApiError, Cause, Subject};
 
 pub(crate) use builtin::CRD_FINALIZER;
 pub(crate) use metadata::{check_name, generated_name};
@@ -56,8 +57,46 @@ pub(crate) struct Decoded {
 ///
 /// # Errors
 /// 400 for a wrong kind, a value of the wrong JSON type in a typed field, or unknown fields under `Strict`.
-pub(crate) fn decode(served: &Served, body: Value, validation: FieldValidation) -> Result<Decoded, ApiError> {
+pub(crate) fn decode(served: &Served, body: Value, validation: FieldValidation) -> Result<Decoded, Refusal> {
     decode_noted(served, (body, Vec::new()), validation)
+}
+
+/// Why an object is not taken.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It does not decode; what that means is told by how it came.
+    Unfit(String),
+    /// Any other reason.
+    Error(ApiError),
+}
+
+impl Refusal {
+    /// For an object that was sent.
+    pub fn of_body(self, served: &Served, given: (&str, &str)) -> ApiError {
+        let kind = &served.resource.kind;
+        match self {
+            Self::Error(error) => error,
+            Self::Unfit(why) => {
+                // The version without its group.
+                let version = given.0.rsplit('/').next().filter(|version| !version.is_empty());
+                let version = version.unwrap_or(&served.version().name);
+                let found = if given.1.is_empty() { kind } else { given.1 };
+                ApiError::bad_request(format!(
+                    "{found} in version \"{version}\" cannot be handled as a {kind}: {why}"
+                ))
+            }
+        }
+    }
+
+    /// For what a patch made; `shown` is that object or the patch.
+    pub fn of_patch(self, shown: &str) -> ApiError {
+        match self {
+            Self::Error(error) => error,
+            Self::Unfit(why) => {
+                ApiError::invalid(&Subject::default(), &[Cause::invalid_text("patch", shown, &why)])
+            }
+        }
+    }
 }
 
 /// The same for a body that came with notes on fields that it gives twice.
@@ -65,26 +104,12 @@ pub(crate) fn decode_noted(
     served: &Served,
     (body, mut wrong): Noted,
     validation: FieldValidation,
-) -> Result<Decoded, ApiError> {
+) -> Result<Decoded, Refusal> {
     let resource = &served.resource;
-    let Value::Object(map) = &body else {
-        return Err(cannot_handle(served, "the body is not a JSON object"));
-    };
-    let text = |field: &str| map.get(field).and_then(Value::as_str).unwrap_or_default();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    // Built-in kinds may leave both out, as typed clients do; custom resources may not.
-    let may_omit = resource.builtin().is_some();
-    for (field, found, wanted) in
-        [("apiVersion", api_version, served.api_version()), ("kind", kind, resource.kind.clone())]
-    {
-        if found != wanted && !(may_omit && found.is_empty()) {
-            let message =
-                format!("the {field} in the data ({found}) does not match the expected {field} ({wanted})");
-            return Err(ApiError::bad_request(message));
-        }
-    }
+    let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
+    check_type(served, text("apiVersion"), text("kind"), object::name(&body))?;
     let (mut object, unknown) = match resource.builtin() {
-        Some(builtin) => decode_builtin(served, builtin, body)?,
+        Some(builtin) => decode_builtin(builtin, body)?,
         None => decode_custom(served, body)?,
     };
     let map = object::object_mut(&mut object);
@@ -93,7 +118,7 @@ pub(crate) fn decode_noted(
     wrong.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
     match validation {
         FieldValidation::Strict if !wrong.is_empty() => {
-            Err(cannot_handle(served, &format!("strict decoding error: {}", wrong.join(", "))))
+            Err(Refusal::Unfit(format!("strict decoding error: {}", wrong.join(", "))))
         }
         FieldValidation::Warn => Ok(Decoded { object, warnings: wrong }),
         FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
@@ -103,7 +128,7 @@ pub(crate) fn decode_noted(
 /// Paths of the fields of a body that a built-in kind does not have; none for custom resources and bodies that do not decode.
 pub(crate) fn unknown_fields(served: &Served, body: &Value) -> Vec<String> {
     let builtin = served.resource.builtin();
-    let decoded = builtin.and_then(|builtin| decode_builtin(served, builtin, body.clone()).ok());
+    let decoded = builtin.and_then(|builtin| decode_builtin(builtin, body.clone()).ok());
     decoded.map(|(_, unknown)| unknown).unwrap_or_default()
 }
 
@@ -127,32 +152,49 @@ fn drop_empty(object: &mut Value, builtin: Option<Builtin>) {
     }
 }
 
-fn cannot_handle(served: &Served, why: &str) -> ApiError {
-    let (kind, version) = (&served.resource.kind, &served.version().name);
-    ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+/// Built-in kinds may leave both out, as typed clients do; custom resources may not.
+fn check_type(served: &Served, api_version: &str, kind: &str, name: &str) -> Result<(), Refusal> {
+    let (wanted_version, wanted) = (served.api_version(), served.resource.kind.as_str());
+    if served.resource.builtin().is_some() {
+        let fits = |given: &str, wanted: &str| given.is_empty() || given == wanted;
+        if fits(api_version, &wanted_version) && fits(kind, wanted) {
+            return Ok(());
+        }
+        let version = if api_version.is_empty() { &wanted_version } else { api_version };
+        let kind = if kind.is_empty() { wanted } else { kind };
+        return Err(Refusal::Unfit(body::not_registered(kind, version)));
+    }
+    if api_version != wanted_version {
+        return Err(Refusal::Error(ApiError::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({wanted_version})"
+        ))));
+    }
+    if kind != wanted {
+        let group = served.resource.group.as_str();
+        let subject = Subject { group, kind, name, ..Subject::default() };
+        let cause = Cause::invalid("kind", &kind.into(), format!("must be {wanted}"));
+        return Err(Refusal::Error(ApiError::invalid(&subject, &[cause])));
+    }
+    Ok(())
 }
 
-fn decode_builtin(served: &Served, builtin: Builtin, body: Value) -> Result<(Value, Vec<String>), ApiError> {
+fn decode_builtin(builtin: Builtin, body: Value) -> Result<(Value, Vec<String>), Refusal> {
     let normalised = builtin.normalise(body.clone());
-    let object =
-        normalised.map_err(|why| cannot_handle(served, &mismatch::find(builtin, &body).unwrap_or(why)))?;
+    let object = normalised.map_err(|why| Refusal::Unfit(mismatch::find(builtin, &body).unwrap_or(why)))?;
     let mut unknown = Vec::new();
     lost_fields(&body, &object, "", &mut unknown);
     Ok((object, unknown))
 }
 
-fn decode_custom(served: &Served, mut body: Value) -> Result<(Value, Vec<String>), ApiError> {
+fn decode_custom(served: &Served, mut body: Value) -> Result<(Value, Vec<String>), Refusal> {
     let mut unknown = Vec::new();
     let given = object::object_mut(&mut body).remove("metadata").unwrap_or_default();
-    if !given.is_null() && !given.is_object() {
-        return Err(cannot_handle(served, "metadata is not an object"));
-    }
-    let typed: ObjectMeta = if given.is_null() {
-        ObjectMeta::default()
-    } else {
-        serde_json::from_value(given.clone()).map_err(|e| cannot_handle(served, &format!("metadata: {e}")))?
+    let typed: ObjectMeta = match &given {
+        Value::Null => ObjectMeta::default(),
+        given => serde_json::from_value(given.clone())
+            .map_err(|e| Refusal::Unfit(mismatch::find_in_metadata(given).unwrap_or(e.to_string())))?,
     };
-    let metadata = serde_json::to_value(typed).map_err(ApiError::internal)?;
+    let metadata = serde_json::to_value(typed).map_err(|e| Refusal::Error(ApiError::internal(e)))?;
     lost_fields(&given, &metadata, "metadata", &mut unknown);
     if let Some(schema) = &served.version().schema {
         unknown.extend(schema::prune(schema, &mut body));
@@ -274,6 +316,7 @@ fn fill_in(served: &Served, object: &mut Value) {
     drop_empty(object, served.resource.builtin());
     if let Some(schema) = &served.version().schema {
         schema::default(schema, object);
+        schema::drop_nulls(schema, object);
     }
 }
 

@@ -157,21 +157,21 @@ fn ownable(object: &Value) -> Value {
 ///
 /// # Errors
 /// 400.
-pub(crate) fn configuration(mut body: Value, name: &str) -> Result<Value, ApiError> {
-    if !body.is_object() {
-        return Err(ApiError::bad_request("the applied configuration is not an object"));
-    }
-    if object::at(&body, &["metadata", "managedFields"])
-        .is_some_and(|m| !m.is_null() && m.as_array().is_none_or(|list| !list.is_empty()))
-    {
+pub(crate) fn configuration(
+    (api_version, kind): (&str, &str),
+    mut body: Value,
+    name: &str,
+) -> Result<Value, ApiError> {
+    let managed = object::at(&body, &["metadata", "managedFields"]);
+    if managed.is_some_and(|m| !m.is_null() && m.as_array().is_none_or(|list| !list.is_empty())) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
-    for (field, word) in [("kind", "Kind"), ("apiVersion", "apiVersion")] {
-        if body.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
-            return Err(ApiError::bad_request(format!(
-                "Object '{word}' is missing in the applied configuration"
-            )));
-        }
+    let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
+    let given = (text("apiVersion"), text("kind"));
+    if given != (api_version, kind) {
+        // A version without a group is that of the core group.
+        let version = if given.0.contains('/') { given.0.to_owned() } else { format!("/{}", given.0) };
+        return Err(ApiError::bad_request(format!("invalid object type: {version}, Kind={}", given.1)));
     }
     let given = object::name(&body);
     if !given.is_empty() && given != name {

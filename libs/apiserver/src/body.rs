@@ -56,52 +56,196 @@ where
     }
 }
 
+/// What a body is to be, for the errors about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected<'a> {
+    pub kind: &'a str,
+    /// A custom resource has to say its kind.
+    pub custom: bool,
+}
+
 /// Parses an object body by its media type.
 ///
 /// # Errors
 /// 415 for other types, 400 for bodies that do not parse.
-pub(crate) fn parse_object(media_type: &str, bytes: &Bytes) -> Result<Value, ApiError> {
-    parse_noted(media_type, bytes).map(|(object, _)| object)
+pub(crate) fn parse_object(kind: &str, media_type: &str, bytes: &Bytes) -> Result<Value, ApiError> {
+    parse_noted(Expected { kind, custom: false }, media_type, bytes).map(|(object, _)| object)
 }
 
 /// The same, with what is to be said of fields that are given twice (of which the last one counts).
-pub(crate) fn parse_noted(media_type: &str, bytes: &Bytes) -> Result<Noted, ApiError> {
-    match media_type {
-        "application/json" | "" => json_noted(bytes),
+pub(crate) fn parse_noted(
+    expected: Expected<'_>,
+    media_type: &str,
+    bytes: &Bytes,
+) -> Result<Noted, ApiError> {
+    let noted = match media_type {
+        "application/json" | "" => {
+            json_noted(bytes).map_err(|why| format!("{HEAD}; json parse error: {why}"))
+        }
         "application/yaml" => yaml_noted(bytes),
-        protobuf::MEDIA_TYPE => match protobuf::decode(bytes) {
-            Ok(object) => Ok((object, Vec::new())),
-            Err(protobuf::Problem::Kind) => {
-                Err(ApiError::unsupported_media_type(&["application/json", "application/yaml"]))
-            }
-            Err(protobuf::Problem::Malformed(why)) => {
-                Err(ApiError::bad_request(format!("the object provided is unrecognized: {why}")))
-            }
-        },
-        _ => Err(ApiError::unsupported_media_type(&["application/json", "application/yaml"])),
+        protobuf::MEDIA_TYPE => {
+            return match protobuf::decode(bytes) {
+                Ok(object) => Ok((object, Vec::new())),
+                Err(protobuf::Problem::Kind) => Err(ApiError::unsupported_media_type(MEDIA_TYPES)),
+                Err(protobuf::Problem::Malformed(why)) => {
+                    Err(ApiError::bad_request(format!("the object provided is unrecognized: {why}")))
+                }
+            };
+        }
+        _ => return Err(ApiError::unsupported_media_type(MEDIA_TYPES)),
+    };
+    let headed = noted.and_then(|noted| with_head(expected, noted));
+    headed.map_err(|why| {
+        let (kind, summary) = (expected.kind, summary(bytes));
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {why} ({summary})"
+        ))
+    })
+}
+
+/// What kube-apiserver says where the kind of a body cannot be told.
+const HEAD: &str = "couldn't get version/kind";
+
+/// The start of a body, as text where it can be.
+fn summary(bytes: &[u8]) -> String {
+    const MOST: usize = 30;
+    let start = bytes.get(..MOST).unwrap_or(bytes);
+    let more = if bytes.len() > MOST { " ..." } else { "" };
+    match bytes.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(start)),
+        Some(_) => {
+            let hex: String = start.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{hex}{more}")
+        }
     }
 }
 
-pub(crate) fn json(bytes: &Bytes) -> Result<Value, ApiError> {
+/// The body, where its kind can be told.
+fn with_head(expected: Expected<'_>, (value, notes): Noted) -> Result<Noted, String> {
+    let head_error = |why: String| format!("{HEAD}; json parse error: {why}");
+    let nothing = || format!("Object 'Kind' is missing in '{value}'");
+    let map = match &value {
+        Value::Null if expected.custom => return Err(nothing()),
+        Value::Null => return Ok((Value::Object(serde_json::Map::new()), notes)),
+        Value::Object(map) => map,
+        other => {
+            let fields = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+            let found = go_kind(other);
+            return Err(head_error(format!("json: cannot unmarshal {found} into Go value of type {fields}")));
+        }
+    };
+    for field in ["apiVersion", "kind"] {
+        if let Some(found) = map.get(field).filter(|found| !found.is_string() && !found.is_null()) {
+            let found = go_kind(found);
+            let why = format!("json: cannot unmarshal {found} into Go struct field .{field} of type string");
+            return Err(head_error(why));
+        }
+    }
+    if expected.custom && map.get("kind").and_then(Value::as_str).unwrap_or_default().is_empty() {
+        return Err(nothing());
+    }
+    Ok((value, notes))
+}
+
+/// What Go's decoder calls a value.
+pub(crate) fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// The `DeleteOptions` of a removal.
+///
+/// # Errors
+/// 415 for other types, 500 for a body that does not decode, as kube-apiserver answers it.
+pub(crate) fn options(media_type: &str, bytes: &Bytes) -> Result<Value, ApiError> {
+    const KIND: &str = "DeleteOptions";
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    let noted = match media_type {
+        "application/json" | "" => {
+            json_noted(bytes).map_err(|why| format!("{HEAD}; json parse error: {why}"))
+        }
+        "application/yaml" => yaml_noted(bytes),
+        _ => return parse_object(KIND, media_type, bytes),
+    };
+    let headed = noted.and_then(|noted| with_head(Expected { kind: KIND, custom: false }, noted));
+    let (value, _) = headed.map_err(ApiError::unexplained)?;
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    if !["", KIND].contains(&text("kind")) {
+        let version = if text("apiVersion").is_empty() { "meta.k8s.io/v1" } else { text("apiVersion") };
+        return Err(ApiError::unexplained(not_registered(text("kind"), version)));
+    }
+    if let Some(found) = value.get("gracePeriodSeconds").filter(|found| !found.is_i64() && !found.is_null()) {
+        let found = go_kind(found);
+        let place = "Go struct field DeleteOptions.gracePeriodSeconds of type int64";
+        return Err(ApiError::unexplained(format!("json: cannot unmarshal {found} into {place}")));
+    }
+    Ok(value)
+}
+
+/// What kube-apiserver says of a kind that it does not know.
+pub(crate) fn not_registered(kind: &str, api_version: &str) -> String {
+    format!(
+        "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/runtime/scheme.go:110\""
+    )
+}
+
+/// Media types of objects.
+const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
+
+/// A JSON document that is no object of its own: a patch.
+///
+/// # Errors
+/// What is wrong with it, in Go's words.
+pub(crate) fn document(bytes: &[u8]) -> Result<Value, String> {
     json_noted(bytes).map(|(value, _)| value)
 }
 
-fn json_noted(bytes: &Bytes) -> Result<Noted, ApiError> {
-    let (value, twice) = json::parse(bytes)
-        .map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}")))?;
+fn json_noted(bytes: &[u8]) -> Result<Noted, String> {
+    let parsed = json::parse(bytes);
+    let (value, twice) = parsed.map_err(|error| json::problem(bytes).unwrap_or(error.to_string()))?;
     Ok((value, twice.into_iter().map(|path| format!("duplicate field \"{path}\"")).collect()))
 }
 
-/// YAML, of which JSON is a subset.
-pub(crate) fn yaml(bytes: &Bytes) -> Result<Value, ApiError> {
-    yaml_noted(bytes).map(|(value, _)| value)
+/// An applied configuration: YAML, of which JSON is a subset.
+///
+/// # Errors
+/// 400 for what is neither.
+pub(crate) fn configuration(bytes: &[u8]) -> Result<Noted, ApiError> {
+    let wrong = |why: &str| ApiError::bad_request(format!("error decoding YAML: {why}"));
+    let (value, notes) = match yaml_noted(bytes) {
+        Ok(noted) => noted,
+        Err(why) => return Err(wrong(&format!("error converting YAML to JSON: {why}"))),
+    };
+    match &value {
+        Value::Object(_) | Value::Null => Ok((value, notes)),
+        other => {
+            let found = go_kind(other);
+            let why =
+                format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
+            Err(wrong(&format!("error unmarshaling JSON: while decoding JSON: {why}")))
+        }
+    }
 }
 
-pub(crate) fn yaml_noted(bytes: &Bytes) -> Result<Noted, ApiError> {
-    let wrong = |why: String| ApiError::bad_request(format!("error decoding YAML: {why}"));
-    let text = std::str::from_utf8(bytes).map_err(|e| wrong(e.to_string()))?;
-    if text.trim_start().starts_with('{') {
-        return json_noted(bytes);
+fn yaml_noted(bytes: &[u8]) -> Result<Noted, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("yaml: {why}");
+    let text = std::str::from_utf8(bytes).map_err(|e| wrong(&e))?;
+    if text.trim().is_empty() {
+        return Ok((Value::Null, Vec::new()));
+    }
+    if text.trim_start().starts_with('{')
+        && let Ok(noted) = json_noted(bytes)
+    {
+        return Ok(noted);
     }
     let budget = serde_saphyr::budget! { max_buffered_comment_events: MAX_COMMENT_LINES };
     let options = serde_saphyr::options! { budget: budget.clone() };
@@ -111,8 +255,7 @@ pub(crate) fn yaml_noted(bytes: &Bytes) -> Result<Noted, ApiError> {
             // It may only be that a key is there twice.
             let last = serde_saphyr::options::DuplicateKeyPolicy::LastWins;
             let options = serde_saphyr::options! { budget: budget, duplicate_keys: last };
-            let value =
-                serde_saphyr::from_str_with_options(text, options).map_err(|e| wrong(e.to_string()))?;
+            let value = serde_saphyr::from_str_with_options(text, options).map_err(|e| wrong(&e))?;
             Ok((value, vec![format!("yaml: {first}")]))
         }
     }
@@ -159,9 +302,25 @@ pub(crate) fn try_stream(
 
 /// The `Status` answer of an error.
 pub(crate) fn error(error: &ApiError) -> Answer {
-    let mut answer = json_answer(error.code(), &error.body());
+    let mut answer = match error.plain_text() {
+        Some(text) => self::answer(error.code(), "text/plain; charset=utf-8", text.to_owned()),
+        None => json_answer(error.code(), &error.body()),
+    };
     if let Some(seconds) = error.retry_after() {
         answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    answer
+}
+
+/// Puts a warning before those that an answer has.
+pub(crate) fn warn_first(mut answer: Answer, warning: Option<&str>) -> Answer {
+    if let Some(warning) = warning {
+        let others: Vec<_> = answer.headers().get_all(header::WARNING).iter().cloned().collect();
+        answer.headers_mut().remove(header::WARNING);
+        warn(&mut answer, &[warning.to_owned()]);
+        for other in others {
+            answer.headers_mut().append(header::WARNING, other);
+        }
     }
     answer
 }

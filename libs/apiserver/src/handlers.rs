@@ -17,11 +17,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use http_body::Body;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{self, Answer, BoxError};
 use crate::inner::Inner;
+use crate::patch::PatchType;
 use crate::registry::{Builtin, Catalogue, Served};
 use crate::request::{Accept, Address, Query, Target, Verb};
 use crate::status::{ApiError, Subject};
@@ -40,13 +41,15 @@ where
 {
     match dispatch(&inner, stop, &parts, body).await {
         Ok(answer) => answer,
-        Err(error) => {
-            if error.code().is_server_error() {
-                tracing::warn!(path = parts.uri.path(), reason = error.reason(), body = %error.body(), "request failed");
-            }
-            body::error(&error)
-        }
+        Err(error) => refuse(&parts, &error),
     }
+}
+
+fn refuse(parts: &Parts, error: &ApiError) -> Answer {
+    if error.code().is_server_error() {
+        tracing::warn!(path = parts.uri.path(), reason = error.reason(), body = %error.body(), "request failed");
+    }
+    body::error(error)
 }
 
 async fn dispatch<B>(
@@ -62,7 +65,7 @@ where
     if matches!(parts.uri.path(), "/" | "") {
         return Ok(discovery::root(&inner.registry.catalogue()));
     }
-    let target = Target::parse(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
+    let target = Target::parse(parts.uri.path()).ok_or_else(ApiError::no_such_page)?;
     let address = match target {
         Target::Resource(address) => address,
         other => {
@@ -75,36 +78,46 @@ where
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let catalogue = inner.registry.catalogue();
     let call = Call::new(&catalogue, parts, &address, query)?;
-    let verb =
-        Verb::of(&parts.method, &address, call.query.watch).ok_or_else(ApiError::method_not_allowed)?;
-    call.check_subresource(verb)?;
-    let mut answer = match verb {
-        Verb::Get | Verb::Update | Verb::Patch if address.subresource.as_deref() == Some("scale") => {
+    let verb = call.verb(&parts.method)?;
+    let media_type = body::media_type(&parts.headers);
+    call.query.check(verb, PatchType::of(media_type) == Some(PatchType::Apply))?;
+    let deprecation = call.served.version().deprecation.as_deref();
+    let answered = answer(inner, stop, &call, (verb, media_type), body).await;
+    Ok(body::warn_first(answered.unwrap_or_else(|error| refuse(parts, &error)), deprecation))
+}
+
+/// Answers a request that is about objects.
+async fn answer<B>(
+    inner: &Arc<Inner>,
+    stop: &CancellationToken,
+    call: &Call<'_>,
+    (verb, media_type): (Verb, &str),
+    body: B,
+) -> Result<Answer, ApiError>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    match verb {
+        Verb::Get | Verb::Update | Verb::Patch if call.address.subresource.as_deref() == Some("scale") => {
             let bytes = body::read(body, inner.options.max_object_bytes).await?;
-            scale::handle(inner, &call, verb, body::media_type(&parts.headers), &bytes).await?
+            scale::handle(inner, call, verb, media_type, &bytes).await
         }
-        Verb::Get => read::get(inner, &call)?,
-        Verb::List => read::list(inner, &call).await?,
-        Verb::Watch => read::watch(inner, &call, stop)?,
+        Verb::Get => read::get(inner, call),
+        Verb::List => read::list(inner, call).await,
+        Verb::Watch => read::watch(inner, call, stop),
         Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
             let bytes = body::read(body, inner.options.max_object_bytes.saturating_mul(2)).await?;
-            let media_type = body::media_type(&parts.headers);
             match verb {
-                Verb::Create if call.query.restore => {
-                    restore::restore(inner, &call, media_type, &bytes).await?
-                }
-                Verb::Create => write::create(inner, &call, media_type, &bytes).await?,
-                Verb::Update => write::update(inner, &call, media_type, &bytes).await?,
-                Verb::Patch => write::patch(inner, &call, media_type, &bytes).await?,
-                Verb::Delete => delete::delete(inner, &call, media_type, &bytes).await?,
-                _ => delete::delete_collection(inner, &call, media_type, &bytes).await?,
+                Verb::Create if call.query.restore => restore::restore(inner, call, media_type, &bytes).await,
+                Verb::Create => write::create(inner, call, media_type, &bytes).await,
+                Verb::Update => write::update(inner, call, media_type, &bytes).await,
+                Verb::Patch => write::patch(inner, call, media_type, &bytes).await,
+                Verb::Delete => delete::delete(inner, call, media_type, &bytes).await,
+                _ => delete::delete_collection(inner, call, media_type, &bytes).await,
             }
         }
-    };
-    if let Some(warning) = &call.served.version().deprecation {
-        body::warn(&mut answer, std::slice::from_ref(warning));
     }
-    Ok(answer)
 }
 
 /// What is not about objects.
@@ -122,6 +135,11 @@ fn meta(inner: &Inner, target: Target, parts: &Parts) -> Result<Answer, ApiError
         }
         Target::Resource(_) => Err(ApiError::no_such_path()),
     }
+}
+
+/// 404 for a path of a group; the groups of custom resources are not Kubernetes' own.
+fn missing(group: &str) -> ApiError {
+    if Builtin::has_group(group) { ApiError::no_such_path() } else { ApiError::no_such_page() }
 }
 
 /// A request about objects, with everything looked up.
@@ -143,17 +161,19 @@ impl<'a> Call<'a> {
     ) -> Result<Self, ApiError> {
         let served = catalogue
             .find(&address.group, &address.version, &address.plural)
-            .ok_or_else(ApiError::no_such_path)?;
+            .ok_or_else(|| missing(&address.group))?;
         let namespaced = served.resource.namespaced;
         if address.namespace.is_some() && !namespaced {
-            return Err(ApiError::no_such_path());
+            return Err(missing(&address.group));
         }
         // Without a namespace only whole collections of namespaced resources can be read.
         if namespaced && address.namespace.is_none() {
-            if address.name.is_some() {
-                return Err(ApiError::no_such_path());
+            let reads = parts.method == http::Method::GET || parts.method == http::Method::HEAD;
+            let custom = served.resource.builtin().is_none();
+            if address.name.is_some() || custom && !reads {
+                return Err(missing(&address.group));
             }
-            if parts.method != http::Method::GET && parts.method != http::Method::HEAD {
+            if !reads {
                 return Err(ApiError::method_not_allowed());
             }
         }
@@ -173,20 +193,61 @@ impl<'a> Call<'a> {
         Self { served, address, query: Query::default(), view, user_agent: "garbage-collector" }
     }
 
-    fn check_subresource(&self, verb: Verb) -> Result<(), ApiError> {
-        let Some(subresource) = self.address.subresource.as_deref() else { return Ok(()) };
-        let exists = match subresource {
-            "status" => self.served.version().status,
-            "scale" => self.served.version().scale.is_some(),
-            "finalize" => self.served.resource.builtin() == Some(Builtin::Namespace),
-            _ => false,
+    /// What is to be done, where the resource has that.
+    fn verb(&self, method: &http::Method) -> Result<Verb, ApiError> {
+        match self.served.resource.builtin() {
+            Some(builtin) => self.verb_of_builtin(method, builtin),
+            None => self.verb_of_custom(method),
+        }
+    }
+
+    /// Kubernetes' own kinds have a route for each verb.
+    fn verb_of_builtin(&self, method: &http::Method, builtin: Builtin) -> Result<Verb, ApiError> {
+        let version = self.served.version();
+        let exists = match self.address.subresource.as_deref() {
+            None => true,
+            Some("status") => version.status,
+            Some("finalize") => builtin == Builtin::Namespace,
+            Some(_) => false,
         };
         if !exists {
             return Err(ApiError::no_such_path());
         }
-        match verb {
-            Verb::Get | Verb::Update | Verb::Patch => Ok(()),
+        let verb =
+            Verb::of(method, self.address, self.query.watch).ok_or_else(ApiError::method_not_allowed)?;
+        match (&self.address.subresource, verb) {
+            (None, _) | (Some(_), Verb::Get | Verb::Update | Verb::Patch) => Ok(verb),
             _ => Err(ApiError::method_not_allowed()),
+        }
+    }
+
+    /// One handler of Kubernetes serves all custom resources, and looks at the subresource before the verb.
+    fn verb_of_custom(&self, method: &http::Method) -> Result<Verb, ApiError> {
+        let version = self.served.version();
+        let exists = match self.address.subresource.as_deref() {
+            None => true,
+            Some("status") => version.status,
+            Some("scale") => version.scale.is_some(),
+            Some(_) => false,
+        };
+        if !exists {
+            return Err(ApiError::not_found(&self.subject()));
+        }
+        let whole = self.address.subresource.is_none();
+        if let Some(verb) = Verb::of(method, self.address, self.query.watch)
+            && (whole || matches!(verb, Verb::Get | Verb::Update | Verb::Patch))
+        {
+            return Ok(verb);
+        }
+        match *method {
+            // The name is in the object.
+            http::Method::POST if whole => Ok(Verb::Create),
+            http::Method::PUT | http::Method::PATCH if whole => {
+                Err(ApiError::bad_request("name must be provided"))
+            }
+            http::Method::POST => Err(ApiError::method_not_supported(&self.subject(), "create")),
+            http::Method::DELETE => Err(ApiError::method_not_supported(&self.subject(), "delete")),
+            _ => Err(ApiError::method_not_supported(&self.subject(), "")),
         }
     }
 
@@ -220,14 +281,5 @@ impl<'a> Call<'a> {
             return Ok(body::answer(status, "application/yaml", text));
         }
         Ok(body::answer(status, "application/json", shown))
-    }
-}
-
-/// `DeleteOptions` and other bodies may be empty.
-fn optional_object(media_type: &str, bytes: &Bytes) -> Result<Value, ApiError> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        Ok(json!({}))
-    } else {
-        body::parse_object(media_type, bytes)
     }
 }

@@ -3,10 +3,14 @@
 //! JSON and YAML into values, noting fields that are given twice: the last one counts, as in Kubernetes, and strict field validation refuses them. Pure;
 //! called by `body`.
 
+mod syntax;
+
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+pub(crate) use syntax::problem;
 
 /// A value, and the paths of the fields that were given twice in it.
 pub(crate) type Noted = (Value, Vec<String>);

@@ -8,7 +8,7 @@
 pub(crate) mod mismatch;
 mod paths;
 mod proto;
-mod schemas;
+pub(crate) mod schemas;
 mod v2;
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::body::{self, Answer};
-use crate::registry::Catalogue;
+use crate::registry::{Builtin, Catalogue};
 use crate::status::ApiError;
 
 /// The form of version 2 that `kubectl` and other Go clients prefer; both spellings are in use.
@@ -201,6 +201,9 @@ fn group_version(catalogue: &Catalogue, group: &str, version: &str) -> Value {
         definitions.insert(name, schema);
         if served.version().scale.is_some() {
             common.push(schemas::SCALE);
+        }
+        if served.resource.builtin() == Some(Builtin::ServiceAccount) {
+            common.push(schemas::TOKEN_REQUEST);
         }
     }
     schemas::close(&mut definitions, &common);

@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::body;
 use crate::status::ApiError;
 
 /// Operations in one JSON patch (kube-apiserver's `maxJSONPatchOperations`).
@@ -19,7 +20,7 @@ pub(crate) enum PatchType {
 }
 
 impl PatchType {
-    /// The media types for the 415 answer; strategic merge is for built-in kinds only.
+    /// The media types that are taken; strategic merge is for built-in kinds only.
     pub fn accepted(custom: bool) -> &'static [&'static str] {
         const CUSTOM: &[&str] =
             &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
@@ -44,11 +45,52 @@ impl PatchType {
     }
 }
 
+fn undecodable(why: impl std::fmt::Display) -> ApiError {
+    ApiError::bad_request(format!("error decoding patch: {why}"))
+}
+
 /// RFC 7386.
-pub(crate) fn merge(object: &Value, patch: &Value) -> Value {
+///
+/// # Errors
+/// 400 for a patch that is no object.
+pub(crate) fn merge(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
+    let patch = body::document(patch).map_err(undecodable)?;
+    match &patch {
+        Value::Object(_) => {}
+        Value::Null => return Err(ApiError::bad_request("Invalid JSON Patch")),
+        other => {
+            let found = body::go_kind(other);
+            let wanted = "Go value of type map[string]interface {}";
+            return Err(undecodable(format!("json: cannot unmarshal {found} into {wanted}")));
+        }
+    }
     let mut patched = object.clone();
-    json_patch::merge(&mut patched, patch);
-    patched
+    json_patch::merge(&mut patched, &patch);
+    Ok(patched)
+}
+
+/// The operations of a JSON patch, as far as they have the form of operations.
+fn operations(patch: &[u8]) -> Result<Vec<Value>, ApiError> {
+    let cannot = |found: &Value, wanted: &str| {
+        let found = body::go_kind(found);
+        undecodable(format!("json: cannot unmarshal {found} into Go {wanted}"))
+    };
+    let list = match body::document(patch).map_err(undecodable)? {
+        Value::Array(list) => list,
+        Value::Null => return Ok(Vec::new()),
+        other => return Err(cannot(&other, "value of type []handlers.jsonPatchOp")),
+    };
+    for operation in &list {
+        let Value::Object(fields) = operation else {
+            return Err(cannot(operation, "value of type handlers.jsonPatchOp"));
+        };
+        for field in ["op", "path", "from"] {
+            if let Some(found) = fields.get(field).filter(|found| !found.is_string() && !found.is_null()) {
+                return Err(cannot(found, &format!("struct field jsonPatchOp.{field} of type string")));
+            }
+        }
+    }
+    Ok(list)
 }
 
 /// RFC 6902, with the two differences that Kubernetes has: `test` for null holds where the path does not exist, and `replace` adds a field to an object that
@@ -56,14 +98,15 @@ pub(crate) fn merge(object: &Value, patch: &Value) -> Value {
 ///
 /// # Errors
 /// 400 for a patch that does not parse, 413 for too many operations, 422 for one that does not apply.
-pub(crate) fn json(object: &Value, patch: &Value) -> Result<Value, ApiError> {
-    let operations: Vec<json_patch::PatchOperation> =
-        serde_json::from_value(patch.clone()).map_err(|e| ApiError::bad_request(e.to_string()))?;
+pub(crate) fn json(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
+    let operations = operations(patch)?;
     if operations.len() > MAX_OPERATIONS {
         return Err(ApiError::too_large(MAX_OPERATIONS));
     }
     let mut patched = object.clone();
     for operation in operations {
+        let operation: json_patch::PatchOperation =
+            serde_json::from_value(operation).map_err(|_| ApiError::rejected_patch())?;
         let operation = match operation {
             json_patch::PatchOperation::Test(test)
                 if test.value.is_null() && patched.pointer(test.path.as_str()).is_none() =>
@@ -109,7 +152,7 @@ mod tests {
     }
 
     fn json_of(object: &Value, patch: &Value) -> Result<Value, ApiError> {
-        super::json(object, patch)
+        super::json(object, patch.to_string().as_bytes())
     }
 
     #[test]

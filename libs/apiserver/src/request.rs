@@ -6,7 +6,10 @@
 
 use http::{HeaderMap, Method, header};
 
-use crate::status::ApiError;
+use crate::status::{ApiError, Cause, Subject};
+
+/// Longest name of a field manager.
+const MAX_MANAGER_BYTES: usize = 128;
 
 /// The thing a path addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +132,17 @@ pub(crate) enum VersionMatch {
     NotOlderThan,
 }
 
+/// Values of parameters that no verb takes, as they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Odd {
+    version: Option<String>,
+    version_match: Option<String>,
+    field_validation: Option<String>,
+    dry_run: Vec<String>,
+    /// `force` was given, whatever its value.
+    force: bool,
+}
+
 /// The query parameters this server knows; unknown ones are ignored, as Kubernetes does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Query {
@@ -139,6 +153,8 @@ pub(crate) struct Query {
     pub continue_token: String,
     pub version: Option<u64>,
     pub version_match: Option<VersionMatch>,
+    /// Values that are refused once it is known by which verb.
+    odd: Odd,
     pub bookmarks: bool,
     pub send_initial_events: Option<bool>,
     pub timeout_seconds: Option<u64>,
@@ -165,43 +181,161 @@ impl Query {
         for (key, value) in form_pairs(query) {
             let value = value.as_str();
             match key.as_str() {
-                "watch" => parsed.watch = boolean(&key, value)?,
+                "watch" => parsed.watch = boolean(value),
                 "labelSelector" => parsed.label_selector = value.into(),
                 "fieldSelector" => parsed.field_selector = value.into(),
-                "limit" => parsed.limit = Some(number::<i64>(&key, value)?).and_then(positive),
+                "limit" => parsed.limit = positive(number(value)?).and_then(|n| usize::try_from(n).ok()),
                 "continue" => parsed.continue_token = value.into(),
-                "resourceVersion" if !value.is_empty() => parsed.version = Some(resource_version(value)?),
-                "resourceVersionMatch" => parsed.version_match = version_match(value)?,
-                "allowWatchBookmarks" => parsed.bookmarks = boolean(&key, value)?,
-                "sendInitialEvents" => parsed.send_initial_events = Some(boolean(&key, value)?),
-                "timeoutSeconds" => parsed.timeout_seconds = Some(number(&key, value)?),
+                "resourceVersion" if !value.is_empty() => match value.parse() {
+                    Ok(version) => parsed.version = Some(version),
+                    Err(_) => parsed.odd.version = Some(value.into()),
+                },
+                "resourceVersionMatch" => match value {
+                    "" => {}
+                    "Exact" => parsed.version_match = Some(VersionMatch::Exact),
+                    "NotOlderThan" => parsed.version_match = Some(VersionMatch::NotOlderThan),
+                    other => parsed.odd.version_match = Some(other.into()),
+                },
+                "allowWatchBookmarks" => parsed.bookmarks = boolean(value),
+                "sendInitialEvents" => parsed.send_initial_events = Some(boolean(value)),
+                "timeoutSeconds" => parsed.timeout_seconds = positive(number(value)?),
                 "fieldManager" => parsed.field_manager = value.into(),
-                "fieldValidation" => parsed.field_validation = field_validation(value)?,
-                "dryRun" => parsed.dry_run = dry_run(value)?,
-                "force" => parsed.force = boolean(&key, value)?,
-                "restore" => parsed.restore = boolean(&key, value)?,
-                "gracePeriodSeconds" => parsed.grace_period_seconds = Some(number(&key, value)?),
+                "fieldValidation" => match value {
+                    "Strict" => parsed.field_validation = FieldValidation::Strict,
+                    "" | "Warn" => parsed.field_validation = FieldValidation::Warn,
+                    "Ignore" => parsed.field_validation = FieldValidation::Ignore,
+                    other => parsed.odd.field_validation = Some(other.into()),
+                },
+                "dryRun" => match value {
+                    "All" => parsed.dry_run = true,
+                    other => parsed.odd.dry_run.push(other.into()),
+                },
+                "force" => {
+                    parsed.force = boolean(value);
+                    parsed.odd.force = true;
+                }
+                "restore" => parsed.restore = boolean(value),
+                "gracePeriodSeconds" => parsed.grace_period_seconds = Some(number(value)?),
                 "propagationPolicy" => parsed.propagation_policy = Some(value.into()),
-                "orphanDependents" => parsed.orphan_dependents = Some(boolean(&key, value)?),
+                "orphanDependents" => parsed.orphan_dependents = Some(boolean(value)),
                 "includeObject" => parsed.include_object = Some(value.into()),
-                "pretty" => parsed.pretty = boolean(&key, value)?,
+                "pretty" => parsed.pretty = boolean(value),
                 _ => {}
             }
         }
-        parsed.check()?;
         Ok(parsed)
     }
 
-    fn check(&self) -> Result<(), ApiError> {
-        if self.field_manager.len() > 128 {
-            return Err(ApiError::bad_request("fieldManager: Too long: may not be more than 128 bytes"));
+    /// Refuses what the options of a verb must not have; `applies` tells server-side apply from the other patches.
+    ///
+    /// # Errors
+    /// 422 with every wrong option, 400 or 500 for a resource version that is no number.
+    pub fn check(&self, verb: Verb, applies: bool) -> Result<(), ApiError> {
+        let (kind, causes) = match verb {
+            Verb::Watch => ("ListOptions", self.of_watch()),
+            Verb::List | Verb::DeleteCollection => ("ListOptions", self.of_list()),
+            Verb::Create => ("CreateOptions", self.of_write()),
+            Verb::Update => ("UpdateOptions", self.of_write()),
+            Verb::Patch => ("PatchOptions", [self.of_patch(applies), self.of_write()].concat()),
+            // A removal has its options in its body, too.
+            Verb::Get | Verb::Delete => ("", Vec::new()),
+        };
+        if !causes.is_empty() {
+            return Err(ApiError::invalid(&options_subject(kind), &causes));
         }
-        if self.version_match.is_some() && self.version.is_none() && self.send_initial_events.is_none() {
-            return Err(ApiError::bad_request(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
+        let Some(version) = &self.odd.version else { return Ok(()) };
+        let why = format!("resourceVersion: Invalid value: {version:?}: {}", not_unsigned(version));
+        match verb {
+            Verb::List | Verb::DeleteCollection => {
+                Err(ApiError::bad_request(format!("invalid resource version: {why}")))
+            }
+            Verb::Get | Verb::Watch => Err(ApiError::unexplained(why)),
+            Verb::Create | Verb::Update | Verb::Patch | Verb::Delete => Ok(()),
         }
-        Ok(())
+    }
+
+    fn of_list(&self) -> Vec<Cause> {
+        const FIELD: &str = "resourceVersionMatch";
+        let mut causes = Vec::new();
+        if self.version_match.is_some() || self.odd.version_match.is_some() {
+            if self.version.is_none() && self.odd.version.is_none() {
+                let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+                causes.push(Cause::forbidden(FIELD, why));
+            }
+            if !self.continue_token.is_empty() {
+                causes.push(Cause::forbidden(FIELD, "resourceVersionMatch is forbidden for continue"));
+            }
+            if let Some(odd) = &self.odd.version_match {
+                let supported = ["Exact".into(), "NotOlderThan".into(), "".into()];
+                causes.push(Cause::unsupported(FIELD, &odd.as_str().into(), &supported));
+            }
+            if self.version_match == Some(VersionMatch::Exact) && self.version == Some(0) {
+                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                causes.push(Cause::forbidden(FIELD, why));
+            }
+        }
+        if self.send_initial_events.is_some() {
+            causes.push(Cause::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+        }
+        causes
+    }
+
+    fn of_watch(&self) -> Vec<Cause> {
+        const FIELD: &str = "resourceVersionMatch";
+        let mut causes = Vec::new();
+        let not_older = self.version_match == Some(VersionMatch::NotOlderThan);
+        if self.send_initial_events.is_some() && !not_older {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            causes.push(Cause::forbidden(FIELD, why));
+        }
+        if self.version_match.is_none() && self.odd.version_match.is_none() {
+            return causes;
+        }
+        if self.send_initial_events.is_none() {
+            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            causes.push(Cause::forbidden(FIELD, why));
+        }
+        if !not_older {
+            let given = self.odd.version_match.as_deref().unwrap_or("Exact");
+            causes.push(Cause::unsupported(FIELD, &given.into(), &["NotOlderThan".into()]));
+        }
+        if !self.continue_token.is_empty() {
+            causes.push(Cause::forbidden(FIELD, "resourceVersionMatch is forbidden for continue"));
+        }
+        causes
+    }
+
+    fn of_patch(&self, applies: bool) -> Vec<Cause> {
+        match (applies, self.field_manager.is_empty()) {
+            (true, true) => vec![Cause::required_because("fieldManager", "is required for apply patch")],
+            (false, _) if self.odd.force => {
+                vec![Cause::forbidden("force", "may not be specified for non-apply patch")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn of_write(&self) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        let manager = &self.field_manager;
+        if manager.len() > MAX_MANAGER_BYTES {
+            causes.push(Cause::too_long("fieldManager", MAX_MANAGER_BYTES as u64));
+        }
+        for (at, letter) in manager.char_indices().filter(|(_, letter)| letter.is_control()) {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(letter));
+            causes.push(Cause::invalid_text("fieldManager", manager, &why));
+        }
+        causes.extend(self.dry_run_causes());
+        if let Some(odd) = &self.odd.field_validation {
+            let supported = ["".into(), "Ignore".into(), "Strict".into(), "Warn".into()];
+            causes.push(Cause::unsupported("fieldValidation", &odd.as_str().into(), &supported));
+        }
+        causes
+    }
+
+    /// For the options of a removal, which the query has where there is no body.
+    pub fn dry_run_causes(&self) -> Vec<Cause> {
+        dry_run_causes(&self.odd.dry_run, self.dry_run)
     }
 }
 
@@ -238,64 +372,40 @@ fn decode_lossy(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn boolean(key: &str, value: &str) -> Result<bool, ApiError> {
-    match value {
-        "" | "1" | "true" | "True" | "TRUE" | "t" | "T" => Ok(true),
-        "0" | "false" | "False" | "FALSE" | "f" | "F" => Ok(false),
-        other => {
-            Err(ApiError::bad_request(format!("{key}: Invalid value: \"{other}\": must be true or false")))
-        }
+/// Anything but these is true, as in Kubernetes.
+fn boolean(value: &str) -> bool {
+    !(value == "0" || value.eq_ignore_ascii_case("false"))
+}
+
+fn number(value: &str) -> Result<i64, ApiError> {
+    let why = || format!("strconv.ParseInt: parsing {value:?}: invalid syntax");
+    value.parse().map_err(|_| ApiError::bad_request(why()))
+}
+
+fn positive(number: i64) -> Option<u64> {
+    u64::try_from(number).ok().filter(|number| *number > 0)
+}
+
+/// Why a text is no resource version, in Go's words.
+pub(crate) fn not_unsigned(text: &str) -> String {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let why = if digits { "value out of range" } else { "invalid syntax" };
+    format!("strconv.ParseUint: parsing {text:?}: {why}")
+}
+
+/// What is wrong with values of `dryRun`, of which `All` was one.
+pub(crate) fn dry_run_causes(odd: &[String], all: bool) -> Vec<Cause> {
+    if odd.is_empty() {
+        return Vec::new();
     }
+    let mut given = odd.to_vec();
+    given.extend(all.then(|| "All".to_owned()));
+    vec![Cause::unsupported("dryRun", &given.into(), &["All".into()])]
 }
 
-fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, ApiError> {
-    value.parse().map_err(|_| {
-        ApiError::bad_request(format!("{key}: Invalid value: \"{value}\": must be a whole number"))
-    })
-}
-
-fn positive(limit: i64) -> Option<usize> {
-    usize::try_from(limit).ok().filter(|limit| *limit > 0)
-}
-
-pub(crate) fn resource_version(value: &str) -> Result<u64, ApiError> {
-    value.parse().map_err(|_| {
-        ApiError::bad_request(format!(
-            "resourceVersion: Invalid value: \"{value}\": must be a resource version of this server"
-        ))
-    })
-}
-
-fn version_match(value: &str) -> Result<Option<VersionMatch>, ApiError> {
-    match value {
-        "" => Ok(None),
-        "Exact" => Ok(Some(VersionMatch::Exact)),
-        "NotOlderThan" => Ok(Some(VersionMatch::NotOlderThan)),
-        other => Err(ApiError::bad_request(format!(
-            "resourceVersionMatch: Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\""
-        ))),
-    }
-}
-
-fn field_validation(value: &str) -> Result<FieldValidation, ApiError> {
-    match value {
-        "Strict" => Ok(FieldValidation::Strict),
-        "" | "Warn" => Ok(FieldValidation::Warn),
-        "Ignore" => Ok(FieldValidation::Ignore),
-        other => Err(ApiError::bad_request(format!(
-            "fieldValidation: Unsupported value: \"{other}\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-        ))),
-    }
-}
-
-pub(crate) fn dry_run(value: &str) -> Result<bool, ApiError> {
-    match value {
-        "" => Ok(false),
-        "All" => Ok(true),
-        other => Err(ApiError::bad_request(format!(
-            "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
-        ))),
-    }
+/// The options of a verb, for the errors about them.
+pub(crate) fn options_subject(kind: &str) -> Subject<'_> {
+    Subject { group: "meta.k8s.io", kind, ..Subject::default() }
 }
 
 /// The form of answer a client asks for with `Accept`.
@@ -447,9 +557,20 @@ mod tests {
         assert!(query.watch);
         assert_eq!(query.label_selector, "a=b,c in (d)");
         assert_eq!((query.limit, query.timeout_seconds), (Some(500), Some(290)));
-        for bad in ["limit=x", "watch=perhaps", "resourceVersion=abc", "fieldValidation=Loose", "dryRun=Some"]
-        {
+        for bad in ["limit=x", "timeoutSeconds=x"] {
             assert_eq!(Query::parse(bad).unwrap_err().code().as_u16(), 400, "{bad}");
+        }
+        for (verb, bad, code) in [
+            (Verb::List, "resourceVersion=abc", 400),
+            (Verb::Watch, "resourceVersion=abc", 500),
+            (Verb::List, "resourceVersionMatch=Exact", 422),
+            (Verb::Watch, "sendInitialEvents=true", 422),
+            (Verb::Create, "fieldValidation=Loose", 422),
+            (Verb::Update, "dryRun=Some", 422),
+            (Verb::Patch, "force=true", 422),
+        ] {
+            let refused = Query::parse(bad).unwrap().check(verb, false).unwrap_err();
+            assert_eq!(refused.code().as_u16(), code, "{bad}");
         }
     }
 

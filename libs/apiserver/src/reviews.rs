@@ -117,7 +117,7 @@ where
         return Err(ApiError::method_not_allowed());
     }
     let bytes = body::read(body, LARGEST).await?;
-    let mut object = body::parse_object(body::media_type(&parts.headers), &bytes)?;
+    let mut object = body::parse_object(review.kind, body::media_type(&parts.headers), &bytes)?;
     let api_version = format!("{}/{VERSION}", review.group);
     let says = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     if (says("kind"), says("apiVersion")) != (review.kind.to_owned(), api_version.clone()) {

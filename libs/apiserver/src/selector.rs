@@ -4,6 +4,8 @@
 //!
 //! Label grammar: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>.
 
+mod labels;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -39,12 +41,14 @@ pub(crate) struct Selector {
 }
 
 impl Selector {
-    /// Parses both selectors; `selectable` are the field paths of the resource beyond `metadata.name` and `metadata.namespace`.
+    /// Parses both selectors; `selectable` are the field paths of the resource beyond `metadata.name` and `metadata.namespace`, `builtin` says that it is no
+    /// custom resource.
     ///
     /// # Errors
     /// 400 for a selector that does not parse or names a field that cannot be selected on.
-    pub fn parse(labels: &str, fields: &str, selectable: &[String]) -> Result<Self, ApiError> {
-        Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(fields, selectable)? })
+    pub fn parse(labels: &str, fields: &str, selectable: &[String], builtin: bool) -> Result<Self, ApiError> {
+        let labels = labels::parse(labels).map_err(ApiError::bad_request)?;
+        Ok(Self { labels, fields: parse_fields(fields, selectable, builtin && selectable.is_empty())? })
     }
 
     /// Adds `metadata.name=name`: a watch on one object.
@@ -105,102 +109,18 @@ impl FieldRequirement {
     }
 }
 
-fn unparsable(selector: &str, why: &str) -> ApiError {
-    ApiError::bad_request(format!("unable to parse requirement: {why} in \"{selector}\""))
-}
-
-fn parse_labels(selector: &str) -> Result<Vec<Requirement>, ApiError> {
-    let mut requirements = Vec::new();
-    let mut rest = selector.trim();
-    while !rest.is_empty() {
-        let (requirement, tail) = parse_requirement(rest).map_err(|why| unparsable(selector, &why))?;
-        requirements.push(requirement);
-        rest = match tail.trim_start() {
-            "" => "",
-            tail => {
-                let Some(next) = tail.strip_prefix(',') else {
-                    return Err(unparsable(selector, &format!("found '{tail}', expected: ','")));
-                };
-                let next = next.trim_start();
-                if next.is_empty() {
-                    return Err(unparsable(selector, "found '', expected: identifier after ','"));
-                }
-                next
-            }
-        };
-    }
-    Ok(requirements)
-}
-
-fn token(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| c.is_whitespace() || "=!,()<>".contains(c)).unwrap_or(text.len());
-    text.split_at(end)
-}
-
-fn parse_requirement(text: &str) -> Result<(Requirement, &str), String> {
-    if let Some(rest) = text.strip_prefix('!') {
-        let (key, rest) = parse_key(rest.trim_start())?;
-        return Ok((Requirement::Absent(key), rest));
-    }
-    let (key, rest) = parse_key(text)?;
-    let rest = rest.trim_start();
-    if rest.is_empty() || rest.starts_with(',') {
-        return Ok((Requirement::Exists(key), rest));
-    }
-    if let Some(rest) = rest.strip_prefix("!=") {
-        let (value, rest) = parse_value(rest)?;
-        return Ok((Requirement::NotIn(key, BTreeSet::from([value])), rest));
-    }
-    if let Some(rest) = rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')) {
-        let (value, rest) = parse_value(rest)?;
-        return Ok((Requirement::In(key, BTreeSet::from([value])), rest));
-    }
-    for (sign, greater) in [('>', true), ('<', false)] {
-        if let Some(rest) = rest.strip_prefix(sign) {
-            let (value, rest) = parse_value(rest)?;
-            let bound = value.parse().map_err(|_| format!("'{value}' is not a whole number"))?;
-            let requirement =
-                if greater { Requirement::Greater(key, bound) } else { Requirement::Less(key, bound) };
-            return Ok((requirement, rest));
-        }
-    }
-    let (operator, rest) = token(rest);
-    match operator {
-        "in" => parse_set(rest).map(|(set, rest)| (Requirement::In(key, set), rest)),
-        "notin" => parse_set(rest).map(|(set, rest)| (Requirement::NotIn(key, set), rest)),
-        other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
-    }
-}
-
-fn parse_key(text: &str) -> Result<(String, &str), String> {
-    let (key, rest) = token(text);
-    check_qualified_name(key)?;
-    Ok((key.to_owned(), rest))
-}
-
-fn parse_value(text: &str) -> Result<(String, &str), String> {
-    let (value, rest) = token(text.trim_start());
-    check_label_value(value)?;
-    Ok((value.to_owned(), rest))
-}
-
-fn parse_set(text: &str) -> Result<(BTreeSet<String>, &str), String> {
-    let inner = text.trim_start().strip_prefix('(').ok_or("expected: '('")?;
-    let (list, rest) = inner.split_once(')').ok_or("expected: ')'")?;
-    let mut values = BTreeSet::new();
-    for value in list.split(',').map(str::trim) {
-        check_label_value(value)?;
-        values.insert(value.to_owned());
-    }
-    Ok((values, rest))
-}
-
 /// A label key, finalizer or annotation key: optional DNS prefix, `/`, name of at most 63 characters.
 pub(crate) fn check_qualified_name(key: &str) -> Result<(), String> {
     if key.matches('/').count() > 1 {
         return Err("a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')".into());
     }
     let (prefix, name) = match key.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => {
+            return Err(format!(
+                "{} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                not_qualified("a qualified name")
+            ));
+        }
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
@@ -214,9 +134,15 @@ pub(crate) fn check_qualified_name(key: &str) -> Result<(), String> {
         return Err("name part must be no more than 63 bytes".into());
     }
     if !is_label_text(name) {
-        return Err("name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')".into());
+        return Err(not_qualified("name part"));
     }
     Ok(())
+}
+
+fn not_qualified(what: &str) -> String {
+    format!(
+        "{what} must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+    )
 }
 
 /// A label value: empty, or at most 63 characters of letters, digits, `-`, `_`, `.`.
@@ -280,22 +206,38 @@ fn is_dns_label(label: &str) -> bool {
         && edge(label.chars().next_back())
 }
 
-fn parse_fields(selector: &str, selectable: &[String]) -> Result<Vec<FieldRequirement>, ApiError> {
+/// Kinds that can be selected by nothing but their name say so in other words than those that have fields of their own.
+fn unknown_field(key: &str, plain: bool) -> String {
+    match plain {
+        true => {
+            format!("{key:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        false => format!("field label not supported: {key}"),
+    }
+}
+
+fn parse_fields(
+    selector: &str,
+    selectable: &[String],
+    plain: bool,
+) -> Result<Vec<FieldRequirement>, ApiError> {
     let mut requirements = Vec::new();
-    for term in selector.split(',').map(str::trim).filter(|term| !term.is_empty()) {
-        let (key, value, equal) = if let Some((key, value)) = term.split_once("!=") {
-            (key, value, false)
-        } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-            (key, value, true)
-        } else {
-            return Err(ApiError::bad_request(format!(
-                "invalid selector: '{term}'; can't understand '{term}'"
-            )));
+    let mut terms: Vec<&str> = selector.split(',').filter(|term| !term.is_empty()).collect();
+    terms.sort_unstable();
+    for term in terms {
+        // The first operator counts, and what is left of it is the key.
+        let at = term.find("!=").into_iter().chain(term.find('=')).min();
+        let Some((key, rest)) = at.and_then(|at| term.split_at_checked(at)) else {
+            let why = format!("invalid selector: '{selector}'; can't understand '{term}'");
+            return Err(ApiError::bad_request(why));
         };
+        let equal = !rest.starts_with('!');
+        let operator = ["!=", "==", "="].into_iter().find_map(|operator| rest.strip_prefix(operator));
+        let value = operator.unwrap_or_default();
         let known =
             matches!(key, "metadata.name" | "metadata.namespace") || selectable.iter().any(|s| s == key);
         if !known {
-            return Err(ApiError::bad_request(format!("field label not supported: {key}")));
+            return Err(ApiError::bad_request(unknown_field(key, plain)));
         }
         let path = key.split('.').map(str::to_owned).collect();
         requirements.push(FieldRequirement { path, value: value.to_owned(), equal });
@@ -310,7 +252,7 @@ mod tests {
     use super::*;
 
     fn selects(labels: &str, object: &Value) -> bool {
-        Selector::parse(labels, "", &[]).unwrap().matches(object)
+        Selector::parse(labels, "", &[], true).unwrap().matches(object)
     }
 
     #[test]
@@ -347,7 +289,7 @@ mod tests {
         for selector in
             ["=a", "a=b=c", "a in b", "a in (b", "a,", "a b", "-a", "a=-b", "a>x", "a foo (b)", "a/b/c"]
         {
-            let error = Selector::parse(selector, "", &[]).unwrap_err();
+            let error = Selector::parse(selector, "", &[], true).unwrap_err();
             assert_eq!(error.code().as_u16(), 400, "{selector:?}");
         }
     }
@@ -356,11 +298,11 @@ mod tests {
     fn field_selectors_know_their_fields() {
         let object = json!({"metadata": {"name": "m1"}, "type": "Warning", "involvedObject": {"name": "m1"}});
         let selectable = ["involvedObject.name".to_owned(), "type".to_owned()];
-        let selects = |fields: &str| Selector::parse("", fields, &selectable).unwrap().matches(&object);
+        let selects = |fields: &str| Selector::parse("", fields, &selectable, true).unwrap().matches(&object);
         assert!(selects("metadata.name=m1,involvedObject.name==m1,type!=Normal"));
         assert!(!selects("metadata.name=m2"));
         assert!(selects("metadata.namespace="));
-        assert!(Selector::parse("", "spec.x=1", &selectable).is_err());
-        assert!(Selector::parse("", "nonsense", &selectable).is_err());
+        assert!(Selector::parse("", "spec.x=1", &selectable, true).is_err());
+        assert!(Selector::parse("", "nonsense", &selectable, true).is_err());
     }
 }

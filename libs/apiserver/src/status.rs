@@ -33,6 +33,21 @@ impl Cause {
         Self { reason: "FieldValueInvalid", field: field.into(), message }
     }
 
+    /// A text that is shown as Go quotes it.
+    pub fn invalid_text(field: impl Into<String>, text: &str, why: &str) -> Self {
+        let message = format!("Invalid value: {}: {why}", quoted(text));
+        Self { reason: "FieldValueInvalid", field: field.into(), message }
+    }
+
+    /// A value that is given as JSON.
+    pub fn invalid_json(field: impl Into<String>, json: &str, why: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message: format!("Invalid value: {json}: {why}"),
+        }
+    }
+
     pub fn type_invalid(field: impl Into<String>, found: &str, why: impl AsRef<str>) -> Self {
         let message = format!("Invalid value: \"{found}\": {}", why.as_ref());
         Self { reason: "FieldValueTypeInvalid", field: field.into(), message }
@@ -67,6 +82,25 @@ impl Cause {
             message: format!("Forbidden: {}", why.as_ref()),
         }
     }
+}
+
+/// A text as Go's `%q` writes it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            control if control.is_ascii_control() => {
+                quoted.push_str(&format!("\\x{:02x}", u32::from(control)))
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// A value inside an error message, cut where it would drown the message.
@@ -126,12 +160,33 @@ pub(crate) struct ApiError {
     reason: &'static str,
     message: String,
     details: Map<String, Value>,
+    /// Made from the HTTP code alone, which Kubernetes does with details that may be empty.
+    generic: bool,
+    /// No `Status` but this text.
+    plain: bool,
     continue_token: Option<String>,
 }
 
 impl ApiError {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Map::new(), continue_token: None }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: Map::new(),
+            generic: false,
+            plain: false,
+            continue_token: None,
+        }
+    }
+
+    fn generic(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { generic: true, ..Self::new(code, reason, message) }
+    }
+
+    /// The text to answer with instead of a `Status`.
+    pub fn plain_text(&self) -> Option<&str> {
+        self.plain.then_some(self.message.as_str())
     }
 
     fn with_details(mut self, details: Map<String, Value>) -> Self {
@@ -166,18 +221,40 @@ impl ApiError {
             "metadata": metadata,
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code.as_u16(),
         });
-        if let (Some(status), false) = (status.as_object_mut(), self.details.is_empty()) {
-            status.insert("details".into(), Value::Object(self.details.clone()));
+        let map = crate::object::object_mut(&mut status);
+        if !self.reason.is_empty() {
+            map.insert("reason".into(), self.reason.into());
+        }
+        if self.generic || !self.details.is_empty() {
+            map.insert("details".into(), Value::Object(self.details.clone()));
         }
         status
     }
 
-    /// 404 for a path that names no resource.
+    /// 404 for a path in a group of Kubernetes that names no resource.
     pub fn no_such_path() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
+        Self::generic(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
+    }
+
+    /// 404 for any other path that names nothing.
+    pub fn no_such_page() -> Self {
+        Self { plain: true, ..Self::new(StatusCode::NOT_FOUND, "NotFound", "404 page not found\n") }
+    }
+
+    /// 405 for a verb that the custom resources of this kind do not have.
+    pub fn method_not_supported(subject: &Subject<'_>, verb: &str) -> Self {
+        let message =
+            format!("{verb} is not supported on resources of kind {:?}", subject.qualified_plural());
+        let whole = Subject { name: "", ..subject.clone() };
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+            .with_details(whole.details(subject.plural))
+    }
+
+    /// 500 without a reason: what kube-apiserver did not expect to go wrong.
+    pub fn unexplained(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
     }
 
     pub fn not_found(subject: &Subject<'_>) -> Self {
@@ -273,7 +350,7 @@ impl ApiError {
     /// 422 for a JSON patch that does not apply, in kube-apiserver's general words.
     pub fn rejected_patch() -> Self {
         let message = "the server rejected our request due to an error in our request";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+        Self::generic(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     }
 
     pub fn forbidden(subject: &Subject<'_>, why: &str, cause: Option<Cause>) -> Self {
@@ -304,11 +381,11 @@ impl ApiError {
 
     pub fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+        Self::generic(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
     pub fn not_acceptable() -> Self {
-        let message = "only the following media types are accepted: application/json, application/yaml";
+        let message = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
     }
 
@@ -318,6 +395,12 @@ impl ApiError {
             accepted.join(", ")
         );
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+    }
+
+    /// 415 for a patch of a built-in kind.
+    pub fn unsupported_patch() -> Self {
+        let message = "415: Unsupported Media Type";
+        Self::generic(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
     pub fn too_large(limit: usize) -> Self {
@@ -334,7 +417,7 @@ impl ApiError {
 
     /// 504 for a resourceVersion that does not exist yet.
     pub fn version_too_large(wanted: u64, current: u64) -> Self {
-        let message = format!("Too large resource version: {wanted}, current: {current}");
+        let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
         let mut details = Map::new();
         details.insert(
             "causes".into(),
@@ -346,14 +429,7 @@ impl ApiError {
 
     /// 500 without a reason, as kube-apiserver answers a creation that gives a resourceVersion.
     pub fn version_on_create() -> Self {
-        let message = "resourceVersion should not be set on objects to be created";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
-    }
-
-    /// 422 for watch options that contradict each other.
-    pub fn watch_options(field: &str, why: &str) -> Self {
-        let subject = Subject { group: "meta.k8s.io", kind: "ListOptions", ..Subject::default() };
-        Self::invalid(&subject, &[Cause::forbidden(field, why)])
+        Self::unexplained("resourceVersion should not be set on objects to be created")
     }
 
     pub fn service_unavailable(message: impl Into<String>) -> Self {

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::body;
 use crate::status::ApiError;
 
 /// How a list is merged: by the key of its items, or as a set of plain values. Lists not named here are replaced.
@@ -31,11 +32,18 @@ const RETAIN_KEYS: &str = "$retainKeys";
 ///
 /// # Errors
 /// 400 for directives that are not known or list items without their merge key.
-pub(crate) fn merge(object: &Value, patch: &Value) -> Result<Value, ApiError> {
-    let (Value::Object(object), Value::Object(patch)) = (object, patch) else {
-        return Err(ApiError::bad_request("the patch is not a JSON object"));
+pub(crate) fn merge(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
+    let patch = match body::document(patch).map_err(ApiError::bad_request)? {
+        Value::Object(patch) => patch,
+        Value::Null => return Ok(object.clone()),
+        other => {
+            let found = body::go_kind(&other);
+            let wanted = "Go value of type map[string]interface {}";
+            return Err(ApiError::bad_request(format!("json: cannot unmarshal {found} into {wanted}")));
+        }
     };
-    merge_map(object.clone(), patch, "").map(Value::Object)
+    let object = object.as_object().cloned().unwrap_or_default();
+    merge_map(object, &patch, "").map(Value::Object)
 }
 
 fn child(path: &str, key: &str) -> String {
@@ -169,12 +177,16 @@ mod tests {
 
     use super::*;
 
+    fn merge_of(object: &Value, patch: &Value) -> Result<Value, ApiError> {
+        merge(object, patch.to_string().as_bytes())
+    }
+
     #[test]
     fn maps_merge_and_nulls_remove() {
         let object = json!({"data": {"a": "1", "b": "2"}, "metadata": {"labels": {"x": "y"}}});
-        let patched = merge(&object, &json!({"data": {"a": null, "c": "3"}})).unwrap();
+        let patched = merge_of(&object, &json!({"data": {"a": null, "c": "3"}})).unwrap();
         assert_eq!(patched, json!({"data": {"b": "2", "c": "3"}, "metadata": {"labels": {"x": "y"}}}));
-        let replaced = merge(&object, &json!({"data": {"$patch": "replace", "z": "9"}})).unwrap();
+        let replaced = merge_of(&object, &json!({"data": {"$patch": "replace", "z": "9"}})).unwrap();
         assert_eq!(replaced["data"], json!({"z": "9"}));
     }
 
@@ -183,12 +195,12 @@ mod tests {
         let object = json!({"secrets": [{"name": "a", "kind": "x"}, {"name": "b"}]});
         let patch = json!({"$setElementOrder/secrets": [{"name": "c"}, {"name": "a"}],
             "secrets": [{"name": "c"}, {"name": "b", "$patch": "delete"}, {"name": "a", "kind": "z"}]});
-        let patched = merge(&object, &patch).unwrap();
+        let patched = merge_of(&object, &patch).unwrap();
         assert_eq!(patched["secrets"], json!([{"name": "c"}, {"name": "a", "kind": "z"}]));
-        assert!(merge(&object, &json!({"secrets": [{"kind": "x"}]})).is_err());
+        assert!(merge_of(&object, &json!({"secrets": [{"kind": "x"}]})).is_err());
         let object = json!({"metadata": {"finalizers": ["a/b", "c/d"]}});
         let patch =
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/b"], "finalizers": ["e/f"]}});
-        assert_eq!(merge(&object, &patch).unwrap()["metadata"]["finalizers"], json!(["c/d", "e/f"]));
+        assert_eq!(merge_of(&object, &patch).unwrap()["metadata"]["finalizers"], json!(["c/d", "e/f"]));
     }
 }

@@ -6,7 +6,12 @@ mod jsonpath;
 
 use serde_json::{Value, json};
 
+use crate::openapi::schemas;
+
 use jsonpath::JsonPath;
+
+/// The definition of `metadata`.
+pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// One printer column.
 #[derive(Debug, Clone)]
@@ -16,6 +21,8 @@ pub(crate) struct Column {
     pub format: String,
     pub description: String,
     pub priority: i64,
+    /// The definition and the field of Kubernetes that describe it where it has no description of its own.
+    documented: Option<(&'static str, &'static str)>,
     source: Source,
 }
 
@@ -36,6 +43,7 @@ impl Column {
             format: String::new(),
             description: String::new(),
             priority: 0,
+            documented: None,
             source: Source::Path(JsonPath::parse(path)?),
         })
     }
@@ -48,8 +56,15 @@ impl Column {
             format: String::new(),
             description: String::new(),
             priority,
+            documented: None,
             source: Source::Made(make),
         }
+    }
+
+    /// The column with the description that a field of a definition has.
+    pub fn described(mut self, definition: &'static str, field: &'static str) -> Self {
+        self.documented = Some((definition, field));
+        self
     }
 
     /// The first column of every table.
@@ -58,18 +73,21 @@ impl Column {
             name: "Name".into(),
             kind: "string".into(),
             format: "name".into(),
-            description: "Name must be unique within a namespace.".into(),
+            description: String::new(),
             priority: 0,
+            documented: Some((OBJECT_META, "name")),
             source: Source::Path(JsonPath::fields(&["metadata", "name"])),
         }
     }
 
     fn definition(&self) -> Value {
+        let documented = self.documented.map(|(definition, field)| schemas::description(definition, field));
+        let description = documented.unwrap_or(&self.description);
         json!({
             "name": self.name,
             "type": self.kind,
             "format": self.format,
-            "description": self.description,
+            "description": description,
             "priority": self.priority,
         })
     }

@@ -129,7 +129,7 @@ where
     }
     let signer = signer.ok_or_else(|| ApiError::service_unavailable("tokens are for those who log in"))?;
     let bytes = body::read(body, LARGEST).await?;
-    let mut request = body::parse_object(body::media_type(&parts.headers), &bytes)?;
+    let mut request = body::parse_object(KIND, body::media_type(&parts.headers), &bytes)?;
     let api_version = format!("{GROUP}/v1");
     let says = |key: &str| request.get(key).and_then(Value::as_str).unwrap_or_default();
     if (says("kind"), says("apiVersion")) != (KIND, api_version.as_str()) {

@@ -115,7 +115,12 @@ impl View {
 
     /// A list from the end of its items.
     pub fn list_tail(&self, meta: &ListMeta) -> Bytes {
-        format!("],\"metadata\":{}}}", meta.value()).into()
+        let mut meta = meta.value();
+        if self.accept.form == Form::Full && self.served.resource.builtin().is_none() {
+            // The lists of custom resources always have it.
+            crate::object::object_mut(&mut meta).entry("continue").or_insert_with(|| "".into());
+        }
+        format!("],\"metadata\":{meta}}}").into()
     }
 
     /// Appends one watch event; `first` of a stream carries the table's column definitions.
@@ -132,7 +137,7 @@ impl View {
 
     /// A bookmark at `version`; `initial_end` marks the end of the initial events.
     pub fn bookmark(&self, version: u64, initial_end: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": version.to_string()});
         if initial_end {
             crate::object::object_mut(&mut metadata)
                 .insert("annotations".into(), json!({"k8s.io/initial-events-end": "true"}));
@@ -141,7 +146,15 @@ impl View {
             Form::Partial => ("PartialObjectMetadata".to_owned(), "meta.k8s.io/v1".to_owned()),
             _ => (self.served.resource.kind.clone(), self.served.api_version()),
         };
-        let object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
+        let mut object = match (self.served.resource.builtin(), self.accept.form) {
+            (Some(builtin), Form::Full) => builtin.zero(),
+            _ => json!({}),
+        };
+        if let (Value::Object(object), Value::Object(head)) =
+            (&mut object, json!({"kind": kind, "apiVersion": api_version, "metadata": metadata}))
+        {
+            object.extend(head);
+        }
         let object = match self.accept.form {
             Form::Table => json!({
                 "kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": [],

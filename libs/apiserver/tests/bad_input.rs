@@ -34,6 +34,12 @@ async fn expect(
     assert_eq!(answer.json["kind"], "Status");
 }
 
+/// What Kubernetes says of paths that nobody serves: no Status.
+async fn expect_no_page(f: &Fixture, method: &str, path: &str, body: impl Into<Vec<u8>>) {
+    let answer = f.send(method, path, JSON, body).await;
+    assert_eq!((answer.code, answer.text.trim()), (404, "404 page not found"), "{method} {path}");
+}
+
 const JSON: &str = "application/json";
 
 #[tokio::test]
@@ -59,7 +65,7 @@ async fn wrong_bodies() {
     expect(f, "POST", WIDGETS, "text/plain", good, (415, "UnsupportedMediaType")).await;
     let other_kind =
         json!({"apiVersion": "example.org/v1", "kind": "Gadget", "metadata": {"name": "a"}}).to_string();
-    expect(f, "POST", WIDGETS, JSON, other_kind, (400, "BadRequest")).await;
+    expect(f, "POST", WIDGETS, JSON, other_kind, (422, "Invalid")).await;
     let elsewhere = json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "a", "namespace": "tinkerbell"}});
     expect(f, "POST", WIDGETS, JSON, elsewhere.to_string(), (400, "BadRequest")).await;
     let large = widget_json("large", json!({"lines": ["x".repeat(1_600_000)]})).to_string();
@@ -100,20 +106,20 @@ async fn wrong_verbs_paths_and_patches() {
     let one = format!("{WIDGETS}/a");
     let good = widget_json("a", json!({}));
     assert_eq!(f.send("POST", WIDGETS, JSON, good.to_string()).await.code, 201);
-    expect(f, "POST", &one, JSON, good.to_string(), (405, "MethodNotAllowed")).await;
-    expect(f, "PUT", WIDGETS, JSON, good.to_string(), (405, "MethodNotAllowed")).await;
-    expect(f, "POST", "/apis/example.org/v1/widgets", JSON, good.to_string(), (405, "MethodNotAllowed"))
-        .await;
+    // Kubernetes creates custom resources here, too.
+    expect(f, "POST", &one, JSON, good.to_string(), (409, "AlreadyExists")).await;
+    expect(f, "PUT", WIDGETS, JSON, good.to_string(), (400, "BadRequest")).await;
+    expect_no_page(f, "POST", "/apis/example.org/v1/widgets", good.to_string()).await;
     expect(f, "DELETE", "/api/v1/namespaces/default", JSON, "", (403, "Forbidden")).await;
     expect(f, "DELETE", "/version", JSON, "", (405, "MethodNotAllowed")).await;
-    expect(f, "GET", "/apis/example.org/v9/widgets", JSON, "", (404, "NotFound")).await;
+    expect_no_page(f, "GET", "/apis/example.org/v9/widgets", "").await;
     expect(f, "GET", "/apis/nobody.org", JSON, "", (404, "NotFound")).await;
     expect(f, "GET", &format!("{one}/size"), JSON, "", (404, "NotFound")).await;
     expect(f, "PUT", &one, JSON, good.to_string(), (422, "Invalid")).await;
-    expect(f, "PUT", &format!("{WIDGETS}/b"), JSON, good.to_string(), (422, "Invalid")).await;
+    expect(f, "PUT", &format!("{WIDGETS}/b"), JSON, good.to_string(), (400, "BadRequest")).await;
     let mut renamed = good.clone();
     renamed["metadata"] = json!({"name": "b", "resourceVersion": "1"});
-    expect(f, "PUT", &one, JSON, renamed.to_string(), (409, "Conflict")).await;
+    expect(f, "PUT", &one, JSON, renamed.to_string(), (400, "BadRequest")).await;
     expect(f, "PATCH", &one, "application/strategic-merge-patch+json", "{}", (415, "UnsupportedMediaType"))
         .await;
     expect(f, "PATCH", &one, JSON, "{}", (415, "UnsupportedMediaType")).await;
@@ -131,7 +137,7 @@ async fn wrong_verbs_paths_and_patches() {
         &format!("{one}?force=true"),
         "application/merge-patch+json",
         "{}",
-        (400, "BadRequest"),
+        (422, "Invalid"),
     )
     .await;
     for query in [
@@ -140,10 +146,11 @@ async fn wrong_verbs_paths_and_patches() {
         "limit=many",
         "resourceVersion=x",
         "continue=%25",
-        "resourceVersionMatch=Exact",
     ] {
         expect(f, "GET", &format!("{WIDGETS}?{query}"), JSON, "", (400, "BadRequest")).await;
     }
+    let unmatched = format!("{WIDGETS}?resourceVersionMatch=Exact");
+    expect(f, "GET", &unmatched, JSON, "", (422, "Invalid")).await;
     let given_version = json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "v", "resourceVersion": "5"}});
     assert_eq!(f.send("POST", WIDGETS, JSON, given_version.to_string()).await.code, 500);
     let protobuf =
@@ -234,7 +241,10 @@ fn no_body_breaks_the_server() {
             map.insert("kind".into(), "Widget".into());
         }
         let answer = runtime.block_on(fixture.send(method, &path, media, body.to_string()));
-        prop_assert!(answer.code < 500, "{} {} {body}: {}", method, path, answer.text);
+        // Two kinds of bodies Kubernetes refuses with 500: options that do not decode, and configurations that do not fit.
+        let known = ["couldn't get version/kind", "is registered for version", "failed to create typed patch object"];
+        let is_known = known.iter().any(|words| answer.text.contains(words));
+        prop_assert!(answer.code < 500 || is_known, "{} {} {body}: {}", method, path, answer.text);
         let list = runtime.block_on(fixture.get(WIDGETS));
         prop_assert_eq!(list.code, 200);
     });

@@ -172,7 +172,7 @@ async fn server_side_apply_through_the_client() {
     let path = format!("{}/w", common::WIDGETS);
     let yaml = "apiVersion: example.org/v1\nkind: Widget\nspec: {colour: green}\n";
     let refused = fixture.send("PATCH", &path, "application/apply-patch+yaml", yaml).await;
-    assert_eq!(refused.code, 400, "{missing:?}");
+    assert_eq!(refused.code, 422, "{missing:?}");
     let applied = fixture
         .send("PATCH", &format!("{path}?fieldManager=yaml"), "application/apply-patch+yaml", yaml)
         .await;

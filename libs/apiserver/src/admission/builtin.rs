@@ -26,6 +26,11 @@ pub(super) fn finish(
     part: Part,
     causes: &mut Vec<Cause>,
 ) {
+    if let (Value::Object(object), Value::Object(zero)) = (&mut *object, kind.zero()) {
+        for (field, value) in zero.into_iter().filter(|_| kind != Builtin::CustomResourceDefinition) {
+            object.entry(field).or_insert(value);
+        }
+    }
     match kind {
         Builtin::Namespace => namespace(object, old, part),
         Builtin::Secret => secret(object, old, causes),

@@ -14,6 +14,8 @@ use crate::status::{ApiError, Cause};
 const MAX_ANNOTATION_BYTES: usize = 256 << 10;
 /// Longest prefix that `generateName` keeps, so that the name with its suffix fits a label.
 const MAX_GENERATED_PREFIX: usize = 58;
+/// Finalizers that need no domain.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 /// Letters of generated suffixes: no vowels, no look-alikes.
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
@@ -139,9 +141,13 @@ pub(super) fn validate(resource: &Resource, object: &Value, old: Option<&Value>,
     if bytes > MAX_ANNOTATION_BYTES {
         causes.push(Cause::too_long("metadata.annotations", MAX_ANNOTATION_BYTES as u64));
     }
-    for finalizer in list(&metadata, "finalizers") {
-        if let Err(why) = check_qualified_name(finalizer.as_str().unwrap_or_default()) {
-            causes.push(Cause::invalid("metadata.finalizers", finalizer, why));
+    for (index, finalizer) in list(&metadata, "finalizers").iter().enumerate() {
+        let (at, name) = (format!("metadata.finalizers[{index}]"), finalizer.as_str().unwrap_or_default());
+        if let Err(why) = check_qualified_name(name) {
+            causes.push(Cause::invalid(at, finalizer, why));
+        } else if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(Cause::invalid(at, finalizer, why));
         }
     }
     validate_owners(&metadata, causes);
@@ -178,12 +184,17 @@ fn validate_name(resource: &Resource, metadata: &Map<String, Value>, causes: &mu
 
 fn validate_owners(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
     let mut controllers = 0;
-    for (index, owner) in list(metadata, "ownerReferences").iter().enumerate() {
+    for owner in list(metadata, "ownerReferences") {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
-                let at = format!("metadata.ownerReferences[{index}].{field}");
-                causes.push(Cause::invalid(at, &"".into(), format!("{field} must not be empty")));
+                let at = format!("metadata.ownerReferences.{field}");
+                causes.push(Cause::invalid(at, &"".into(), "must not be empty"));
             }
+        }
+        let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
+        if (text("apiVersion"), text("kind")) == ("v1", "Event") {
+            let why = "/v1, Kind=Event is disallowed from being an owner";
+            causes.push(Cause::invalid_json("metadata.ownerReferences", &in_order(owner), why));
         }
         controllers += usize::from(owner.get("controller") == Some(&Value::Bool(true)));
     }
@@ -191,6 +202,13 @@ fn validate_owners(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
         let why = "Only one reference can have Controller set to true";
         causes.push(Cause::invalid("metadata.ownerReferences", &controllers.into(), why));
     }
+}
+
+/// An owner reference as Go writes it, field by field.
+fn in_order(owner: &Value) -> String {
+    let fields = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+    let given = fields.iter().filter_map(|field| Some(format!("{field:?}:{}", owner.get(*field)?)));
+    format!("{{{}}}", given.collect::<Vec<_>>().join(","))
 }
 
 fn map<'a>(metadata: &'a Map<String, Value>, field: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {

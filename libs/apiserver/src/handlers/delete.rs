@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::write::{PutError, may_go, put};
-use super::{Call, optional_object, read};
+use super::{Call, read};
 use crate::admission::CRD_FINALIZER;
 use crate::body::{self, Answer};
 use crate::inner::Inner;
@@ -50,36 +50,61 @@ struct DeleteOptions {
     dry_run: bool,
 }
 
+/// Options from the body or, where there is none, from the query: never from both.
 fn options(call: &Call<'_>, media_type: &str, bytes: &Bytes) -> Result<DeleteOptions, ApiError> {
-    let body = optional_object(media_type, bytes)?;
+    let query = &call.query;
+    if bytes.is_empty() {
+        let (policy, orphan) = (query.propagation_policy.clone(), query.orphan_dependents);
+        let propagation = propagation(policy.as_deref(), orphan, query.dry_run_causes())?;
+        return Ok(DeleteOptions {
+            propagation,
+            preconditions: Preconditions::default(),
+            dry_run: query.dry_run,
+        });
+    }
+    let body = body::options(media_type, bytes)?;
     let text = |path: &[&str]| object::at(&body, path).and_then(Value::as_str).map(str::to_owned);
-    let policy = text(&["propagationPolicy"]).or_else(|| call.query.propagation_policy.clone());
-    let orphan = body.get("orphanDependents").and_then(Value::as_bool).or(call.query.orphan_dependents);
-    let propagation = match (policy.as_deref(), orphan) {
-        (Some(_), Some(_)) => {
-            return Err(ApiError::bad_request("orphanDependents and deletionPropagation cannot be both set"));
-        }
+    let policy = text(&["propagationPolicy"]);
+    let orphan = body.get("orphanDependents").and_then(Value::as_bool);
+    let dry_runs = body.get("dryRun").and_then(Value::as_array).into_iter().flatten();
+    let (all, odd): (Vec<_>, Vec<_>) =
+        dry_runs.filter_map(Value::as_str).map(str::to_owned).partition(|value| value == "All");
+    let wrong = request::dry_run_causes(&odd, !all.is_empty());
+    let propagation = propagation(policy.as_deref(), orphan, wrong)?;
+    let preconditions = Preconditions {
+        uid: text(&["preconditions", "uid"]),
+        version: text(&["preconditions", "resourceVersion"]),
+    };
+    Ok(DeleteOptions { propagation, preconditions, dry_run: !all.is_empty() })
+}
+
+fn propagation(
+    policy: Option<&str>,
+    orphan: Option<bool>,
+    wrong: Vec<Cause>,
+) -> Result<Option<Propagation>, ApiError> {
+    const FIELD: &str = "propagationPolicy";
+    let mut causes = Vec::new();
+    if let (Some(policy), Some(_)) = (policy, orphan) {
+        let why = "orphanDependents and deletionPropagation cannot be both set";
+        causes.push(Cause::invalid(FIELD, &policy.into(), why));
+    }
+    let propagation = match (policy, orphan) {
         (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
         (Some("Foreground"), _) => Some(Propagation::Foreground),
         (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
         (None, None) => None,
         (Some(other), _) => {
-            let supported: [Value; 3] = ["Foreground".into(), "Background".into(), "Orphan".into()];
-            let cause = Cause::unsupported("propagationPolicy", &other.into(), &supported);
-            let subject =
-                status::Subject { group: "meta.k8s.io", kind: "DeleteOptions", plural: "", name: "" };
-            return Err(ApiError::invalid(&subject, &[cause]));
+            let supported = ["Foreground", "Background", "Orphan", "nil"].map(Value::from);
+            causes.push(Cause::unsupported(FIELD, &other.into(), &supported));
+            None
         }
     };
-    let mut dry_run = call.query.dry_run;
-    for value in body.get("dryRun").and_then(Value::as_array).into_iter().flatten() {
-        dry_run |= request::dry_run(value.as_str().unwrap_or("?"))?;
+    causes.extend(wrong);
+    if causes.is_empty() {
+        return Ok(propagation);
     }
-    let preconditions = Preconditions {
-        uid: text(&["preconditions", "uid"]),
-        version: text(&["preconditions", "resourceVersion"]),
-    };
-    Ok(DeleteOptions { propagation, preconditions, dry_run })
+    Err(ApiError::invalid(&request::options_subject("DeleteOptions"), &causes))
 }
 
 /// What became of an object.
@@ -100,6 +125,9 @@ pub(super) async fn delete(
     let call = &call.with_dry_run(options.dry_run);
     match remove(inner, call, call.name(), options.propagation, &options.preconditions).await? {
         Removed::Pending(bytes) => call.show(StatusCode::OK, bytes),
+        Removed::Gone(bytes) if call.served.resource.builtin().is_some_and(Builtin::returns_deleted) => {
+            call.show(StatusCode::OK, bytes)
+        }
         Removed::Gone(bytes) => {
             let object: Value = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
             let status = status::success(&call.subject(), object::uid(&object));
@@ -131,7 +159,8 @@ pub(super) async fn delete_collection(
 
 impl Call<'_> {
     fn with_dry_run(&self, dry_run: bool) -> Call<'_> {
-        let query = request::Query { dry_run, ..self.query.clone() };
+        let mut query = self.query.clone();
+        query.dry_run = dry_run;
         Call {
             served: self.served.clone(),
             address: self.address,
@@ -183,15 +212,19 @@ pub(crate) async fn remove(
 impl Preconditions {
     fn check(&self, subject: &status::Subject<'_>, live: &Value) -> Result<(), ApiError> {
         let facts = [
-            ("UID", &self.uid, object::uid(live)),
-            ("ResourceVersion", &self.version, object::meta_str(live, "resourceVersion")),
+            ("UID", &self.uid, object::uid(live), "deleted and then recreated"),
+            ("ResourceVersion", &self.version, object::meta_str(live, "resourceVersion"), "modified"),
         ];
-        for (what, wanted, found) in facts {
+        for (what, wanted, found, fate) in facts {
             if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
                 let why = format!(
-                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                    "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {fate}"
                 );
-                return Err(ApiError::conflict(subject, &why));
+                // About the kind, where other conflicts are about the resource.
+                return Err(ApiError::conflict(
+                    &status::Subject { plural: subject.kind, ..subject.clone() },
+                    &why,
+                ));
             }
         }
         Ok(())

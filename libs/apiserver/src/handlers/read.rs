@@ -127,7 +127,8 @@ fn continued(inner: &Inner, call: &Call<'_>) -> Result<(Arc<Snapshot>, Position)
 
 fn selector(call: &Call<'_>) -> Result<Selector, ApiError> {
     let query = &call.query;
-    Selector::parse(&query.label_selector, &query.field_selector, &call.served.version().selectable)
+    let builtin = call.served.resource.builtin().is_some();
+    Selector::parse(&query.label_selector, &query.field_selector, &call.served.version().selectable, builtin)
 }
 
 /// The objects of a collection that a selector of the request picks, for deletecollection.
@@ -175,23 +176,11 @@ pub(super) fn watch(
 fn start(call: &Call<'_>) -> Result<Start, ApiError> {
     let query = &call.query;
     match query.send_initial_events {
-        Some(sends) => {
-            if query.version_match != Some(VersionMatch::NotOlderThan) {
-                return Err(ApiError::watch_options(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-            }
-            match query.version {
-                Some(version) if !sends && version != 0 => Ok(Start::After(version)),
-                _ if sends => Ok(Start::Initial { mark_end: true }),
-                _ => Ok(Start::Initial { mark_end: false }),
-            }
-        }
-        None if query.version_match.is_some() => Err(ApiError::watch_options(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        )),
+        Some(sends) => match query.version {
+            Some(version) if !sends && version != 0 => Ok(Start::After(version)),
+            _ if sends => Ok(Start::Initial { mark_end: true }),
+            _ => Ok(Start::Initial { mark_end: false }),
+        },
         None => match query.version {
             None | Some(0) => Ok(Start::Initial { mark_end: false }),
             Some(version) => Ok(Start::After(version)),

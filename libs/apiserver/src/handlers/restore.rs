@@ -12,9 +12,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::Call;
-use super::write::{PutError, put};
+use super::write::{PutError, decode_body, put};
 use crate::admission::{self, Part, Stamp};
-use crate::body::{self, Answer};
+use crate::body::Answer;
 use crate::inner::Inner;
 use crate::object;
 use crate::request::FieldValidation;
@@ -30,8 +30,7 @@ pub(super) async fn restore(
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let noted = body::parse_noted(media_type, bytes)?;
-    let given = admission::decode_noted(&call.served, noted, FieldValidation::Strict)?.object;
+    let given = decode_body(call, media_type, bytes, FieldValidation::Strict)?.object;
     let object = admitted(call, given)?;
     let resource = &call.served.resource;
     let subject = resource.subject(object::name(&object));

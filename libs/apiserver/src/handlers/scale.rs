@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::Call;
 use super::write::{Successor, modify};
-use super::{Call, write};
 use crate::apply;
 use crate::body::{self, Answer};
 use crate::inner::Inner;
@@ -33,16 +33,15 @@ pub(super) async fn handle(
     let live = match verb {
         Verb::Get => read(inner, call)?,
         Verb::Update => {
-            let given = body::parse_object(media_type, bytes)?;
+            let given = body::parse_object(KIND, media_type, bytes)?;
             change(inner, call, &scale, |_| Ok(given.clone())).await?
         }
         Verb::Patch => match PatchType::of(media_type) {
             Some(PatchType::Apply) => apply_replicas(inner, call, &scale, bytes).await?,
             Some(kind @ (PatchType::Json | PatchType::Merge)) => {
-                let document = body::json(bytes)?;
                 change(inner, call, &scale, |shown| match kind {
-                    PatchType::Json => patch::json(shown, &document),
-                    _ => Ok(patch::merge(shown, &document)),
+                    PatchType::Json => patch::json(shown, bytes),
+                    _ => patch::merge(shown, bytes),
                 })
                 .await?
             }
@@ -103,13 +102,12 @@ fn shown(live: &Value, scale: &Scale) -> Value {
             .into_iter()
             .filter_map(|field| Some((field.to_owned(), metadata.get(field)?.clone())))
             .collect();
-    json!({
-        "kind": KIND,
-        "apiVersion": API_VERSION,
-        "metadata": identity,
-        "spec": {"replicas": number(&scale.spec_replicas)},
-        "status": status,
-    })
+    // Go leaves out a wish for none.
+    let spec = match number(&scale.spec_replicas) {
+        0 => json!({}),
+        wanted => json!({"replicas": wanted}),
+    };
+    json!({"kind": KIND, "apiVersion": API_VERSION, "metadata": identity, "spec": spec, "status": status})
 }
 
 /// Writes the replicas that `successor` makes of the Scale into the object.
@@ -142,8 +140,7 @@ async fn apply_replicas(
     scale: &Scale,
     bytes: &Bytes,
 ) -> Result<Value, ApiError> {
-    write::require_manager(call)?;
-    let given = apply::configuration(body::yaml(bytes)?, call.name())?;
+    let given = apply::configuration((API_VERSION, KIND), body::configuration(bytes)?.0, call.name())?;
     let mut configuration = json!({"metadata": {"name": call.name()}});
     if object::at(&given, &["spec", "replicas"]).is_some() {
         set(&mut configuration, &scale.spec_replicas, replicas(call, &given)?.into());

@@ -16,7 +16,7 @@ use crate::naming;
 use crate::object;
 use crate::patch::{self, PatchType};
 use crate::registry::{Behaviour, Builtin, Served};
-use crate::request::Address;
+use crate::request::{Address, FieldValidation};
 use crate::status::{ApiError, Cause, Subject};
 use crate::store::{Change, Committed, Expect, Key, Write, WriteError};
 use crate::{apply, strategic};
@@ -45,12 +45,27 @@ pub(super) async fn create(
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let noted = body::parse_noted(media_type, bytes)?;
-    let decoded = admission::decode_noted(&call.served, noted, call.query.field_validation)?;
+    let decoded = decode_body(call, media_type, bytes, call.query.field_validation)?;
     let outcome = create_object(inner, call, decoded.object).await?;
     let mut answer = call.show(StatusCode::CREATED, outcome.bytes)?;
     body::warn(&mut answer, &decoded.warnings);
     Ok(answer)
+}
+
+/// The object in a body.
+pub(super) fn decode_body(
+    call: &Call<'_>,
+    media_type: &str,
+    bytes: &Bytes,
+    validation: FieldValidation,
+) -> Result<admission::Decoded, ApiError> {
+    let resource = &call.served.resource;
+    let expected = body::Expected { kind: &resource.kind, custom: resource.builtin().is_none() };
+    let noted = body::parse_noted(expected, media_type, bytes)?;
+    let text = |field: &str| noted.0.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let given = (text("apiVersion"), text("kind"));
+    admission::decode_noted(&call.served, noted, validation)
+        .map_err(|refusal| refusal.of_body(&call.served, (&given.0, &given.1)))
 }
 
 /// Creates a decoded object, under a generated name if it has none.
@@ -121,8 +136,7 @@ pub(super) async fn update(
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let noted = body::parse_noted(media_type, bytes)?;
-    let decoded = admission::decode_noted(&call.served, noted, call.query.field_validation)?;
+    let decoded = decode_body(call, media_type, bytes, call.query.field_validation)?;
     let resource = &call.served.resource;
     let builtin = resource.builtin();
     let unpinned = object::meta_str(&decoded.object, "resourceVersion").is_empty();
@@ -156,23 +170,24 @@ pub(super) async fn patch(
     let custom = call.served.resource.behaviour == Behaviour::Custom;
     let kind = PatchType::of(media_type)
         .filter(|kind| !(custom && *kind == PatchType::Strategic))
-        .ok_or_else(|| ApiError::unsupported_media_type(PatchType::accepted(custom)))?;
+        .ok_or_else(|| match custom {
+            true => ApiError::unsupported_media_type(PatchType::accepted(true)),
+            false => ApiError::unsupported_patch(),
+        })?;
     if kind == PatchType::Apply {
         return apply_patch(inner, call, bytes).await;
     }
-    if call.query.force {
-        return Err(ApiError::bad_request("force: Forbidden: may not be specified for non-apply patch"));
-    }
-    let document = body::json(bytes)?;
     let warnings = std::sync::Mutex::new(Vec::new());
     let outcome = modify(inner, call, |live| {
         let patched = match kind {
-            PatchType::Merge => patch::merge(live, &document),
-            PatchType::Json => patch::json(live, &document)?,
-            PatchType::Strategic => strategic::merge(live, &document)?,
+            PatchType::Merge => patch::merge(live, bytes)?,
+            PatchType::Json => patch::json(live, bytes)?,
+            PatchType::Strategic => strategic::merge(live, bytes)?,
             PatchType::Apply => return Err(ApiError::internal("apply is not a patch of this kind")),
         };
-        let decoded = admission::decode(&call.served, patched, call.query.field_validation)?;
+        let shown = patched.to_string();
+        let decoded = admission::decode(&call.served, patched, call.query.field_validation)
+            .map_err(|refusal| refusal.of_patch(&shown))?;
         if let Ok(mut warnings) = warnings.lock() {
             *warnings = decoded.warnings;
         }
@@ -186,11 +201,12 @@ pub(super) async fn patch(
 
 /// Server-side apply: creates what is not there, else changes what the manager owns.
 async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<Answer, ApiError> {
-    require_manager(call)?;
-    let (body, noted) = body::yaml_noted(bytes)?;
-    let configuration = apply::configuration(body, call.name())?;
+    let (body, noted) = body::configuration(bytes)?;
+    let wanted = (call.served.api_version(), call.served.resource.kind.clone());
+    let configuration = apply::configuration((&wanted.0, &wanted.1), body, call.name())?;
     check_typed(call, &configuration)?;
-    let decoded = admission::decode_noted(&call.served, (configuration, noted), call.query.field_validation)?;
+    let decoded = admission::decode_noted(&call.served, (configuration, noted), call.query.field_validation)
+        .map_err(|refusal| refusal.of_body(&call.served, (&wanted.0, &wanted.1)))?;
     let (applied, force) = (decoded.object, call.query.force);
     for _ in 0..ATTEMPTS {
         let stamp = Stamp::new();
@@ -231,16 +247,6 @@ fn check_typed(call: &Call<'_>, configuration: &Value) -> Result<(), ApiError> {
     let kind = &call.served.resource.kind;
     let subject = format!("{}/{}; {group}/{version}, Kind={kind}", call.namespace(), call.name());
     Err(ApiError::untyped_configuration(&subject, &problems))
-}
-
-/// Who applies has to say who they are.
-pub(super) fn require_manager(call: &Call<'_>) -> Result<(), ApiError> {
-    if !call.query.field_manager.is_empty() {
-        return Ok(());
-    }
-    let message =
-        "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
-    Err(ApiError::bad_request(message))
 }
 
 impl Call<'_> {

@@ -16,6 +16,12 @@ pub(crate) fn find(kind: Builtin, object: &Value) -> Option<String> {
     walk(&Typed { schema: schemas::published(&name)?, structure: last(&name), name: &name }, "", object, 0)
 }
 
+/// The same for the metadata of a custom resource, which is decoded by itself.
+pub(crate) fn find_in_metadata(metadata: &Value) -> Option<String> {
+    let name = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    walk(&Typed { schema: schemas::published(name)?, structure: last(name), name }, "", metadata, 0)
+}
+
 /// A schema, and the Go structure that its fields belong to.
 struct Typed<'a> {
     schema: &'a Value,

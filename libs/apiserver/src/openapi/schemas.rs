@@ -113,6 +113,12 @@ pub(super) fn published(name: &str) -> Option<&'static Value> {
     BUILTIN.get(name)
 }
 
+/// What Kubernetes says of a field of one of its own definitions; empty where it says nothing.
+pub(crate) fn description(definition: &str, field: &str) -> &'static str {
+    let field = published(definition).and_then(|schema| schema.pointer(&format!("/properties/{field}")));
+    field.and_then(|field| field.get("description")).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// Name of the definition of a built-in kind.
 pub(super) fn definition_name(kind: Builtin) -> String {
     definition(kind, &mut SchemaSettings::openapi3().into_generator())

@@ -9,7 +9,7 @@ use k8s_openapi::api::events::v1::Event as EventsV1;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Behaviour, Resource, Version, columns};
 use crate::object;
@@ -41,6 +41,11 @@ impl Builtin {
         Self::CustomResourceDefinition,
     ];
 
+    /// True for a group that one of them is in.
+    pub fn has_group(group: &str) -> bool {
+        ROWS.iter().any(|row| row.group == group)
+    }
+
     /// Decodes into the kind's type and back: what the type does not know is gone.
     ///
     /// # Errors
@@ -56,6 +61,28 @@ impl Builtin {
             Self::Lease => round_trip::<Lease>(object),
             Self::CustomResourceDefinition => round_trip::<CustomResourceDefinition>(object),
         }
+    }
+
+    /// What an object has that says nothing: structures and times that the Go type writes whether they are set or not.
+    pub fn zero(self) -> Value {
+        match self {
+            Self::Lease => json!({"spec": {}}),
+            Self::Namespace => json!({"spec": {}, "status": {}}),
+            Self::Event => {
+                json!({"source": {}, "eventTime": null, "firstTimestamp": null, "lastTimestamp": null})
+            }
+            Self::EventsV1Event => json!({
+                "deprecatedSource": {}, "eventTime": null, "deprecatedFirstTimestamp": null,
+                "deprecatedLastTimestamp": null,
+            }),
+            Self::CustomResourceDefinition => json!({"spec": {"names": {}}, "status": {}}),
+            Self::Secret | Self::ConfigMap | Self::ServiceAccount => json!({}),
+        }
+    }
+
+    /// A removal answers with the object, not with a `Status`.
+    pub fn returns_deleted(self) -> bool {
+        matches!(self, Self::ServiceAccount)
     }
 
     /// PUT without `resourceVersion` overwrites (each kind's `AllowUnconditionalUpdate` in Kubernetes).

@@ -7,22 +7,43 @@ use serde_json::Value;
 
 use super::Builtin;
 use crate::object;
-use crate::table::{self, Column};
+use crate::table::{self, Column, OBJECT_META};
+
+const SECRET: &str = "io.k8s.api.core.v1.Secret";
+const CONFIG_MAP: &str = "io.k8s.api.core.v1.ConfigMap";
+const ACCOUNT: &str = "io.k8s.api.core.v1.ServiceAccount";
+const LEASE_SPEC: &str = "io.k8s.api.coordination.v1.LeaseSpec";
+const EVENT: &str = "io.k8s.api.core.v1.Event";
+const REFERENCE: &str = "io.k8s.api.core.v1.ObjectReference";
 
 /// The columns of a kind.
 pub(super) fn of(kind: Builtin) -> Vec<Column> {
     let path = |name: &str, kind: &str, path: &str| Column::new(name, kind, path);
-    let age = Some(Column::made("Age", "string", 0, created));
+    let age = Some(Column::made("Age", "string", 0, created).described(OBJECT_META, "creationTimestamp"));
+    let data = |definition| Some(Column::made("Data", "string", 0, data).described(definition, "data"));
     let more: Vec<Option<Column>> = match kind {
-        Builtin::Namespace => vec![path("Status", "string", ".status.phase"), age],
-        Builtin::Secret => {
-            vec![path("Type", "string", ".type"), Some(Column::made("Data", "string", 0, data)), age]
+        Builtin::Namespace => {
+            let status = path("Status", "string", ".status.phase").map(|mut status| {
+                status.description = "The status of the namespace".into();
+                status
+            });
+            vec![status, age]
         }
-        Builtin::ConfigMap => vec![Some(Column::made("Data", "string", 0, data)), age],
-        Builtin::ServiceAccount => vec![Some(Column::made("Secrets", "string", 0, secrets)), age],
-        Builtin::Lease => vec![Some(Column::made("Holder", "string", 0, holder)), age],
+        Builtin::Secret => {
+            let kind = path("Type", "string", ".type").map(|kind| kind.described(SECRET, "type"));
+            vec![kind, data(SECRET), age]
+        }
+        Builtin::ConfigMap => vec![data(CONFIG_MAP), age],
+        Builtin::ServiceAccount => {
+            vec![Some(Column::made("Secrets", "string", 0, secrets).described(ACCOUNT, "secrets")), age]
+        }
+        Builtin::Lease => {
+            let holder = Column::made("Holder", "string", 0, holder);
+            vec![Some(holder.described(LEASE_SPEC, "holderIdentity")), age]
+        }
         Builtin::CustomResourceDefinition => {
-            vec![path("Created At", "string", ".metadata.creationTimestamp")]
+            let created = path("Created At", "date", ".metadata.creationTimestamp");
+            vec![created.map(|created| created.described(OBJECT_META, "creationTimestamp"))]
         }
         Builtin::Event | Builtin::EventsV1Event => return events(),
     };
@@ -62,16 +83,20 @@ fn holder(object: &Value, _: Timestamp) -> Value {
 }
 
 fn events() -> Vec<Column> {
+    let message = |event: &Value, _: Timestamp| either(event, "message", "note").trim().into();
     let mut columns = vec![
-        Column::made("Last Seen", "string", 0, last_seen),
-        Column::made("Type", "string", 0, |event, _| text(event, &["type"]).into()),
-        Column::made("Reason", "string", 0, |event, _| text(event, &["reason"]).into()),
-        Column::made("Object", "string", 0, about),
-        Column::made("Subobject", "string", 1, |event, _| subject(event, "fieldPath").into()),
-        Column::made("Source", "string", 1, source),
-        Column::made("Message", "string", 0, |event, _| either(event, "message", "note").trim().into()),
-        Column::made("First Seen", "string", 1, |event, now| age(now, first_seen(event))),
-        Column::made("Count", "string", 1, times),
+        Column::made("Last Seen", "string", 0, last_seen).described(EVENT, "lastTimestamp"),
+        Column::made("Type", "string", 0, |event, _| text(event, &["type"]).into()).described(EVENT, "type"),
+        Column::made("Reason", "string", 0, |event, _| text(event, &["reason"]).into())
+            .described(EVENT, "reason"),
+        Column::made("Object", "string", 0, about).described(EVENT, "involvedObject"),
+        Column::made("Subobject", "string", 1, |event, _| subject(event, "fieldPath").into())
+            .described(REFERENCE, "fieldPath"),
+        Column::made("Source", "string", 1, source).described(EVENT, "source"),
+        Column::made("Message", "string", 0, message).described(EVENT, "message"),
+        Column::made("First Seen", "string", 1, |event, now| age(now, first_seen(event)))
+            .described(EVENT, "firstTimestamp"),
+        Column::made("Count", "string", 1, times).described(EVENT, "count"),
     ];
     let mut name = Column::name();
     name.priority = 1;

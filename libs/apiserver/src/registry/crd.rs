@@ -10,7 +10,7 @@ use super::{Behaviour, Resource, Scale, Version};
 use crate::object;
 use crate::schema::Schema;
 use crate::status::Cause;
-use crate::table::Column;
+use crate::table::{Column, OBJECT_META};
 
 fn text<'a>(value: &'a Value, path: &[&str]) -> &'a str {
     object::at(value, path).and_then(Value::as_str).unwrap_or_default()
@@ -167,12 +167,19 @@ fn columns(version: &Value) -> Vec<Column> {
         columns.extend(parsed.map(|mut parsed| {
             parsed.priority = priority;
             parsed.format = text(column, &["format"]).into();
-            parsed.description = text(column, &["description"]).into();
+            parsed.description = match text(column, &["description"]) {
+                "" => format!(
+                    "Custom resource definition column (in JSONPath format): {}",
+                    text(column, &["jsonPath"])
+                ),
+                given => given.into(),
+            };
             parsed
         }));
     }
     if declared.is_none_or(Vec::is_empty) {
-        columns.extend(Column::new("Age", "date", ".metadata.creationTimestamp"));
+        let age = Column::new("Age", "date", ".metadata.creationTimestamp");
+        columns.extend(age.map(|age| age.described(OBJECT_META, "creationTimestamp")));
     }
     columns
 }

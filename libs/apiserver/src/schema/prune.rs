@@ -88,6 +88,26 @@ pub(crate) fn default(schema: &Schema, value: &mut Value) {
     }
 }
 
+/// Takes out the fields that are null where null is no value: they count as not given. For after the defaults.
+pub(crate) fn drop_nulls(schema: &Schema, value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, value| !value.is_null() || schema.field(key).is_none_or(|field| field.nullable));
+            for (key, value) in map.iter_mut() {
+                if let Some(field) = schema.field(key) {
+                    drop_nulls(field, value);
+                }
+            }
+        }
+        Value::Array(list) => {
+            if let Some(items) = &schema.items {
+                list.iter_mut().for_each(|item| drop_nulls(items, item));
+            }
+        }
+        _ => {}
+    }
+}
+
 /// True when a value of this JSON type can be of this schema type.
 pub(super) fn is_of_type(kind: Type, value: &Value) -> bool {
     match kind {

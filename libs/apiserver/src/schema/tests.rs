@@ -69,7 +69,7 @@ fn messages_are_those_of_kube_apiserver() {
         (
             json!({"type": "object", "additionalProperties": {"type": "string"}}),
             json!({"k": 1}),
-            "spec[k]: Invalid value: \"integer\": spec[k] in body must be of type string: \"integer\"",
+            "spec.k: Invalid value: \"integer\": spec.k in body must be of type string: \"integer\"",
         ),
         (
             json!({"type": "array", "items": {"type": "integer"}}),
