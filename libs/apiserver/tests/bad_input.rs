@@ -131,15 +131,8 @@ async fn wrong_verbs_paths_and_patches() {
     expect(f, "PATCH", &one, "application/merge-patch+json", stale, (409, "Conflict")).await;
     let uid = json!({"metadata": {"uid": "other"}}).to_string();
     expect(f, "PATCH", &one, "application/merge-patch+json", uid, (409, "Conflict")).await;
-    expect(
-        f,
-        "PATCH",
-        &format!("{one}?force=true"),
-        "application/merge-patch+json",
-        "{}",
-        (422, "Invalid"),
-    )
-    .await;
+    expect(f, "PATCH", &format!("{one}?force=true"), "application/merge-patch+json", "{}", (422, "Invalid"))
+        .await;
     for query in [
         "labelSelector=%3D%3D",
         "fieldSelector=spec.nope%3D1",

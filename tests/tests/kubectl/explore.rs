@@ -117,7 +117,7 @@ pub async fn resources(s: &mut Session<'_>) -> Result<()> {
     ] {
         s.ok(line).await?;
     }
-    s.apart("releases differ").says("version", "Server Version: v1.34").await?;
+    s.apart("releases differ").says("version", "v1.34").await?;
     s.apart("releases differ").says("version -o json", "\"serverVersion\"").await?;
     s.apart("releases differ").says("version -o yaml", "minor: \"34\"").await?;
     s.fails("api-resources --sort-by=size").await?;
