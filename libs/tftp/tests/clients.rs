@@ -415,13 +415,15 @@ async fn with_a_single_port_answers_come_from_it_after_a_probe_too() {
         let data = ask(&[0, 4, 0, block - 1]).await;
         assert_eq!(data[..4], [0, 3, 0, block]);
     }
-    assert!(matches!(server.report().await.outcome, Outcome::Aborted { code: 8, .. }));
+    // The second request is there before the first transfer has looked at the error: either of them ends it at once.
+    let ended = server.report().await.outcome;
+    assert!(matches!(ended, Outcome::Aborted { code: 8, .. } | Outcome::Replaced), "{ended:?}");
     client.send(&[0, 4, 0, 4]).await.unwrap();
     assert_eq!(server.report().await.outcome, Outcome::Complete);
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_without_the_last_ack_ends_its_transfer_at_once() {
+async fn full_a_client_that_leaves_without_the_last_ack_ends_its_transfer_at_once() {
     for ports in MODES {
         let server = Running::start(ports);
         // Another client in the middle of a transfer, which the news of a closed port is not about.

@@ -59,7 +59,6 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("garbage_collection", "references_that_are_wrong", "words; kinds that may not own"),
     ("lists", "in_the_order_of_names", "items of built-in lists repeat their kind"),
     ("lists", "tokens_that_are_none", "the words for a malformed token"),
-    ("lists", "versions_and_how_to_match_them", "words and codes of options"),
     ("openapi", "the_index_of_version_three", "paths without a version are not in the index"),
     ("patches", "a_version_in_a_patch_is_a_condition", "another uid is a conflict, not an invalid value"),
     ("patches", "bodies_that_are_no_patch", "codes for bodies that are no patch"),
@@ -82,9 +81,17 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("watches", "of_one_object", "a read of one object with `watch` is a watch; no `/watch/` paths"),
 ];
 
+/// Scenarios that differ or not as writes of others fall: neither fails.
+const AT_TIMES: &[(&str, &str, &str)] = &[(
+    "lists",
+    "versions_and_how_to_match_them",
+    "an older version can be listed exactly only while a list of it goes on",
+)];
+
 /// What is known to differ in a scenario, if anything is.
 pub fn of(topic: &str, name: &str) -> Option<&'static str> {
-    let row = KNOWN.iter().find(|(its_topic, its_name, _)| (*its_topic, *its_name) == (topic, name));
+    let mut rows = KNOWN.iter().chain(AT_TIMES);
+    let row = rows.find(|(its_topic, its_name, _)| (*its_topic, *its_name) == (topic, name));
     row.map(|(_, _, what)| *what)
 }
 
@@ -96,6 +103,7 @@ pub fn judge(what: &str, outcome: Result<()>) -> Result<()> {
             println!("differs (known): {what}: {}", first.lines().next().unwrap_or_default());
             Ok(())
         }
+        Ok(()) if AT_TIMES.iter().any(|(_, _, its)| *its == what) => Ok(()),
         Ok(()) => bail!("it differs no longer ({what}): take it out of the table of what is known to differ"),
     }
 }
