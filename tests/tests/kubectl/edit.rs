@@ -69,7 +69,7 @@ pub async fn diffing(s: &mut Session<'_>) -> Result<()> {
     s.ok("apply --server-side --force-conflicts -f @changed.yaml").await?;
     s.run("diff --server-side -f @changed.yaml", None, 0).await?;
     s.run("diff --server-side --field-manager=other -f %gadgets-three.yaml", None, 2).await?;
-    s.file("prune.yaml", &changed.split("---").next().unwrap_or_default().to_owned())?;
+    s.file("prune.yaml", changed.split("---").next().unwrap_or_default())?;
     s.run("diff --prune -l app=web --prune-allowlist=tests.invalid/v1/Gadget -f @prune.yaml", None, 1)
         .await?;
     s.file("bad.yaml", &changed.replace("size: small", "size: huge"))?;
