@@ -10,7 +10,8 @@
 //!
 //! Pure: events and the time go in, what to send comes out. Owned by one session. Blocks are counted from 1 without
 //! wrapping; only the wire has 16 bits. A window is sent again from the first block that is not acknowledged. The
-//! timeout follows the measured round trip (RFC 6298) and doubles while the client is silent.
+//! timeout follows the measured round trip (RFC 6298) and doubles while the client is silent, beyond what the client asked
+//! for too: atftp acknowledges a repeated block only once, and its own timer, of five seconds, begins anew with each copy.
 //!
 //! A repeated ACK never causes data to be sent in lock-step, or every later block would go out twice (RFC 1123
 //! section 4.2.3.1). In a window it says that the first block was lost, and an ACK of a part of it that the next one was: the
@@ -28,6 +29,8 @@ use crate::negotiate::Negotiated;
 const INITIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Never shorter than this: firmware polls its network card, every 10 ms in EDK II.
 const MIN_TIMEOUT: Duration = Duration::from_millis(50);
+/// The backoff goes as far at least, which is longer than the timers of clients.
+const MAX_BACKOFF: Duration = Duration::from_secs(8);
 /// How often the first packet is sent to a client that does not answer, unless it repeats its request.
 pub const FIRST_PACKETS: u32 = 4;
 /// Blocks that may be sent again because of ACKs, for each block acknowledged: with 64 in a window and one lost in a hundred
@@ -209,7 +212,7 @@ impl Transfer {
             Event::Timeout if now < self.deadline => Output::Wait,
             Event::Timeout if self.is_given_up(now) => self.finish(self.lost()),
             Event::Timeout => {
-                self.timeout = self.timeout.saturating_mul(2).min(self.max_timeout);
+                self.timeout = self.timeout.saturating_mul(2).min(self.max_timeout.max(MAX_BACKOFF));
                 self.repeat(now)
             }
         }
@@ -512,6 +515,26 @@ mod tests {
             sent = acknowledged;
         }
         assert_eq!(t.resent(), 1);
+    }
+
+    #[test]
+    fn the_backoff_outlasts_the_timer_of_a_client_that_wants_short_ones() {
+        let start = Instant::now();
+        let asked = Negotiated { timeout: Some(SECOND), ..negotiated(1, true) };
+        let mut t = Transfer::new(&asked, 6000, 10 * SECOND, 50 * SECOND, start);
+        t.on(Event::Start, start);
+        let mut now = start + Duration::from_millis(5);
+        t.on(Event::Ack(0), now);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            waits.push(t.deadline() - now);
+            now = t.deadline();
+            t.on(Event::Timeout, now);
+        }
+        assert_eq!((waits[0], waits[1], waits[8]), (MIN_TIMEOUT, MIN_TIMEOUT * 2, MAX_BACKOFF));
+        now += Duration::from_millis(5);
+        t.on(Event::Ack(1), now);
+        assert!(t.deadline() - now <= SECOND, "that the client answers again ends it");
     }
 
     #[test]
