@@ -107,7 +107,9 @@ impl Listener {
             .async_io(Interest::ERROR, || {
                 let mut buffer = [0; 64];
                 let mut parts = [IoSliceMut::new(&mut buffer)];
-                let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+                // The address that the packet was sent from comes along, as with every datagram.
+                let mut control =
+                    nix::cmsg_space!(libc::in6_pktinfo, libc::sock_extended_err, libc::sockaddr_in6);
                 let flags = MsgFlags::MSG_ERRQUEUE;
                 let fd = self.socket.as_raw_fd();
                 let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), flags)?;

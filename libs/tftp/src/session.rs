@@ -123,8 +123,10 @@ impl Session {
     async fn next(&self, admitted: &mut Admitted) -> Option<Event> {
         let deadline = tokio::time::Instant::from_std(self.transfer.deadline());
         tokio::select! {
-            () = admitted.stop.cancelled() => None,
+            // What came before the transfer was told to stop is looked at first; after it nothing more comes.
+            biased;
             Some(event) = admitted.events.recv() => Some(event),
+            () = admitted.stop.cancelled() => None,
             event = receive(&self.link) => Some(event),
             () = tokio::time::sleep_until(deadline) => Some(Event::Timeout),
         }

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use tftp::{Config, Content, Dropped, Outcome, Ports, Provider, Refusal, Report, Request, Server, Socket};
 use tokio::net::UdpSocket;
 use tokio::process::Command;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -32,7 +34,8 @@ const MODES: [Ports; 2] = [Ports::PerTransfer, Ports::Single];
 #[derive(Default)]
 struct Files {
     dir: Option<PathBuf>,
-    reports: Mutex<Vec<Report>>,
+    reports: Mutex<VecDeque<Report>>,
+    reported: Notify,
     opened: Mutex<u32>,
     dropped: Mutex<Vec<Dropped>>,
 }
@@ -49,7 +52,8 @@ impl Provider for Files {
     }
 
     fn finished(&self, report: &Report) {
-        self.reports.lock().unwrap().push(report.clone());
+        self.reports.lock().unwrap().push_back(report.clone());
+        self.reported.notify_one();
     }
 
     fn dropped(&self, _peer: SocketAddr, reason: Dropped) {
@@ -88,13 +92,14 @@ impl Running {
         Self { port, files, _stop: token.drop_guard() }
     }
 
+    /// The oldest report that was not taken yet.
     async fn report(&self) -> Report {
         let found = async {
             loop {
-                if let Some(report) = self.files.reports.lock().unwrap().pop() {
+                if let Some(report) = self.files.reports.lock().unwrap().pop_front() {
                     return report;
                 }
-                tokio::task::yield_now().await;
+                self.files.reported.notified().await;
             }
         };
         timeout(DEADLINE, found).await.expect("a report")
@@ -431,9 +436,9 @@ async fn with_a_single_port_answers_come_from_it_after_a_probe_too() {
         let data = ask(&[0, 4, 0, block - 1]).await;
         assert_eq!(data[..4], [0, 3, 0, block]);
     }
-    // The second request is there before the first transfer has looked at the error: either of them ends it at once.
+    // The second request may be there before the first transfer has looked at the error, which counts all the same.
     let ended = server.report().await.outcome;
-    assert!(matches!(ended, Outcome::Aborted { code: 8, .. } | Outcome::Replaced), "{ended:?}");
+    assert!(matches!(ended, Outcome::Aborted { code: 8, .. }), "{ended:?}");
     client.send(&[0, 4, 0, 4]).await.unwrap();
     assert_eq!(server.report().await.outcome, Outcome::Complete);
 }
@@ -537,7 +542,11 @@ async fn a_flood_of_requests_shortens_no_transfer() {
         for block in 2..=4u8 {
             client.send_to(&[0, 4, 0, block], tid).await.unwrap();
             if block < 4 {
-                assert_eq!(next(&client).await.0[..4], [0, 3, 0, block + 1], "{ports:?}");
+                // A block that waited for the flood may have come again.
+                let newer = async { while next(&client).await.0[..4] != [0, 3, 0, block + 1] {} };
+                timeout(DEADLINE, newer)
+                    .await
+                    .unwrap_or_else(|_| panic!("{ports:?}: no block {}", block + 1));
             }
         }
         let found = async { while server.report().await.outcome != Outcome::Complete {} };
