@@ -11,6 +11,8 @@
 //! | [`plan`] | which machine becomes what |
 //! | [`probe`] | what only a look at BMCs, servers and the network tells |
 //! | [`provider`] | where machines come from |
+//! | [`pki`], [`token`] | certificates and keys of a cluster, and what lets a machine join |
+//! | [`node`] | what a machine is told so that it becomes a node |
 //! | [`templates`] | what an installation consists of |
 //! | [`syntax`] | forms of names, addresses, URLs, keys |
 //!
@@ -21,8 +23,11 @@ pub mod check;
 pub mod cluster;
 pub mod finding;
 pub mod inventory;
+pub mod node;
+pub mod pki;
 pub mod plan;
 pub mod probe;
 pub mod provider;
 pub mod syntax;
 pub mod templates;
+pub mod token;
