@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! DHCPv4 messages: bytes to [`Message`] and back, and the PXE and iPXE vocabulary inside them.
+//! DHCPv4 messages: bytes to [`Message`] and back, and the PXE and iPXE vocabulary inside them. DHCPv6 is in [`v6`].
 //!
-//! Owns the wire format of RFC 2131 and RFC 2132 and nothing else: no sockets, no clock, no policy. The boot
+//! Owns the wire formats of RFC 2131 and RFC 2132 and of RFC 8415 and nothing else: no sockets, no clock, no policy. The boot
 //! daemon decides what to answer; the lab and the tests build client messages with the same type.
 //!
 //! The codec is our own because receiving must be lenient in a way that typed codecs are not: options are kept
@@ -17,6 +17,7 @@ mod options;
 mod pxe;
 pub mod quirks;
 mod relay;
+pub mod v6;
 
 pub use encode::{EncodeError, Encoded, MIN_SIZE};
 pub use ipxe::IpxeFeatures;

@@ -73,6 +73,12 @@ impl Arch {
     pub fn name(self) -> Option<&'static str> {
         ARCHITECTURES.get(usize::from(self.0)).copied()
     }
+
+    /// Whether it is one of those that load their boot file over HTTP.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        self.name().is_some_and(|name| name.ends_with(" HTTP"))
+    }
 }
 
 impl fmt::Display for Arch {

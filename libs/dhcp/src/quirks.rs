@@ -5,7 +5,7 @@
 //! present one fits; the flow of a decision never names a vendor.
 
 use crate::options::code;
-use crate::{Arch, Message};
+use crate::{Arch, ClientKind, Message, NetbootClient, UserClass};
 
 /// First three bytes of the Ethernet addresses of Raspberry Pi boards.
 pub const RASPBERRY_PI_OUIS: [[u8; 3]; 5] =
@@ -18,6 +18,8 @@ pub enum Applies {
     Ouis(&'static [[u8; 3]]),
     /// Vendor classes (option 60) that begin so.
     VendorClass(&'static str),
+    /// Firmware that boots by PXE over IPv6.
+    PxeFirmware6,
 }
 
 /// What is done differently.
@@ -29,6 +31,8 @@ pub enum Effect {
     RaspberryPiMenu,
     /// A reservation's answer repeats the class in option 60, even when the client may not boot.
     RepeatClass,
+    /// A DHCPv6 answer names one name server at most.
+    OneNameServer,
 }
 
 /// One row.
@@ -64,6 +68,12 @@ pub const QUIRKS: &[Quirk] = &[
         effect: Effect::RepeatClass,
         evidence: "UEFI 2.10 section 24.7.3: an offer without option 60 HTTPClient is not one for HTTP boot and is passed over",
     },
+    Quirk {
+        name: "edk2-name-servers",
+        applies: Applies::PxeFirmware6,
+        effect: Effect::OneNameServer,
+        evidence: "CVE-2023-45234: EDK II's PXE client copies option 23 of a DHCPv6 Advertise into room for one address",
+    },
 ];
 
 /// The effects that a client's message calls for.
@@ -72,11 +82,19 @@ pub fn effects(message: &Message) -> impl Iterator<Item = Effect> {
     QUIRKS.iter().filter(move |quirk| quirk.applies.to(mac, class)).map(|quirk| quirk.effect)
 }
 
+/// The effects that a DHCPv6 client calls for.
+pub fn effects6(client: &NetbootClient) -> impl Iterator<Item = Effect> + use<> {
+    let firmware = (client.kind, client.user_class) == (ClientKind::Pxe, UserClass::Firmware);
+    let applies = move |quirk: &&Quirk| quirk.applies == Applies::PxeFirmware6 && firmware;
+    QUIRKS.iter().filter(applies).map(|quirk| quirk.effect)
+}
+
 impl Applies {
     fn to(self, mac: Option<[u8; 6]>, class: &[u8]) -> bool {
         match self {
             Self::Ouis(ouis) => mac.is_some_and(|[a, b, c, ..]| ouis.contains(&[a, b, c])),
             Self::VendorClass(prefix) => class.starts_with(prefix.as_bytes()),
+            Self::PxeFirmware6 => false,
         }
     }
 }
