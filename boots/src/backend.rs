@@ -5,12 +5,13 @@
 //! that two Hardware objects claim belongs to neither: answering would be guessing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::Mac;
 use api::v1alpha1::{Hardware, Turn, Workflow};
 use dhcp::RelayInfo;
+use dhcp::v6::{Duid, eui64_mac};
 use kube::ResourceExt as _;
 
 use crate::machine::{Machine, Nic, RelayPort};
@@ -48,8 +49,9 @@ impl Found {
 pub(crate) struct Index {
     machines: HashMap<Key, Arc<Machine>>,
     by_mac: HashMap<Mac, BTreeSet<Key>>,
-    by_address: HashMap<Ipv4Addr, BTreeSet<Key>>,
+    by_address: HashMap<IpAddr, BTreeSet<Key>>,
     by_port: HashMap<RelayPort, BTreeSet<Key>>,
+    by_duid: HashMap<Duid, BTreeSet<Key>>,
     workflows: HashMap<Key, BTreeMap<String, Claim>>,
     claims: HashMap<Key, Key>,
 }
@@ -71,12 +73,15 @@ impl Index {
         let (machine, problems) = Machine::read(hardware);
         for nic in &machine.nics {
             self.by_mac.entry(nic.mac).or_default().insert(key.clone());
-            if let Some(address) = nic.lease.address {
+            if let Some(address) = nic.address() {
                 self.by_address.entry(address).or_default().insert(key.clone());
             }
         }
         if let Some(port) = &machine.port {
             self.by_port.entry(port.clone()).or_default().insert(key.clone());
+        }
+        if let Some(duid) = &machine.duid {
+            self.by_duid.entry(duid.clone()).or_default().insert(key.clone());
         }
         self.machines.insert(key, Arc::new(machine));
         problems
@@ -86,12 +91,15 @@ impl Index {
         let Some(machine) = self.machines.remove(key) else { return };
         for nic in &machine.nics {
             forget(&mut self.by_mac, &nic.mac, key);
-            if let Some(address) = nic.lease.address {
+            if let Some(address) = nic.address() {
                 forget(&mut self.by_address, &address, key);
             }
         }
         if let Some(port) = &machine.port {
             forget(&mut self.by_port, port, key);
+        }
+        if let Some(duid) = &machine.duid {
+            forget(&mut self.by_duid, duid, key);
         }
     }
 
@@ -123,9 +131,22 @@ impl Index {
         self.only(self.by_mac.get(&mac), |machine| machine.by_mac(mac))
     }
 
-    /// The machine whose interface is reserved this address.
-    pub(crate) fn by_address(&self, address: Ipv4Addr) -> Result<Found, Miss> {
-        self.only(self.by_address.get(&address), |machine| machine.by_address(address))
+    /// The machine whose interface is reserved this address, else, over IPv6, whose MAC the address is made of: that is
+    /// how most machines get one from their router.
+    pub(crate) fn by_address(&self, address: impl Into<IpAddr>) -> Result<Found, Miss> {
+        let address = address.into();
+        let reserved = self.only(self.by_address.get(&address), |machine| machine.by_address(address));
+        match address {
+            IpAddr::V6(made) if reserved.as_ref().is_err_and(|miss| *miss == Miss::Unknown) => {
+                eui64_mac(made).map_or(reserved, |mac| self.by_mac(mac.into()))
+            }
+            _ => reserved,
+        }
+    }
+
+    /// The machine that calls itself so in DHCPv6, by the first interface that DHCP answers.
+    pub(crate) fn by_duid(&self, duid: &Duid) -> Result<Found, Miss> {
+        self.only(self.by_duid.get(duid), |machine| machine.nics.iter().find(|nic| nic.dhcp))
     }
 
     /// The machine on the switch port that a relay names, by the first interface that DHCP answers. One that is known by both
@@ -143,8 +164,8 @@ impl Index {
     }
 
     /// Whether an address is some Hardware's.
-    pub(crate) fn is_reserved(&self, address: Ipv4Addr) -> bool {
-        self.by_address.contains_key(&address)
+    pub(crate) fn is_reserved(&self, address: impl Into<IpAddr>) -> bool {
+        self.by_address.contains_key(&address.into())
     }
 
     /// UID of the Workflow that the machine boots for through this interface: the one whose turn it is. One that waits for
@@ -191,6 +212,8 @@ fn forget<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<Key>>, entry: &
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use serde_json::json;
 
     use super::*;
@@ -229,6 +252,29 @@ mod tests {
         assert_eq!(find(&index, Some(b"p1"), None), Err(Miss::Ambiguous));
         index.apply_hardware(&on_port("two", None, None));
         assert_eq!(find(&index, Some(b"p1"), None), Ok("any".to_owned()));
+    }
+
+    #[test]
+    fn a_machine_is_known_by_its_ipv6_addresses_and_its_duid() {
+        let mut machine = hardware(
+            &json!({ "dhcp": { "ip": { "address": "2001:db8::11", "netmask": null, "gateway": null } } }),
+        );
+        let annotations = machine.metadata.annotations.get_or_insert_default();
+        annotations.insert("tinkerbell.org/dhcp-duid".to_owned(), "00:04:07".to_owned());
+        let mut index = Index::default();
+        assert_eq!(index.apply_hardware(&machine), Vec::<String>::new());
+        let found = |address: &str| {
+            index.by_address(address.parse::<Ipv6Addr>().unwrap()).map(|found| found.nic().mac)
+        };
+        assert_eq!(found("2001:db8::11"), Ok(mac()));
+        assert_eq!(found("fe80::5054:ff:fe00:11"), Ok(mac()));
+        assert_eq!(found("2001:db8:7::5054:ff:fe00:11"), Ok(mac()));
+        assert_eq!(found("2001:db8::12"), Err(Miss::Unknown));
+        let duid = Duid::new(&[0, 4, 7]).unwrap();
+        assert_eq!(index.by_duid(&duid).unwrap().nic().mac, mac());
+        index.remove_hardware(&("tinkerbell".into(), "m1".into()));
+        assert_eq!(index.by_duid(&duid).unwrap_err(), Miss::Unknown);
+        assert!(index.by_duid.is_empty() && index.by_address.is_empty());
     }
 
     fn workflow(name: &str, state: &str, created: &str) -> Workflow {

@@ -23,6 +23,11 @@ pub fn check(config: &Config) -> Vec<String> {
     {
         mistakes.push(format!("dhcp-bind-interface: this host has no interface {interface}"));
     }
+    for interface in config.dhcp6.iter().flat_map(|dhcp| &dhcp.interfaces) {
+        if !Path::new("/sys/class/net").join(interface).exists() {
+            mistakes.push(format!("dhcpv6-bind-interface: this host has no interface {interface}"));
+        }
+    }
     let iso = config.iso.as_ref().and_then(|iso| iso.file.as_ref()).map(|file| ("iso-file", file));
     for (setting, path) in iso.into_iter().chain(config.images_dir.as_ref().map(|dir| ("images-dir", dir))) {
         if let Err(error) = std::fs::metadata(path) {
@@ -49,6 +54,10 @@ mod tests {
             at("images-dir", "images"),
             "--iso-enabled".to_owned(),
             "--dhcp-bind-interface=none0".to_owned(),
+            "--dhcpv6-enabled".to_owned(),
+            "--bind-address=::".to_owned(),
+            "--public-ipv6=fd00::1".to_owned(),
+            "--dhcpv6-bind-interface=lo,none6".to_owned(),
             "--ipxe-override-arch-mapping=7=other.efi".to_owned(),
         ];
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
@@ -62,6 +71,7 @@ mod tests {
             "initramfs-x86_64",
             "tls-cert-file",
             "none0",
+            "no interface none6",
             "iso-file",
             "images-dir",
         ] {

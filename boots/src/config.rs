@@ -4,7 +4,7 @@
 //! Read once at start. Keys and flags are Tinkerbell's; those about directories and the token are ours.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,12 +16,14 @@ use daemon::http::TrustedProxies;
 use crate::dhcp::pool::POOL_FORM;
 
 mod dhcp;
+mod dhcp6;
 mod http;
 mod iso;
 mod public;
 mod syslog;
 
 pub use self::dhcp::{DhcpConfig, DhcpMode, ServerAddress};
+pub use self::dhcp6::{Dhcp6Config, Dhcp6Mode};
 pub use self::http::HttpsConfig;
 pub use self::syslog::SyslogConfig;
 use crate::access::HttpToken;
@@ -29,9 +31,16 @@ pub use crate::dhcp::pool::Pool;
 pub use crate::iso::IsoConfig;
 
 /// All settings of this daemon, beside those of the skeleton.
-pub const SETTINGS: &[Setting] = &Setting::joined::<
-    { GENERAL.len() + http::SETTINGS.len() + syslog::SETTINGS.len() + iso::SETTINGS.len() },
->(&[GENERAL, &http::SETTINGS, &syslog::SETTINGS, &iso::SETTINGS]);
+pub const SETTINGS: &[Setting] =
+    &Setting::joined::<
+        {
+            GENERAL.len()
+                + dhcp6::SETTINGS.len()
+                + http::SETTINGS.len()
+                + syslog::SETTINGS.len()
+                + iso::SETTINGS.len()
+        },
+    >(&[GENERAL, &dhcp6::SETTINGS, &http::SETTINGS, &syslog::SETTINGS, &iso::SETTINGS]);
 
 /// Those that are of no part with a table of its own.
 const GENERAL: &[Setting] = &[
@@ -313,6 +322,8 @@ const GENERAL: &[Setting] = &[
 
 /// Port of the workflow server.
 const GRPC_PORT: u16 = 42113;
+/// Port of TFTP servers (RFC 1350 section 4).
+const TFTP_PORT: u16 = 69;
 
 /// The configuration of the daemon.
 #[derive(Debug, Clone)]
@@ -331,6 +342,8 @@ pub struct Config {
     pub http_scripts: bool,
     /// DHCP, unless it is off.
     pub dhcp: Option<DhcpConfig>,
+    /// DHCPv6, unless it is off.
+    pub dhcp6: Option<Dhcp6Config>,
     /// TFTP, unless it is off.
     pub tftp: Option<tftp::Config>,
     /// The log server, unless it is off.
@@ -377,7 +390,7 @@ pub struct Urls {
     /// Whether the MAC goes between the two.
     pub script_has_mac: bool,
     /// TFTP server.
-    pub tftp: SocketAddrV4,
+    pub tftp: SocketAddr,
     /// Form of the MAC in boot program URLs.
     pub mac_format: MacFormat,
 }
@@ -429,13 +442,14 @@ impl Config {
         let bind = settings.get_or("bind-address", IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let http = SocketAddr::new(bind, settings.get_or("http-port", 7171));
         let osie_url: Option<String> = settings.get("ipxe-http-script-osie-url");
-        let hook_needed = osie_url.is_none();
+        let own_hook = osie_url.is_none();
         let mappings: Vec<Mapping> = settings.list("ipxe-override-arch-mapping");
         let script = script(
             settings,
             public,
             osie_url.unwrap_or_else(|| format!("http://{public}:{}/hook", http.port())),
         );
+        let dhcp6 = Dhcp6Config::from_settings(settings, &script, (bind, http.port()), own_hook);
         Self {
             http,
             https: HttpsConfig::from_settings(settings, bind),
@@ -444,18 +458,19 @@ impl Config {
             http_programs: settings.bool("ipxe-http-binary-enabled"),
             http_scripts: settings.bool("ipxe-http-script-enabled"),
             dhcp: DhcpConfig::from_settings(settings, public),
+            dhcp6,
             tftp: tftp(settings, bind),
             syslog: SyslogConfig::from_settings(settings, bind),
             http_url: format!("http://{public}:{}", http.port()),
             iso: IsoConfig::from_settings(settings),
             http_token: settings.secret_file("http-token-file").map(HttpToken::from),
             state_dir: daemon::state_dir(settings.path("state-dir")),
-            urls: urls(settings, public, http.port()),
+            urls: urls(settings, "dhcp", public.into(), http.port()),
             script,
             programs: mappings.into_iter().map(|mapping| (mapping.0, mapping.1)).collect(),
             boot_program_dir: settings.path("boot-program-dir"),
             hook_dir: settings.path("hook-dir"),
-            hook_needed,
+            hook_needed: own_hook,
             images_dir: settings.path("images-dir"),
             token_namespace: settings
                 .get_or("agent-token-namespace", api::annotations::SYSTEM_NAMESPACE.to_owned()),
@@ -487,15 +502,17 @@ fn tftp(settings: &mut Settings, bind: IpAddr) -> Option<tftp::Config> {
     settings.bool("tftp-server-enabled").then_some(config)
 }
 
-fn urls(settings: &mut Settings, public: Ipv4Addr, http_port: u16) -> Urls {
+/// The URLs that the settings of one version of DHCP make.
+fn urls(settings: &mut Settings, dhcp: &str, public: IpAddr, http_port: u16) -> Urls {
     let mut authority = |what: &str| {
-        let scheme = settings.text(&format!("dhcp-ipxe-http-{what}-scheme"));
-        let host: String = settings.get_or(&format!("dhcp-ipxe-http-{what}-host"), public.to_string());
-        let port = match settings.get_or(&format!("dhcp-ipxe-http-{what}-port"), 0u16) {
+        let scheme = settings.text(&format!("{dhcp}-ipxe-http-{what}-scheme"));
+        let host: String = settings.get_or(&format!("{dhcp}-ipxe-http-{what}-host"), public.to_string());
+        let host = if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host };
+        let port = match settings.get_or(&format!("{dhcp}-ipxe-http-{what}-port"), 0u16) {
             0 => http_port,
             port => port,
         };
-        let path = settings.text(&format!("dhcp-ipxe-http-{what}-path"));
+        let path = settings.text(&format!("{dhcp}-ipxe-http-{what}-path"));
         let is_default = matches!((scheme.as_str(), port), ("http", 80) | ("https", 443));
         let port = if is_default { String::new() } else { format!(":{port}") };
         (format!("{scheme}://{host}{port}/"), host, path.trim_start_matches('/').to_owned())
@@ -504,16 +521,18 @@ fn urls(settings: &mut Settings, public: Ipv4Addr, http_port: u16) -> Urls {
     let (script_root, _, script_path) = authority("script");
     let (script_dir, script_name) = script_path.rsplit_once('/').unwrap_or(("", &script_path));
     let slash = |path: &str| if path.is_empty() { String::new() } else { format!("{path}/") };
+    let tftp_ip = settings.get_or(&format!("{dhcp}-tftp-ip"), public);
+    if tftp_ip.is_ipv4() != public.is_ipv4() {
+        let version = if public.is_ipv4() { "IPv4" } else { "IPv6" };
+        settings.mistake(&format!("{dhcp}-tftp-ip"), format!("must be an {version} address"));
+    }
     Urls {
         binary: format!("{binary_root}{}", slash(binary_path.trim_end_matches('/'))),
         binary_ip: binary_host.parse().ok(),
         script_base: format!("{script_root}{}", slash(script_dir)),
         script_name: script_name.to_owned(),
-        script_has_mac: settings.bool("dhcp-ipxe-http-script-prepend-mac"),
-        tftp: SocketAddrV4::new(
-            settings.get_or("dhcp-tftp-ip", public),
-            settings.get_or("dhcp-tftp-port", 69),
-        ),
+        script_has_mac: settings.bool(&format!("{dhcp}-ipxe-http-script-prepend-mac")),
+        tftp: SocketAddr::new(tftp_ip, settings.get_or(&format!("{dhcp}-tftp-port"), TFTP_PORT)),
         mac_format: match settings.text("ipxe-binary-inject-mac-addr-format").as_str() {
             "dot" => MacFormat::Dot,
             "dash" => MacFormat::Dash,
@@ -556,7 +575,12 @@ impl Urls {
 
     /// The TFTP URL of a file for a machine.
     pub fn tftp(&self, mac: Mac, file: &str) -> String {
-        format!("tftp://{}/{}{file}", self.tftp, self.mac_dir(mac))
+        let server = match self.tftp {
+            // EDK II takes what stands between the brackets for the server, and then wants the path.
+            SocketAddr::V6(address) if address.port() == TFTP_PORT => format!("[{}]", address.ip()),
+            address => address.to_string(),
+        };
+        format!("tftp://{server}/{}{file}", self.mac_dir(mac))
     }
 
     fn mac_dir(&self, mac: Mac) -> String {

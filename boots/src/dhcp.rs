@@ -11,7 +11,7 @@ pub(crate) mod bootfile;
 mod conformance;
 pub(crate) mod decide;
 mod leases;
-mod limit;
+pub(crate) mod limit;
 mod link;
 pub(crate) mod listener;
 mod local;

@@ -112,6 +112,11 @@ impl Programs {
         found.map(|(name, program)| (name.as_str(), program))
     }
 
+    /// Bytes of each program.
+    pub(crate) fn sizes(&self) -> BTreeMap<String, u64> {
+        self.by_name.iter().map(|(name, program)| (name.clone(), program.bytes.len() as u64)).collect()
+    }
+
     /// Programs from memory.
     #[cfg(test)]
     pub(crate) fn from_memory(programs: &[(&str, &'static [u8])]) -> Self {

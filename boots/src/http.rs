@@ -24,7 +24,7 @@ use crate::iso::Isos;
 use crate::journal::{self, Via};
 use crate::limit::{Buckets, Rate};
 use crate::script::file_names;
-use crate::scripts::{NoScript, Scripts};
+use crate::scripts::{NoScript, SCRIPT, SCRIPT6, Scripts};
 use crate::tftp::AUTOEXEC;
 
 mod content;
@@ -62,11 +62,9 @@ type Shared = State<Arc<Server>>;
 struct Client(IpAddr);
 
 impl Client {
-    fn v4(self) -> Option<Ipv4Addr> {
-        match self.0.to_canonical() {
-            IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(_) => None,
-        }
+    /// The address that a machine may be known by.
+    fn address(self) -> IpAddr {
+        self.0.to_canonical()
     }
 }
 
@@ -136,14 +134,14 @@ async fn script(
     method: Method,
     Path(path): Path<String>,
 ) -> Response {
-    if path.rsplit('/').next() != Some("auto.ipxe") {
+    if !matches!(path.rsplit('/').next(), Some(SCRIPT | SCRIPT6)) {
         return StatusCode::NOT_FOUND.into_response();
     }
     send_script(&server, client, &method, &path)
 }
 
 fn send_script(server: &Server, client: Client, method: &Method, path: &str) -> Response {
-    let script = server.scripts.get(path, client.v4());
+    let script = server.scripts.get(path, Some(client.address()));
     if let Ok((Some(found), _)) = &script
         && method != Method::HEAD
     {
@@ -169,14 +167,14 @@ async fn binary(
     headers: HeaderMap,
 ) -> Response {
     if path.rsplit('/').next() == Some(AUTOEXEC) {
-        return text(server.scripts.autoexec(&path, client.v4()));
+        return text(server.scripts.autoexec(&path, Some(client.address())));
     }
     let Some((name, Program { bytes, etag })) = server.programs.find(&path) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let (name, bytes, etag) = (name.to_owned(), bytes.clone(), etag.clone());
     let journal = server.scripts.journal.clone();
-    let found = server.scripts.machine(&path, client.v4()).ok();
+    let found = server.scripts.machine(&path, Some(client.address())).ok();
     let delivered: Delivered = Box::new(move |bytes| {
         if let Some(found) = &found {
             journal.program(found, Via::Http, &name, bytes);
@@ -192,7 +190,7 @@ async fn hook(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let found = client.v4().and_then(|ip| server.scripts.backend.read().by_address(ip).ok());
+    let found = server.scripts.backend.read().by_address(client.address()).ok();
     let Some(source) = open(server.hook.as_ref(), &name).await else {
         return StatusCode::NOT_FOUND.into_response();
     };

@@ -4,14 +4,14 @@
 //! One clone-able handle, shared by DHCP, TFTP and HTTP. The sessions are behind a lock that is held for one map access
 //! and never across an await. It decides nothing about answers.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::Mac;
 use api::events::Reason;
 use daemon::events::Recorder;
-use dhcp::{Message, MessageType, NetbootClient, UserClass};
+use dhcp::{NetbootClient, UserClass};
 
 use crate::backend::Found;
 use crate::metrics::Metrics;
@@ -22,6 +22,28 @@ use crate::session::{BootSession, Sessions, Stage};
 pub(crate) enum Via {
     Tftp,
     Http,
+}
+
+/// Where in an exchange a client's DHCP message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    Begins,
+    GoesOn,
+}
+
+/// Whether a DHCP answer is an offer, or the end of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lease {
+    Offered,
+    Granted,
+}
+
+/// The address in it; without one, who gives addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    Address(IpAddr),
+    BesideServer,
+    BesideRouter,
 }
 
 /// The handle.
@@ -57,12 +79,13 @@ impl Journal {
         &self.metrics
     }
 
-    /// The boot that a network-boot client's message belongs to, a new one if it begins one.
-    pub(crate) fn asked(&self, mac: Mac, kind: MessageType, class: UserClass) -> BootSession {
+    /// The boot that a network-boot client's message belongs to, a new one if it begins one; only the first message of an
+    /// exchange can.
+    pub(crate) fn asked(&self, mac: Mac, message: Exchange, class: UserClass) -> BootSession {
         let (mut sessions, now) = (self.sessions(), now());
-        match kind {
-            MessageType::Discover => sessions.discover(mac, class, now).clone(),
-            _ => sessions.reach(mac, Stage::Asking, now).clone(),
+        match message {
+            Exchange::Begins => sessions.discover(mac, class, now).clone(),
+            Exchange::GoesOn => sessions.reach(mac, Stage::Asking, now).clone(),
         }
     }
 
@@ -83,11 +106,16 @@ impl Journal {
     }
 
     /// An answer went to a network-boot client.
-    pub(crate) fn leased(&self, found: &Found, reply: &Message, client: &NetbootClient, file: Option<&str>) {
-        let (reason, stage) = match reply.message_type() {
-            Some(MessageType::Offer) => (Reason::DhcpOffered, Stage::Asking),
-            Some(MessageType::Ack) => (Reason::DhcpAcknowledged, Stage::Leased),
-            _ => return,
+    pub(crate) fn leased(
+        &self,
+        found: &Found,
+        (answer, given): (Lease, Given),
+        client: &NetbootClient,
+        file: Option<&str>,
+    ) {
+        let (reason, stage) = match answer {
+            Lease::Offered => (Reason::DhcpOffered, Stage::Asking),
+            Lease::Granted => (Reason::DhcpAcknowledged, Stage::Leased),
         };
         let boot = self.sessions().reach(found.nic().mac, stage, now()).boot;
         let who = match client.user_class {
@@ -95,9 +123,10 @@ impl Journal {
             class => format!("{} on {}", class.name(), client.arch),
         };
         let what = file.map_or_else(|| "no boot file".to_owned(), |file| format!("boot file {file}"));
-        let given = match reply.yiaddr {
-            address if address.is_unspecified() => "boot data beside another DHCP server".to_owned(),
-            address => address.to_string(),
+        let given = match given {
+            Given::Address(address) => address.to_string(),
+            Given::BesideServer => "boot data beside another DHCP server".to_owned(),
+            Given::BesideRouter => "boot data beside the router's addresses".to_owned(),
         };
         self.event(found, reason, boot, format!("{given} to {who}, {what}"));
         if file.is_none() && !found.nic().boot.allowed && reason == Reason::DhcpAcknowledged {
@@ -154,7 +183,7 @@ impl Journal {
     }
 
     /// The machine found the address that it was given in use by another host, and does not take it (DECLINE).
-    pub(crate) fn declined(&self, found: &Found, address: Option<Ipv4Addr>) {
+    pub(crate) fn declined(&self, found: &Found, address: Option<IpAddr>) {
         let machine = &found.machine;
         let address = address.map_or_else(|| "its address".to_owned(), |address| address.to_string());
         tracing::warn!(

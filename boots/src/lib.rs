@@ -2,8 +2,8 @@
 //! The network-boot daemon: takes a machine from DHCP over its boot program and script to kernel and initramfs.
 //!
 //! The floor plan. Pure: `machine` (a Hardware as boot sees it), `session` (how far each boot is), `script`,
-//! `dhcp::decide`, `dhcp::bootfile`, `dhcp::address`, the index in `backend`. Rim: `dhcp::listener`, `tftp`, `http`, `syslog`,
-//! `logs`, `backend::watch`, `token`, `files`. `journal` is where all of them say what they saw. State of record is read from the
+//! `dhcp::decide`, `dhcp::bootfile`, `dhcp::address`, `dhcp6::decide`, the index in `backend`. Rim: `dhcp::listener`,
+//! `dhcp6::listener`, `tftp`, `http`, `syslog`, `logs`, `backend::watch`, `token`, `files`. `journal` is where all of them say what they saw. State of record is read from the
 //! API; nothing but Events and the token key is ever written there, and no packet waits for it.
 
 use std::io;
@@ -25,6 +25,7 @@ mod backend;
 mod check;
 mod config;
 mod dhcp;
+mod dhcp6;
 mod files;
 mod http;
 mod iso;
@@ -43,8 +44,8 @@ mod token;
 pub use access::{ACCESS_FILE, AccessFile, HttpToken};
 pub use check::check;
 pub use config::{
-    Config, DhcpConfig, DhcpMode, HttpsConfig, IsoConfig, MacFormat, Pool, SETTINGS, ScriptConfig,
-    ServerAddress, SyslogConfig, Urls,
+    Config, Dhcp6Config, Dhcp6Mode, DhcpConfig, DhcpMode, HttpsConfig, IsoConfig, MacFormat, Pool, SETTINGS,
+    ScriptConfig, ServerAddress, SyslogConfig, Urls,
 };
 pub use files::FilesError;
 pub use logs::{LogLine, LogsConfig};
@@ -60,7 +61,7 @@ use backend::watch::Backend;
 use dhcp::listener::Listener;
 use files::{Directory, Programs};
 use journal::Journal;
-use scripts::Scripts;
+use scripts::{Scripts, Scripts6};
 
 /// How long downloads under way may go on after shutdown. A client that is cut off repeats or resumes.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -145,11 +146,16 @@ struct Bound {
     http: TcpListener,
     https: Option<(TcpListener, Arc<Identity>)>,
     dhcp: Option<Listener>,
+    dhcp6: Option<dhcp6::listener::Listener>,
     tftp: Option<(::tftp::Config, ::tftp::Socket)>,
 }
 
 impl Bound {
-    async fn new(config: &Config, backend: &Backend, journal: &Journal) -> Result<Self, Error> {
+    async fn new(
+        config: &Config,
+        files: &Programs,
+        (backend, journal): (&Backend, &Journal),
+    ) -> Result<Self, Error> {
         let failed = |service, address| move |source| Error::Bind { service, address, source };
         let http = TcpListener::bind(config.http).await.map_err(failed("HTTP", config.http))?;
         let https = match &config.https {
@@ -164,11 +170,16 @@ impl Bound {
             Listener::bind(dhcp.clone(), urls, programs, (backend.clone(), journal.clone()))
                 .map_err(failed("DHCP", dhcp.listen.into()))
         });
+        let dhcp6 = config.dhcp6.as_ref().map(|dhcp| {
+            let handles = (backend.clone(), journal.clone());
+            dhcp6::listener::Listener::bind(dhcp.clone(), config.programs.clone(), files, handles)
+                .map_err(failed("DHCPv6", dhcp.listen.into()))
+        });
         let tftp = config.tftp.map(|tftp| {
             let socket = ::tftp::Socket::bind(&tftp).map_err(failed("TFTP", tftp.listen))?;
             Ok::<_, Error>((tftp, socket))
         });
-        Ok(Self { http, https, dhcp: dhcp.transpose()?, tftp: tftp.transpose()? })
+        Ok(Self { http, https, dhcp: dhcp.transpose()?, dhcp6: dhcp6.transpose()?, tftp: tftp.transpose()? })
     }
 }
 
@@ -180,7 +191,8 @@ async fn serve(
     (key_latch, sockets): (daemon::Latch, daemon::Latch),
     shutdown: &CancellationToken,
 ) -> Result<JoinSet<()>, Error> {
-    let Bound { http, https, dhcp, tftp } = Bound::new(config, &backend, &journal).await?;
+    let Bound { http, https, dhcp, dhcp6, tftp } =
+        Bound::new(config, &programs, (&backend, &journal)).await?;
     let mut servers = JoinSet::new();
     let logs = log_server(config, (&backend, &journal), &mut servers, shutdown)?;
     sockets.set();
@@ -199,6 +211,10 @@ async fn serve(
         key,
         journal,
         strangers: config.dhcp.as_ref().is_some_and(|dhcp| dhcp.mode == DhcpMode::AutoProxy),
+        v6: config.dhcp6.as_ref().map(|dhcp| {
+            let strangers = dhcp.mode == Dhcp6Mode::AutoStateless;
+            Arc::new(Scripts6 { config: dhcp.script.clone(), urls: dhcp.urls.clone(), strangers })
+        }),
     };
     if let Some((tftp_config, socket)) = tftp {
         let files = tftp::Files { programs: programs.clone(), scripts: scripts.clone() };
@@ -217,6 +233,9 @@ async fn serve(
     if let Some(listener) = dhcp {
         servers.spawn(listener.run(shutdown.clone()));
     }
+    if let Some(listener) = dhcp6 {
+        servers.spawn(listener.run(shutdown.clone()));
+    }
     let router = http::router(http::Server {
         scripts,
         programs,
@@ -228,7 +247,7 @@ async fn serve(
         limits: config.http_rate.map(http::limits),
         serves: http::Serves { programs: config.http_programs, scripts: config.http_scripts },
     });
-    tracing::info!(http = %config.http, dhcp = config.dhcp.is_some(), tftp = config.tftp.is_some(), "network boot serves");
+    tracing::info!(http = %config.http, dhcp = config.dhcp.is_some(), dhcp6 = config.dhcp6.is_some(), tftp = config.tftp.is_some(), "network boot serves");
     let limits = daemon::http::Limits { drain: DRAIN, ..daemon::http::Limits::default() };
     if let Some((listener, identity)) = https {
         let serving = daemon::http::serve_tls(listener, identity, router.clone(), limits, shutdown.clone());

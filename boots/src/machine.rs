@@ -4,11 +4,12 @@
 //! A field that does not parse is dropped alone and reported as a problem; everything else of the object stays in use.
 //! Made by `backend`, read by the DHCP decision, the scripts and the servers. Pure.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use api::Mac;
 use api::v1alpha1::{Dhcp, Hardware, Interface};
 use dhcp::Route;
+use dhcp::v6::Duid;
 use k8s_openapi::api::core::v1::ObjectReference;
 use url::Url;
 
@@ -20,6 +21,8 @@ const DEFAULT_ARCH: &str = "x86_64";
 /// Annotations of a Hardware that name its switch port, for machines whose MAC nobody wrote down.
 const CIRCUIT_ID: &str = "tinkerbell.org/dhcp-circuit-id";
 const REMOTE_ID: &str = "tinkerbell.org/dhcp-remote-id";
+/// Annotation of a Hardware that names its DHCPv6 identifier, for machines whose MAC a DHCPv6 message does not say.
+const DUID: &str = "tinkerbell.org/dhcp-duid";
 
 /// A machine.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub(crate) struct Machine {
     pub(crate) nics: Vec<Nic>,
     /// The switch port that it hangs on, by which it is known when its MAC is not.
     pub(crate) port: Option<RelayPort>,
+    /// What it calls itself in DHCPv6, by which it is known when its MAC is not.
+    pub(crate) duid: Option<Duid>,
 }
 
 /// A switch port as relays name it in option 82 (RFC 3046 section 3). One of the two may be missing.
@@ -51,6 +56,7 @@ pub(crate) struct Nic {
     /// Whether DHCP answers it.
     pub(crate) dhcp: bool,
     pub(crate) lease: Lease,
+    pub(crate) lease6: Lease6,
     /// Options 66 and 67 verbatim, which replace all boot data of ours.
     pub(crate) own_boot: Option<(String, String)>,
     pub(crate) boot: Boot,
@@ -69,6 +75,15 @@ pub(crate) struct Lease {
     pub(crate) name_servers: Vec<Ipv4Addr>,
     pub(crate) time_servers: Vec<Ipv4Addr>,
     pub(crate) routes: Vec<Route>,
+}
+
+/// What DHCPv6 tells an interface about its network beyond what [`Lease`] has for both: seconds and domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lease6 {
+    /// The reserved address.
+    pub(crate) address: Option<Ipv6Addr>,
+    pub(crate) name_servers: Vec<Ipv6Addr>,
+    pub(crate) time_servers: Vec<Ipv6Addr>,
 }
 
 /// How an interface boots.
@@ -108,6 +123,7 @@ impl Machine {
             facility: facility.and_then(|facility| facility.facility_code.clone()).unwrap_or_default(),
             nics: nics.filter_map(|(i, nic)| read_nic(hardware, i, nic, &mut problems)).collect(),
             port: read_port(hardware, &mut problems),
+            duid: read_duid(hardware, &mut problems),
             namespace,
             name,
         };
@@ -120,16 +136,22 @@ impl Machine {
     }
 
     /// The interface with this address.
-    pub(crate) fn by_address(&self, address: Ipv4Addr) -> Option<&Nic> {
-        self.nics.iter().find(|nic| nic.lease.address == Some(address))
+    pub(crate) fn by_address(&self, address: IpAddr) -> Option<&Nic> {
+        self.nics.iter().find(|nic| nic.address() == Some(address))
     }
 }
 
 impl Nic {
+    /// The reserved address, of which there is one at most.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.lease.address.map(IpAddr::V4).or(self.lease6.address.map(IpAddr::V6))
+    }
+
     /// An interface of which there is no Hardware and that may boot all the same.
     pub(crate) fn stranger(mac: Mac) -> Self {
         let boot = Boot { allowed: true, arch: DEFAULT_ARCH.to_owned(), ..Boot::default() };
-        Self { mac, agent_id: mac.to_string(), dhcp: true, lease: Lease::default(), own_boot: None, boot }
+        let (lease, lease6) = (Lease::default(), Lease6::default());
+        Self { mac, agent_id: mac.to_string(), dhcp: true, lease, lease6, own_boot: None, boot }
     }
 }
 
@@ -171,6 +193,16 @@ fn read_port(hardware: &Hardware, problems: &mut Vec<String>) -> Option<RelayPor
     (port.circuit_id.is_some() || port.remote_id.is_some()).then_some(port)
 }
 
+/// The DHCPv6 identifier that the annotation names.
+fn read_duid(hardware: &Hardware, problems: &mut Vec<String>) -> Option<Duid> {
+    let text = hardware.metadata.annotations.as_ref()?.get(DUID).filter(|text| !text.is_empty())?;
+    let read = text.parse();
+    if let Err(error) = &read {
+        problems.push(format!("annotation {DUID}: {text:?}: {error}"));
+    }
+    read.ok()
+}
+
 /// Collects problems of one interface.
 struct Reader<'a> {
     index: usize,
@@ -193,8 +225,17 @@ impl Reader<'_> {
         parsed
     }
 
-    fn addresses(&mut self, field: &str, values: &[String]) -> Vec<Ipv4Addr> {
-        values.iter().filter_map(|value| self.parse(field, Some(value), "an IPv4 address")).collect()
+    /// Addresses by their version.
+    fn addresses(&mut self, field: &str, values: &[String]) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for value in values {
+            match self.parse(field, Some(value), "an IP address") {
+                Some(IpAddr::V4(address)) => v4.push(address),
+                Some(IpAddr::V6(address)) => v6.push(address),
+                None => {}
+            }
+        }
+        (v4, v6)
     }
 }
 
@@ -208,11 +249,13 @@ fn read_nic(
     let dhcp = interface.dhcp.as_ref()?;
     let mac = reader.parse("dhcp.mac", dhcp.mac.as_deref(), "a MAC")?;
     let non_empty = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    let (lease, lease6) = read_leases(dhcp, &mut reader);
     Some(Nic {
         mac,
         agent_id: hardware.agent_id(mac),
         dhcp: interface.allows_dhcp(),
-        lease: read_lease(dhcp, &mut reader),
+        lease,
+        lease6,
         own_boot: match (non_empty(&dhcp.tftp_server_name), non_empty(&dhcp.boot_file_name)) {
             (None, None) => None,
             (server, file) => Some((server.unwrap_or_default(), file.unwrap_or_default())),
@@ -221,28 +264,42 @@ fn read_nic(
     })
 }
 
-fn read_lease(dhcp: &Dhcp, reader: &mut Reader<'_>) -> Lease {
+fn read_leases(dhcp: &Dhcp, reader: &mut Reader<'_>) -> (Lease, Lease6) {
+    let (name_servers, name_servers6) = reader.addresses("dhcp.name_servers", &dhcp.name_servers);
+    let (time_servers, time_servers6) = reader.addresses("dhcp.time_servers", &dhcp.time_servers);
+    let mut lease = Lease { name_servers, time_servers, ..read_lease(dhcp, reader) };
+    let mut lease6 = Lease6 { address: None, name_servers: name_servers6, time_servers: time_servers6 };
     let ip = dhcp.ip.clone().unwrap_or_default();
-    let address: Option<IpAddr> = reader.parse("dhcp.ip.address", ip.address.as_deref(), "an IP address");
-    let IpAddr::V4(address) = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) else {
-        // An IPv6 reservation is none of DHCPv4's business.
-        return Lease { seconds: DEFAULT_LEASE, ..Lease::default() };
-    };
-    let netmask = reader.parse("dhcp.ip.netmask", ip.netmask.as_deref(), "an IPv4 netmask");
-    let contiguous =
-        |mask: &Ipv4Addr| u32::from(*mask).leading_ones() + u32::from(*mask).trailing_zeros() >= 32;
-    if let Some(mask) = netmask.filter(|mask| !contiguous(mask)) {
+    match reader.parse("dhcp.ip.address", ip.address.as_deref(), "an IP address") {
+        Some(IpAddr::V6(address)) => {
+            lease6.address = Some(address).filter(|address| !address.is_unspecified())
+        }
+        Some(IpAddr::V4(address)) => {
+            lease.address = Some(address).filter(|address| !address.is_unspecified());
+            lease.netmask = read_netmask(ip.netmask.as_deref(), reader);
+            lease.gateway = reader.parse("dhcp.ip.gateway", ip.gateway.as_deref(), "an IPv4 address");
+        }
+        // Without an address of its own, an interface may get one from a pool, which has its own network.
+        None => {}
+    }
+    (lease, lease6)
+}
+
+fn read_netmask(netmask: Option<&str>, reader: &mut Reader<'_>) -> Option<Ipv4Addr> {
+    let mask: Ipv4Addr = reader.parse("dhcp.ip.netmask", netmask, "an IPv4 netmask")?;
+    let contiguous = u32::from(mask).leading_ones() + u32::from(mask).trailing_zeros() >= 32;
+    if !contiguous {
         reader.problem("dhcp.ip.netmask", &mask.to_string(), "an IPv4 netmask");
     }
+    contiguous.then_some(mask)
+}
+
+/// What does not depend on the address.
+fn read_lease(dhcp: &Dhcp, reader: &mut Reader<'_>) -> Lease {
     Lease {
-        address: Some(address).filter(|address| !address.is_unspecified()),
-        netmask: netmask.filter(contiguous),
-        gateway: reader.parse("dhcp.ip.gateway", ip.gateway.as_deref(), "an IPv4 address"),
         seconds: lease_seconds(dhcp.lease_time),
         hostname: dhcp.hostname.clone().filter(|name| !name.is_empty()),
         domain: dhcp.domain_name.clone().filter(|name| !name.is_empty()),
-        name_servers: reader.addresses("dhcp.name_servers", &dhcp.name_servers),
-        time_servers: reader.addresses("dhcp.time_servers", &dhcp.time_servers),
         routes: dhcp
             .classless_static_routes
             .iter()
@@ -255,6 +312,7 @@ fn read_lease(dhcp: &Dhcp, reader: &mut Reader<'_>) -> Lease {
                 Some(Route { destination: net.network(), prefix: net.prefix_len(), router })
             })
             .collect(),
+        ..Lease::default()
     }
 }
 
@@ -349,14 +407,15 @@ pub(crate) mod tests {
             },
             "netboot": { "ipxe": { "url": "not a url" } },
         })));
-        assert_eq!(problems.len(), 6, "{problems:#?}");
+        assert_eq!(problems.len(), 5, "{problems:#?}");
         assert!(
-            problems.iter().any(|p| p == "interfaces[0].dhcp.name_servers: \"one\" is not an IPv4 address")
+            problems.iter().any(|p| p == "interfaces[0].dhcp.name_servers: \"one\" is not an IP address")
         );
         let nic = &machine.nics[0];
         assert_eq!(nic.lease.address, Some(Ipv4Addr::new(172, 31, 0, 11)));
         assert_eq!((nic.lease.netmask, nic.lease.gateway, nic.lease.seconds), (None, None, DEFAULT_LEASE));
         assert_eq!(nic.lease.name_servers, [Ipv4Addr::new(1, 1, 1, 1)]);
+        assert_eq!(nic.lease6.name_servers, ["2606::1".parse::<Ipv6Addr>().unwrap()]);
         assert_eq!(nic.lease.routes.len(), 1);
         assert!(nic.boot.allowed && nic.boot.script_url.is_none());
     }
@@ -380,6 +439,32 @@ pub(crate) mod tests {
         assert_eq!(read("0x0004000a", Some("sw1")), (port(&[0, 4, 0, 10], Some(b"sw1")), 0));
         assert_eq!(read("0x123", None), (None, 1));
         assert_eq!(Machine::read(&hardware(&json!({}))).0.port, None);
+    }
+
+    #[test]
+    fn an_ipv6_reservation_is_dhcpv6s() {
+        let nic = nic(&json!({ "dhcp": {
+            "ip": { "address": "2001:db8::11", "netmask": null, "gateway": null },
+            "lease_time": 7200, "domain_name": "lab.example", "time_servers": ["10.0.0.1", "2001:db8::1"],
+        }}));
+        assert_eq!((nic.lease.address, nic.lease.seconds), (None, 7200));
+        assert_eq!(nic.lease.domain.as_deref(), Some("lab.example"));
+        assert_eq!(nic.lease6.address, Some("2001:db8::11".parse().unwrap()));
+        assert_eq!(nic.address(), Some("2001:db8::11".parse().unwrap()));
+        assert_eq!((nic.lease.time_servers.len(), nic.lease6.time_servers.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_duid_is_hexadecimal() {
+        let read = |text: &str| {
+            let mut hardware = hardware(&json!({}));
+            hardware.metadata.annotations.get_or_insert_default().insert(DUID.to_owned(), text.to_owned());
+            let (machine, problems) = Machine::read(&hardware);
+            (machine.duid, problems.len())
+        };
+        assert_eq!(read("00:04:0102"), (Duid::new(&[0, 4, 1, 2]).ok(), 0));
+        assert_eq!(read("it"), (None, 1));
+        assert_eq!(read(""), (None, 0));
     }
 
     #[test]

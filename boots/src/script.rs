@@ -8,6 +8,7 @@
 //! variables (`${`) work only where an operator writes arguments of the kernel, URLs and scripts.
 
 use std::fmt::{Display, Write as _};
+use std::net::IpAddr;
 
 use crate::config::ScriptConfig;
 use crate::machine::{Machine, Nic};
@@ -87,12 +88,23 @@ pub(crate) fn unknown(config: &ScriptConfig, now: u64) -> String {
     script
 }
 
+/// The IP version that a script is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    V4,
+    V6,
+}
+
 /// What an iPXE that looks for `autoexec.ipxe` beside itself is given. It runs it with no network configured, so this gets an
 /// address first, with the user class of Tinkerbell's own iPXE, and then goes on to the script.
-pub(crate) fn autoexec(script_url: &str) -> String {
+pub(crate) fn autoexec(script_url: &str, version: Version) -> String {
     let url = one_line(script_url);
+    let configure = match version {
+        Version::V4 => "dhcp",
+        Version::V6 => "ifconf --configurator ipv6",
+    };
     format!(
-        "#!ipxe\n\nset user-class Tinkerbell\nset attempt:int32 0\n:again\ndhcp && goto leased ||\ninc attempt\n\
+        "#!ipxe\n\nset user-class Tinkerbell\nset attempt:int32 0\n:again\n{configure} && goto leased ||\ninc attempt\n\
          iseq ${{attempt}} {DHCP_ATTEMPTS} && exit 1 ||\ngoto again\n:leased\nchain --autofree {url}\n"
     )
 }
@@ -171,15 +183,15 @@ fn push_syslog(script: &mut String, syslog: &str) {
         return;
     }
     let host = word(syslog);
-    if host.parse::<std::net::Ipv4Addr>().is_ok() {
-        push_line(script, format_args!("set syslog {host}"));
-    } else {
-        push_line(
+    match host.parse() {
+        Ok(IpAddr::V4(_)) => push_line(script, format_args!("set syslog {host}")),
+        Ok(IpAddr::V6(_)) => push_line(script, format_args!("set syslog6 {host}")),
+        Err(_) => push_line(
             script,
             format_args!(
                 "nslookup syslog_ip {host} && set syslog ${{syslog_ip}} || echo Tinkerbell: the log server {host} has no address"
             ),
-        );
+        ),
     }
 }
 
@@ -316,10 +328,18 @@ mod tests {
     #[test]
     fn autoexec_gets_an_address_and_goes_on() {
         assert_eq!(
-            autoexec("http://h/m/auto.ipxe"),
+            autoexec("http://h/m/auto.ipxe", Version::V4),
             "#!ipxe\n\nset user-class Tinkerbell\nset attempt:int32 0\n:again\ndhcp && goto leased ||\n\
              inc attempt\niseq ${attempt} 10 && exit 1 ||\ngoto again\n:leased\nchain --autofree http://h/m/auto.ipxe\n"
         );
+    }
+
+    #[test]
+    fn over_ipv6_it_configures_ipv6_and_logs_there() {
+        let text = autoexec("http://[fd00::1]/m/auto6.ipxe", Version::V6);
+        assert!(text.contains("\nifconf --configurator ipv6 && goto leased ||\n"), "{text}");
+        let config = ScriptConfig { syslog: "fd00::1".into(), ..config(&[]).script };
+        assert!(unknown(&config, 1).starts_with("#!ipxe\n\nset syslog6 fd00::1\n"));
     }
 
     #[test]

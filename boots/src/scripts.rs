@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Scripts for requests: finds the machine, mints its token, renders. Shared by the TFTP and HTTP servers.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::Mac;
@@ -11,7 +11,21 @@ use crate::backend::watch::Backend;
 use crate::backend::{Found, Miss};
 use crate::config::{ScriptConfig, Urls};
 use crate::journal::{self, Journal};
-use crate::script::{self, Moment, ScriptError};
+use crate::script::{self, Moment, ScriptError, Version};
+
+/// Last element of the path of a script.
+pub(crate) const SCRIPT: &str = "auto.ipxe";
+/// The same for a machine that boots over IPv6, which must find everything there.
+pub(crate) const SCRIPT6: &str = "auto6.ipxe";
+
+/// What differs for machines that boot over IPv6.
+#[derive(Debug)]
+pub(crate) struct Scripts6 {
+    pub(crate) config: ScriptConfig,
+    pub(crate) urls: Urls,
+    /// Whether machines that nobody knows boot too.
+    pub(crate) strangers: bool,
+}
 
 /// Everything that a script is made from.
 #[derive(Clone)]
@@ -23,6 +37,8 @@ pub(crate) struct Scripts {
     pub(crate) journal: Journal,
     /// Whether machines that nobody knows boot too.
     pub(crate) strangers: bool,
+    /// Nothing where nothing boots over IPv6.
+    pub(crate) v6: Option<Arc<Scripts6>>,
 }
 
 /// Why a request gets no script.
@@ -37,7 +53,7 @@ pub(crate) enum NoScript {
 impl Scripts {
     /// The machine that a request is about: the MAC in its path (the element before the last), else the client's
     /// address.
-    pub(crate) fn machine(&self, path: &str, client: Option<Ipv4Addr>) -> Result<Found, Miss> {
+    pub(crate) fn machine(&self, path: &str, client: Option<IpAddr>) -> Result<Found, Miss> {
         let index = self.backend.read();
         match mac_in(path) {
             Some(mac) => index.by_mac(mac),
@@ -50,18 +66,23 @@ impl Scripts {
     pub(crate) fn get(
         &self,
         path: &str,
-        client: Option<Ipv4Addr>,
+        client: Option<IpAddr>,
     ) -> Result<(Option<Found>, String), NoScript> {
+        let (config, strangers) = match &self.v6 {
+            _ if path.rsplit('/').next() != Some(SCRIPT6) => (&*self.config, self.strangers),
+            Some(v6) => (&v6.config, v6.strangers),
+            None => return Err(NoScript::Unknown),
+        };
         let found = match self.machine(path, client) {
             Ok(found) => found,
-            Err(Miss::Unknown) if self.strangers => {
-                return Ok((None, script::unknown(&self.config, journal::now())));
+            Err(Miss::Unknown) if strangers => {
+                return Ok((None, script::unknown(config, journal::now())));
             }
             Err(_) => return Err(NoScript::Unknown),
         };
         let token = if found.nic().boot.allowed { self.token(&found) } else { None };
         let moment = Moment { token, now: journal::now() };
-        match script::render(&found.machine, found.nic(), &self.config, &moment) {
+        match script::render(&found.machine, found.nic(), config, &moment) {
             Ok(script) => {
                 if !found.nic().boot.allowed {
                     self.journal.refused(&found);
@@ -81,17 +102,21 @@ impl Scripts {
     }
 
     /// What an iPXE finds beside itself. It is a step on the way to the script, so it does not count as one.
-    pub(crate) fn autoexec(&self, path: &str, client: Option<Ipv4Addr>) -> Result<String, NoScript> {
+    pub(crate) fn autoexec(&self, path: &str, client: Option<IpAddr>) -> Result<String, NoScript> {
+        let (urls, strangers, version) = match (&self.v6, client) {
+            (Some(v6), Some(IpAddr::V6(_))) => (&v6.urls, v6.strangers, Version::V6),
+            _ => (&*self.urls, self.strangers, Version::V4),
+        };
         match self.machine(path, client) {
             Ok(found) if !found.nic().boot.allowed => {
                 self.journal.refused(&found);
                 Ok(script::leave(&found.machine.name))
             }
-            Ok(found) => Ok(script::autoexec(&self.urls.script(found.nic().mac))),
+            Ok(found) => Ok(script::autoexec(&urls.script(found.nic().mac), version)),
             // iPXE itself says which of its interfaces got the address.
-            Err(Miss::Unknown) if self.strangers => Ok(match mac_in(path) {
-                Some(mac) => script::autoexec(&self.urls.script(mac)),
-                None => script::autoexec(&self.urls.script("${mac}")),
+            Err(Miss::Unknown) if strangers => Ok(match mac_in(path) {
+                Some(mac) => script::autoexec(&urls.script(mac), version),
+                None => script::autoexec(&urls.script("${mac}"), version),
             }),
             Err(_) => Err(NoScript::Unknown),
         }

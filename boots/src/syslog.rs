@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The log server: reads datagrams one after the other and hands those of machines on to `logs`.
 //!
-//! A sender is a machine by its address: the one that its Hardware reserves, else the one that the kernel's neighbour table
-//! has for its MAC (an address from a pool or from another DHCP server). What a message says of its sender counts for
+//! A sender is a machine by its address: the one that its Hardware reserves, else, over IPv6, the one that is made of its MAC,
+//! and over IPv4 the one that the kernel's neighbour table has for its MAC (an address from a pool or from another server). What a message says of its sender counts for
 //! nothing. Lines of strangers are counted and not kept. Nothing waits: what comes while we are busy lies in the socket's
 //! buffer, and what does not fit there is lost, as syslog over UDP is.
 
@@ -128,9 +128,9 @@ impl Receiver {
     }
 
     fn sender(&mut self, from: IpAddr) -> Option<Found> {
-        let IpAddr::V4(address) = from else { return None };
-        let known = self.backend.read().by_address(address).ok();
+        let known = self.backend.read().by_address(from).ok();
         known.or_else(|| {
+            let IpAddr::V4(address) = from else { return None };
             let mac = self.neighbours.mac(address)?;
             self.backend.read().by_mac(mac).ok()
         })

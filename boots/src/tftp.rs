@@ -4,15 +4,14 @@
 //! Called by `libs/tftp`. A leading slash and backslashes are forgiven: firmware has them. Boot programs go to anybody;
 //! scripts and configurations only to machines that are known, and scripts only to those that may boot.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request};
 
-use crate::dhcp::bootfile::TFTP_SCRIPT;
 use crate::files::Programs;
 use crate::journal::Via;
-use crate::scripts::{NoScript, Scripts};
+use crate::scripts::{NoScript, SCRIPT, SCRIPT6, Scripts};
 
 /// The script that an iPXE without one of its own looks for beside itself.
 pub(crate) const AUTOEXEC: &str = "autoexec.ipxe";
@@ -46,7 +45,7 @@ impl Provider for Files {
         let Ok(found) = self.scripts.machine(&path, address(*peer)) else { return };
         if let Some((program, _)) = self.programs.get(&path) {
             self.scripts.journal.program(&found, Via::Tftp, program, *size);
-        } else if path.rsplit('/').next() == Some(TFTP_SCRIPT) {
+        } else if matches!(path.rsplit('/').next(), Some(SCRIPT | SCRIPT6)) {
             self.scripts.journal.script(&found, Via::Tftp);
         }
     }
@@ -63,7 +62,7 @@ impl Files {
         }
         let client = address(peer);
         let script = match path.rsplit('/').next() {
-            Some(TFTP_SCRIPT) => Some(self.scripts.get(path, client).map(|(_, script)| script)),
+            Some(SCRIPT | SCRIPT6) => Some(self.scripts.get(path, client).map(|(_, script)| script)),
             Some(AUTOEXEC) => Some(self.scripts.autoexec(path, client)),
             _ => None,
         };
@@ -78,12 +77,9 @@ impl Files {
     }
 }
 
-/// The address that a machine may be known by; over IPv6 it is known by the MAC in the path alone.
-fn address(peer: SocketAddr) -> Option<Ipv4Addr> {
-    match peer.ip() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }
+/// The address that a machine may be known by.
+fn address(peer: SocketAddr) -> Option<IpAddr> {
+    Some(peer.ip().to_canonical())
 }
 
 fn normal(name: &str) -> String {

@@ -7,16 +7,14 @@
 //! does not load the same program for ever.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use dhcp::{Arch, ClientKind, NetbootClient, UserClass};
 
 use crate::config::Urls;
 use crate::machine::Nic;
+use crate::scripts::SCRIPT;
 use crate::session::BootSession;
-
-/// Name under which every TFTP directory has the script of the machine that asks.
-pub(crate) const TFTP_SCRIPT: &str = "auto.ipxe";
 
 /// What goes into `file` (or option 67) and `siaddr`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,15 +53,36 @@ pub(crate) fn choose(
         (_, ClientKind::Http) => urls.binary_http(nic.mac, program),
         (UserClass::Ipxe, ClientKind::Pxe) => {
             let repeated = session.is_some_and(|session| session.has_loaded(program));
-            urls.tftp(nic.mac, if repeated { TFTP_SCRIPT } else { program })
+            urls.tftp(nic.mac, if repeated { SCRIPT } else { program })
         }
         (UserClass::Firmware, ClientKind::Pxe) => program.to_owned(),
     };
     let next_server = match client.kind {
         ClientKind::Http => urls.binary_ip,
-        ClientKind::Pxe => Some(*urls.tftp.ip()),
+        ClientKind::Pxe => match urls.tftp.ip() {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        },
     };
     BootFile { name, next_server: next_server.filter(|ip| !ip.is_unspecified()) }
+}
+
+/// The URL for a DHCPv6 client that may boot; nothing when there is no program for it. There every file has a URL, and every
+/// iPXE that speaks IPv6 speaks HTTP, so the same program is never given twice.
+pub(crate) fn choose6(
+    client: &NetbootClient,
+    nic: &Nic,
+    program: Option<&str>,
+    urls: &Urls,
+) -> Option<String> {
+    match (client.user_class, client.kind) {
+        (UserClass::Tinkerbell | UserClass::Ipxe, _) => {
+            let own = nic.boot.script_url.as_ref().map(ToString::to_string);
+            Some(own.unwrap_or_else(|| urls.script(nic.mac)))
+        }
+        (UserClass::Firmware, ClientKind::Http) => Some(urls.binary_http(nic.mac, program?)),
+        (UserClass::Firmware, ClientKind::Pxe) => Some(urls.tftp(nic.mac, program?)),
+    }
 }
 
 #[cfg(test)]

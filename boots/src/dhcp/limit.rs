@@ -4,7 +4,7 @@
 //! Asked by the listener before a decision is made. Machines that are known and strangers have tables of their own, so that a
 //! flood of invented MACs costs no machine its boot.
 
-use api::Mac;
+use std::hash::Hash;
 
 use crate::limit::{Buckets, Rate};
 
@@ -34,16 +34,18 @@ impl Limits {
     }
 
     /// Takes one answer out of the client's bucket; false when it is empty. `now` is in seconds.
-    pub(crate) fn allow(&mut self, class: Class, mac: Mac, now: u64) -> bool {
+    pub(crate) fn allow(&mut self, class: Class, client: impl Hash, now: u64) -> bool {
         match class {
-            Class::Known => self.known.allow(mac, now),
-            Class::Stranger => self.strangers.allow(mac, now),
+            Class::Known => self.known.allow(client, now),
+            Class::Stranger => self.strangers.allow(client, now),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use api::Mac;
+
     use super::*;
 
     #[test]

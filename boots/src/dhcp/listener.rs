@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ use super::sender::{Arrival, Outgoing, Sender};
 use crate::backend::watch::Backend;
 use crate::backend::{Found, Index, Miss};
 use crate::config::{DhcpConfig, Urls};
-use crate::journal::{Journal, now};
+use crate::journal::{Exchange, Journal, now};
 
 /// Largest packet that is read; clients send 300 to 1500 bytes.
 const MAX_PACKET: usize = 4096;
@@ -188,7 +188,8 @@ impl Listener {
         let booting = nic.filter(|nic| nic.dhcp && self.config.netboot);
         let session = booting.and_then(|nic| {
             let client = netboot_client(request).ok()?;
-            Some(self.sender.journal.asked(nic.mac, kind, client.user_class))
+            let message = if kind == MessageType::Discover { Exchange::Begins } else { Exchange::GoesOn };
+            Some(self.sender.journal.asked(nic.mac, message, client.user_class))
         });
         let link = link.unwrap_or(address);
         let server = Server { dhcp: &self.config, urls: &self.urls, programs: &self.programs, address, link };
@@ -247,7 +248,7 @@ impl Listener {
         match silence {
             Silence::Declined(record) => {
                 match found {
-                    Some(found) => self.sender.journal.declined(found, declined),
+                    Some(found) => self.sender.journal.declined(found, declined.map(IpAddr::V4)),
                     None => {
                         tracing::warn!(%mac, ?declined, "a client found its address in use by another host")
                     }

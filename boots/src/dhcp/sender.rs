@@ -5,7 +5,7 @@
 //! the client sent to or knows us by: a relay drops one from another address.
 
 use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::address::Destination;
 use super::decide::{Answer, Port};
 use super::link::Link;
 use crate::backend::Found;
-use crate::journal::Journal;
+use crate::journal::{Given, Journal, Lease};
 
 /// The handle.
 #[derive(Debug, Clone)]
@@ -67,8 +67,17 @@ impl Sender {
         let kind = reply.message_type().map_or("unknown", MessageType::name);
         self.journal.metrics().dhcp("send", kind);
         tracing::debug!(machine, %mac, kind, address = %reply.yiaddr, ?to, "DHCP answer");
+        let lease = match reply.message_type() {
+            Some(MessageType::Offer) => Lease::Offered,
+            Some(MessageType::Ack) => Lease::Granted,
+            _ => return,
+        };
         if let (Some(found), Some(client)) = (&out.found, &out.answer.client) {
-            self.journal.leased(found, reply, client, out.answer.boot_file.as_deref());
+            let given = match reply.yiaddr {
+                address if address.is_unspecified() => Given::BesideServer,
+                address => Given::Address(IpAddr::V4(address)),
+            };
+            self.journal.leased(found, (lease, given), client, out.answer.boot_file.as_deref());
         }
     }
 

@@ -16,7 +16,7 @@ const ADDRESS: &str = "172.31.0.11";
 /// A client in a namespace of its own, at the other end of a cable.
 pub struct Cable {
     holder: Child,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 impl Cable {
@@ -70,7 +70,7 @@ impl Cable {
         thread.join().unwrap()
     }
 
-    fn script(&self, name: &str, body: &str) -> PathBuf {
+    pub fn script(&self, name: &str, body: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -78,7 +78,7 @@ impl Cable {
         path
     }
 
-    async fn run(&self, args: &[&str]) -> std::process::Output {
+    pub async fn run(&self, args: &[&str]) -> std::process::Output {
         let args = self.inside(args);
         let running = Command::new("nsenter").args(args).kill_on_drop(true).output();
         tokio::time::timeout(Duration::from_secs(30), running).await.expect("the client ends").unwrap()
@@ -112,7 +112,7 @@ async fn start_with(machines: Vec<Value>, flags: &[&str]) -> (Boots, tempfile::T
     (Boots::start(machines, Vec::new(), &[&fixed, flags].concat()).await, dir)
 }
 
-fn boot_programs() -> tempfile::TempDir {
+pub fn boot_programs() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in ["undionly.kpxe", "ipxe.efi", "snp-arm64.efi"] {
         std::fs::write(dir.path().join(name), name).unwrap();

@@ -215,6 +215,9 @@ impl UpConfig {
             boots.https.as_ref().map(|https| tcp("network boot over HTTPS (boots.https-port)", https.listen)),
         );
         all.extend(boots.dhcp.as_ref().map(|dhcp| udp("DHCP (boots.dhcp-bind-port)", dhcp.listen.into())));
+        all.extend(
+            boots.dhcp6.as_ref().map(|dhcp| udp("DHCPv6 (boots.dhcpv6-bind-port)", dhcp.listen.into())),
+        );
         all.extend(boots.dhcp.as_ref().and_then(|dhcp| {
             let address = (*dhcp.listen.ip(), dhcp.pxe_port?).into();
             Some(udp("DHCP for boot servers (boots.dhcp-pxe-port)", address))
