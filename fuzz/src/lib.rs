@@ -9,6 +9,7 @@
 //! | `api-request` | whole requests to the API server: path, query, selectors, bodies in every media type |
 //! | `cluster-file` | cluster files, and every check of them |
 //! | `dhcp` | DHCPv4 messages and the PXE and iPXE options in them |
+//! | `dhcp6` | DHCPv6 packets, their relays and the boot options in them |
 //! | `gotemplate` | Go templates: parsing and rendering |
 //! | `hardware-csv` | `hardware.csv`, and the objects that its rows become |
 //! | `ipmi` | IPMI datagrams, sealed payloads, messages, and the client's state machine |
