@@ -33,6 +33,9 @@ const PEERS: &[&str] = &[
     "tftpd-hpa",
     "atftp",
     "dnsmasq-base",
+    // perfdhcp.
+    "kea-admin",
+    "tshark",
     "nftables",
     "openssh-client",
     "procps",
