@@ -104,6 +104,13 @@ const GENERAL: &[Setting] = &[
     ),
     Setting::new("dhcp-pools", "dhcp-pools", Kind::List(POOL_FORM), "addresses for clients without a reservation"),
     Setting::new(
+        "dhcp-pool-probe",
+        "dhcp-pool-probe",
+        Kind::Duration,
+        "how long an address of a pool is asked for with ICMP echo before it is offered to a new client; 0s switches it off",
+    )
+    .with_default("500ms"),
+    Setting::new(
         "dhcp-lease-file",
         "dhcp-lease-file",
         Kind::Path,

@@ -2,7 +2,7 @@
 //! DHCP: what is answered ([`decide`], [`proxy`], [`bootfile`], [`pool`]), where the answer goes ([`address`]), and the
 //! sockets ([`listener`], [`sender`]).
 //!
-//! Only `listener`, `sender`, `link`, `leases` and the table in `local` touch the system. The mode (reservation, proxy,
+//! Only `listener`, `sender`, `link`, `leases`, `probe` and the table in `local` touch the system. The mode (reservation, proxy,
 //! auto-proxy) is a choice of decision, so that the boot-file table and the sending are the same for all of them.
 
 pub(crate) mod address;
@@ -16,5 +16,6 @@ mod link;
 pub(crate) mod listener;
 mod local;
 pub(crate) mod pool;
+mod probe;
 mod proxy;
 mod sender;

@@ -3,10 +3,14 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use daemon::config::Settings;
 
 use crate::dhcp::pool::{MAX_ADDRESSES, Pool};
+
+/// Longest wait before an offer. A client's first wait is four seconds (RFC 2131 section 4.1).
+const MAX_PROBE: Duration = Duration::from_secs(3);
 
 /// The DHCP listener and what it says about this server.
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ pub struct DhcpConfig {
     pub netboot: bool,
     /// Addresses for clients without a reservation.
     pub pools: Vec<Pool>,
+    /// How long an address of a pool is asked for before it is offered; nothing does not ask.
+    pub pool_probe: Option<Duration>,
     /// Where leases from pools are kept.
     pub lease_file: PathBuf,
 }
@@ -82,6 +88,10 @@ impl DhcpConfig {
         if pools.iter().map(|pool| u64::from(pool.size())).sum::<u64>() > u64::from(MAX_ADDRESSES) {
             settings.mistake("dhcp-pools", "must not have more than 65536 addresses together");
         }
+        let probe = settings.duration("dhcp-pool-probe");
+        if probe > MAX_PROBE {
+            settings.mistake("dhcp-pool-probe", "must be at most 3s: firmware asks again after four");
+        }
         let address = settings.get_or("dhcp-bind-addr", Ipv4Addr::UNSPECIFIED);
         let port = settings.get_or("dhcp-bind-port", dhcp::SERVER_PORT);
         let usual = if port == dhcp::SERVER_PORT { dhcp::PXE_PORT } else { 0 };
@@ -96,6 +106,7 @@ impl DhcpConfig {
             syslog: Some(settings.get_or("dhcp-syslog-ip", public)).filter(|ip| !ip.is_unspecified()),
             netboot: settings.bool("dhcp-enable-netboot-options"),
             pools,
+            pool_probe: Some(probe).filter(|probe| !probe.is_zero()),
             lease_file: lease_file.unwrap_or_else(|| daemon::state_dir(state_dir).join("boots-leases")),
         };
         settings.bool("dhcp-enabled").then_some(config)

@@ -65,6 +65,8 @@ pub(crate) struct Answer {
     pub(crate) boot_file: Option<String>,
     /// What must be on the disk before it is sent.
     pub(crate) record: Option<Record>,
+    /// The address that somebody may have unasked, which is to be found out before it is sent.
+    pub(crate) probe: Option<Ipv4Addr>,
 }
 
 /// Why nothing is answered.
@@ -184,7 +186,8 @@ fn pool(
         MessageType::Discover => {
             let wish = request.options.ip(code::REQUESTED_IP);
             let address = leases.offer(index, mac, wish, now, reserved).ok_or(Silence::PoolEmpty)?;
-            Ok(lease(MessageType::Offer, asked, nic, &found.network(address), server))
+            let answer = lease(MessageType::Offer, asked, nic, &found.network(address), server);
+            Ok(Answer { probe: Some(address).filter(|address| leases.is_new(*address)), ..answer })
         }
         MessageType::Request => {
             let wish = wish(request).ok_or(Silence::NoClientAddress)?;
@@ -246,7 +249,7 @@ fn lease(kind: MessageType, asked: Asked<'_>, nic: &Nic, network: &Lease, server
     reply.options.set_u32(code::LEASE_TIME, network.seconds);
     describe_network(&mut reply, request, network, server);
     let (client, boot_file) = describe_boot(&mut reply, asked, nic, server);
-    Answer { reply, client, boot_file, record: None }
+    Answer { reply, client, boot_file, record: None, probe: None }
 }
 
 /// NAK: the client must begin anew (RFC 2131 table 3: nothing but the reason goes along).
@@ -258,7 +261,7 @@ fn refuse(request: &Message, server: Server<'_>, reason: &str) -> Answer {
         // The relay must broadcast it (RFC 2131 section 4.3.2).
         reply.set_broadcast(true);
     }
-    Answer { reply, client: None, boot_file: None, record: None }
+    Answer { reply, client: None, boot_file: None, record: None, probe: None }
 }
 
 /// The answer to INFORM: options, but neither address nor lease (RFC 2131 section 4.3.5).
@@ -271,7 +274,7 @@ fn inform(asked: Asked<'_>, nic: &Nic, network: &Lease, server: Server<'_>) -> R
     reply.ciaddr = request.ciaddr;
     describe_network(&mut reply, request, network, server);
     set_own_boot(&mut reply, nic);
-    Ok(Answer { reply, client: None, boot_file: None, record: None })
+    Ok(Answer { reply, client: None, boot_file: None, record: None, probe: None })
 }
 
 /// The server identifier: the relay's own where it asks for that (RFC 5107 section 4).

@@ -106,7 +106,7 @@ fn datagram(source: Ipv4Addr, target: Ipv4Addr, payload: &[u8]) -> Option<Vec<u8
 }
 
 /// The Internet checksum (RFC 1071) over parts of which all but the last have an even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub(super) fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum: u64 = 0;
     for part in parts {
         let (pairs, rest) = part.as_chunks::<2>();

@@ -3,8 +3,8 @@
 //!
 //! One task owns the leases, the buckets and the list of strangers that were logged already. A packet costs a map access
 //! and some microseconds of decision, so there is no queue and no task per packet: the kernel's socket buffer is the bound,
-//! and what does not fit is repeated by the client. Only an answer that gives an address from a pool waits, in a second
-//! task, until its lease is on the disk; that one takes all that wait with one write.
+//! and what does not fit is repeated by the client. Only an answer that gives an address from a pool waits: an offer in
+//! the task of `probe`, a grant in another one until its lease is on the disk; that one takes all that wait with one write.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, IoSliceMut};
@@ -30,6 +30,7 @@ use super::limit::{Class, Limits};
 use super::link::Link;
 use super::local::{Interfaces, server_address};
 use super::pool::Leases;
+use super::probe::{self, Echo, Offer};
 use super::sender::{Arrival, Outgoing, Sender};
 use crate::backend::watch::Backend;
 use crate::backend::{Found, Index, Miss};
@@ -63,6 +64,9 @@ pub(crate) struct Listener {
     /// The file of the leases, until the task starts that owns it.
     file: Option<LeaseFile>,
     writer: Option<mpsc::Sender<(Record, Option<Outgoing>)>>,
+    /// The socket that asks for addresses, until the task starts that owns it.
+    echo: Option<Echo>,
+    prober: Option<mpsc::Sender<Offer>>,
     strangers: HashSet<Mac>,
 }
 
@@ -85,6 +89,13 @@ impl Listener {
             .inspect_err(|error| tracing::warn!(%error, "no packet socket: all DHCP answers are broadcast"))
             .ok()
             .map(Arc::new);
+        let echo = config.pool_probe.filter(|_| !config.pools.is_empty()).and_then(|_| {
+            Echo::open()
+                .inspect_err(
+                    |error| tracing::warn!(%error, "addresses of pools are offered without asking for them"),
+                )
+                .ok()
+        });
         let mut leases = Leases::new(&config.pools);
         let file = if config.pools.is_empty() { None } else { Some(restore(&config, &mut leases)?) };
         Ok(Self {
@@ -98,6 +109,8 @@ impl Listener {
             leases,
             file,
             writer: None,
+            echo,
+            prober: None,
             strangers: HashSet::new(),
         })
     }
@@ -109,9 +122,20 @@ impl Listener {
             self.writer = Some(queue);
             tokio::spawn(write_leases(file, waiting, self.sender.clone()))
         });
-        self.answer_all(&shutdown).await;
-        // Without a sender the task ends when it has written what waits.
+        let (told, conflicts) = mpsc::channel(probe::MAX_PENDING);
+        let prober = self.echo.take().zip(self.config.pool_probe).map(|asking| {
+            let (queue, offers) = mpsc::channel(probe::MAX_PENDING);
+            self.prober = Some(queue);
+            tokio::spawn(probe::run(asking, offers, told.clone(), self.sender.clone()))
+        });
+        self.answer_all(conflicts, &shutdown).await;
+        // Without a sender each task ends, that of the leases when it has written what waits.
         drop(self);
+        if let Some(prober) = prober
+            && let Err(error) = prober.await
+        {
+            tracing::error!(%error, "the task that asks for addresses ended badly");
+        }
         if let Some(writer) = writer
             && let Err(error) = writer.await
         {
@@ -119,12 +143,16 @@ impl Listener {
         }
     }
 
-    async fn answer_all(&mut self, shutdown: &CancellationToken) {
+    async fn answer_all(&mut self, mut conflicts: mpsc::Receiver<Ipv4Addr>, shutdown: &CancellationToken) {
         let (mut buffer, mut pxe_buffer) = (vec![0; MAX_PACKET], vec![0; MAX_PACKET]);
         let (server, pxe) = (Arc::clone(&self.sender.server), self.sender.pxe.clone());
         loop {
             let received = tokio::select! {
                 () = shutdown.cancelled() => return,
+                Some(address) = conflicts.recv() => {
+                    self.conflict(address);
+                    continue;
+                }
                 received = receive(&server, Port::Server, &mut buffer) => received.map(|got| (got, &buffer)),
                 received = receive_if(pxe.as_deref(), &mut pxe_buffer) => received.map(|got| (got, &pxe_buffer)),
             };
@@ -223,11 +251,26 @@ impl Listener {
             Port::Pxe if !arrival.from.ip().is_unspecified() => Destination::Routed(arrival.from),
             _ => destination(request, &answer.reply),
         };
-        let record = answer.record;
+        let (record, probe) = (answer.record, answer.probe);
         let out = Outgoing { answer, bytes: encoded.bytes, to, arrival, server, mac, found };
-        match record {
-            Some(record) => self.write(record, Some(out)),
-            None => self.sender.send(&out).await,
+        match (record, probe.zip(self.prober.as_ref())) {
+            (Some(record), _) => self.write(record, Some(out)),
+            (None, Some((address, prober))) => {
+                if prober.try_send((address, out)).is_err() {
+                    tracing::warn!(%mac, "too many offers wait; a client must ask again");
+                    self.sender.journal.metrics().silence("probe-queue");
+                }
+            }
+            (None, None) => self.sender.send(&out).await,
+        }
+    }
+
+    /// Somebody answered at an address that was about to be offered.
+    fn conflict(&mut self, address: Ipv4Addr) {
+        self.sender.journal.metrics().silence("address-in-use");
+        tracing::warn!(%address, "an address of a pool is in use by a host that did not get it here; it is not offered");
+        if let Some(record) = self.leases.in_use(address, now()) {
+            self.write(record, None);
         }
     }
 

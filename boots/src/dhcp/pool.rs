@@ -5,7 +5,8 @@
 //!            offer            bind                release, or time
 //!   (none) ───────► Offered ───────► Bound ──────────────────────────► over, kept for its client
 //!                      │ time           │ decline                        │ somebody needs it
-//!                      └────► over      └────────► Declined ──► over     └────► (none)
+//!                      ├────► over      └────────► Declined ──► over     └────► (none)
+//!                      └ somebody answers there ──────► Declined
 //! ```
 //!
 //! Pure: the caller brings the time (unix seconds) and what is reserved. Every change that must survive a restart comes
@@ -230,10 +231,30 @@ impl Leases {
         let bound =
             table.by_address.get(&address).filter(|entry| entry.mac == mac && entry.until > now + OFFER_HOLD);
         if bound.is_none() {
-            let state = Use::Offered;
+            // One that is its client's from before stays that.
+            let had = table
+                .by_address
+                .get(&address)
+                .is_some_and(|entry| entry.mac == mac && entry.state == Use::Bound);
+            let state = if had { Use::Bound } else { Use::Offered };
             table.put(address, Entry { mac, until: now + OFFER_HOLD, state });
         }
         Some(address)
+    }
+
+    /// Whether an address is offered to a client that did not have it before, so that somebody else may have it unasked.
+    pub(crate) fn is_new(&self, address: Ipv4Addr) -> bool {
+        let mut entries = self.tables.iter().filter_map(|table| table.by_address.get(&address));
+        entries.any(|entry| entry.state == Use::Offered)
+    }
+
+    /// An address that is offered was found to be in use: nobody gets it for a while.
+    pub(crate) fn in_use(&mut self, address: Ipv4Addr, now: u64) -> Option<Record> {
+        let table = self.tables.iter_mut().find(|table| table.pool.has(address))?;
+        let mac = table.by_address.get(&address).filter(|entry| entry.state == Use::Offered)?.mac;
+        let until = now + DECLINE_HOLD;
+        table.put(address, Entry { mac, until, state: Use::Declined });
+        Some(Record { state: State::Declined, address, mac, until })
     }
 
     /// Decides a REQUEST.
@@ -393,6 +414,25 @@ mod tests {
 
     fn ip(last: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 0, 0, last)
+    }
+
+    #[test]
+    fn an_offered_address_that_is_in_use_goes_to_nobody() {
+        let mut leases = Leases::new(&small());
+        assert_eq!(leases.offer(0, mac(1), None, NOW, |_| false), Some(ip(10)));
+        assert!(leases.is_new(ip(10)) && !leases.is_new(ip(11)));
+        let record = leases.in_use(ip(10), NOW).unwrap();
+        assert_eq!(
+            (record.state, record.address, record.until),
+            (State::Declined, ip(10), NOW + DECLINE_HOLD)
+        );
+        assert_eq!(leases.in_use(ip(10), NOW), None, "once");
+        assert_eq!(leases.offer(0, mac(1), None, NOW, |_| false), Some(ip(11)));
+        assert!(matches!(leases.request(0, mac(1), Wish::Offered(ip(11)), NOW, |_| false), Grant::Bound(_)));
+        assert_eq!(leases.in_use(ip(11), NOW), None, "its client answers for it");
+        let over = NOW + 101;
+        assert_eq!(leases.offer(0, mac(1), None, over, |_| false), Some(ip(11)));
+        assert!(!leases.is_new(ip(11)), "it had it before");
     }
 
     #[test]

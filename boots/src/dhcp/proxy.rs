@@ -54,7 +54,7 @@ pub(crate) fn decide(asked: Asked<'_>, server: Server<'_>) -> Result<Answer, Sil
         Some(file) => set_file(&mut reply, file),
         None => set_file(&mut reply, &format!("/{}/netboot-not-allowed", nic.mac)),
     }
-    Ok(Answer { reply, client: Some(client), boot_file, record: None })
+    Ok(Answer { reply, client: Some(client), boot_file, record: None, probe: None })
 }
 
 #[cfg(test)]

@@ -343,6 +343,31 @@ fn a_pool_remembers_its_clients_over_a_restart() {
 
 #[test]
 #[ignore = "needs root, busybox; run ./x test"]
+fn an_address_that_somebody_has_unasked_is_not_given_from_a_pool() {
+    in_namespace(|| async {
+        let (cable, squatter) = (Cable::plug(), Cable::plug_into("other", "10.77.0.1", "52:54:00:00:00:99"));
+        // Both are on one network.
+        command("ip", &["link", "add", "br0", "type", "bridge"]);
+        command("ip", &["addr", "flush", "dev", "srv"]);
+        for port in ["srv", "other"] {
+            command("ip", &["link", "set", port, "master", "br0"]);
+        }
+        command("ip", &["addr", "add", &format!("{SERVER}/24"), "dev", "br0"]);
+        command("ip", &["link", "set", "br0", "up"]);
+        command("nsenter", &squatter.inside(&["ip", "addr", "add", "172.31.0.100/24", "dev", "cli"]));
+        let pool = "--dhcp-pools=172.31.0.100-172.31.0.102/24 lease=1h";
+        let file = format!("--dhcp-lease-file={}", cable.dir.path().join("leases").display());
+        let (boots, _dir) = start_with(Vec::new(), &["--dhcp-bind-interface=br0", pool, &file]).await;
+        let lease = cable.udhcpc(&[]).await.expect("another address");
+        assert_eq!(lease["ip"], "172.31.0.101");
+        assert_eq!(boots.metric("boots_dhcp_silence_total{reason=\"address-in-use\"}"), 1);
+        assert!(boots.metric("dhcp_total{op=\"recv\",type=\"DISCOVER\"}") >= 2, "it asked again");
+        boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, busybox; run ./x test"]
 fn a_rebinding_client_is_taken_over_by_another_server() {
     in_namespace(|| async {
         let cable = Cable::plug();
