@@ -40,7 +40,9 @@ const PEERS: &[&str] = &[
     "openssh-client",
     "procps",
 ];
-const PYTHON_PEERS: &[&str] = &["sushy-tools==2.2.0"];
+/// A BMC, and clients of the API server.
+const SUSHY: &[&str] = &["sushy-tools==2.2.0"];
+const PYTHON_CLIENTS: &[&str] = &["kubernetes==37.0.2", "kopf==1.45.2"];
 /// What tests compare our API server with, and a client of both.
 const KUBERNETES: Module = Module {
     folder: "tests/kubernetes",
@@ -122,12 +124,14 @@ impl Artefacts {
             tool.unpack(&packages, out)?;
             wrappers(out)
         })?;
-        artefact(&cache, "sushy", &PYTHON_PEERS.join(" "), |out| {
-            let home = cache.join("sushy-venv");
-            virtual_environment(&home, PYTHON_PEERS)?;
-            std::os::unix::fs::symlink(&home, out.join("venv"))?;
-            Ok(())
-        })?;
+        for (name, packages) in [("sushy", SUSHY), ("python-clients", PYTHON_CLIENTS)] {
+            artefact(&cache, name, &packages.join(" "), |out| {
+                let home = cache.join(format!("{name}-venv"));
+                virtual_environment(&home, packages)?;
+                std::os::unix::fs::symlink(&home, out.join("venv"))?;
+                Ok(())
+            })?;
+        }
         artefact(&cache, "kubernetes", &KUBERNETES.key()?, |out| KUBERNETES.build(&cache, out))
     }
 

@@ -44,7 +44,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("cpio", "test peer for the initramfs"),
     ("bzip2", "test peer for images"),
     ("xz-utils", "test peer for images"),
-    ("python3-venv", "Redfish test peer"),
+    ("python3-venv", "Redfish test peer and API clients"),
 ];
 
 const FUZZ: &[(&str, &str)] = &[("g++", "libFuzzer is written in C++")];

@@ -94,6 +94,7 @@ fn with_places(command: &mut Command) -> Result<&mut Command> {
         .env("TEST_PEERS", peers.join("run"))
         .env("OPENIPMI_DIR", &peers)
         .env("SUSHY_VENV", current.join("sushy/venv"))
+        .env("PYTHON_CLIENTS", current.join("python-clients/venv"))
         .env("KUBERNETES_BIN", current.join("kubernetes")))
 }
 

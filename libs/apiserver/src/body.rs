@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody};
 use serde_json::Value;
 
 use crate::json::{self, Noted};
+use crate::object;
 use crate::protobuf;
 use crate::status::ApiError;
 
@@ -189,6 +190,26 @@ pub(crate) fn options(media_type: &str, bytes: &Bytes) -> Result<Value, ApiError
         return Err(ApiError::unexplained(format!("json: cannot unmarshal {found} into {place}")));
     }
     Ok(value)
+}
+
+/// Fills in kind and version where a body leaves them out, as many clients do where the path tells them.
+///
+/// # Errors
+/// 400 for a body of another kind.
+pub(crate) fn take_kind(object: &mut Value, kind: &str, api_version: &str) -> Result<(), ApiError> {
+    for (field, wanted) in [("apiVersion", api_version), ("kind", kind)] {
+        match object.get(field).and_then(Value::as_str).unwrap_or_default() {
+            "" => {
+                object::object_mut(object).insert(field.to_owned(), wanted.into());
+            }
+            found if found == wanted => {}
+            _ => {
+                let what = format!("the object provided is not a {kind} of {api_version}");
+                return Err(ApiError::bad_request(what));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What kube-apiserver says of a kind that it does not know.

@@ -119,11 +119,7 @@ where
     let bytes = body::read(body, LARGEST).await?;
     let mut object = body::parse_object(review.kind, body::media_type(&parts.headers), &bytes)?;
     let api_version = format!("{}/{VERSION}", review.group);
-    let says = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    if (says("kind"), says("apiVersion")) != (review.kind.to_owned(), api_version.clone()) {
-        let what = format!("the object provided is not a {} of {api_version}", review.kind);
-        return Err(ApiError::bad_request(what));
-    }
+    body::take_kind(&mut object, review.kind, &api_version)?;
     let spec = object.get("spec").cloned().unwrap_or_else(|| json!({}));
     let status = status(asked, found, &spec)?;
     if let Some(map) = object.as_object_mut() {

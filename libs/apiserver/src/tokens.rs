@@ -131,10 +131,7 @@ where
     let bytes = body::read(body, LARGEST).await?;
     let mut request = body::parse_object(KIND, body::media_type(&parts.headers), &bytes)?;
     let api_version = format!("{GROUP}/v1");
-    let says = |key: &str| request.get(key).and_then(Value::as_str).unwrap_or_default();
-    if (says("kind"), says("apiVersion")) != (KIND, api_version.as_str()) {
-        return Err(ApiError::bad_request(format!("the object provided is not a {KIND} of {api_version}")));
-    }
+    body::take_kind(&mut request, KIND, &api_version)?;
     let wanted = Wanted::read(&request)?;
     let (namespace, name) = (address.namespace.as_deref(), address.name.as_deref());
     let (namespace, name) = (namespace.unwrap_or_default(), name.unwrap_or_default());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Controllers as others write them run unchanged against our server and against a real Kubernetes, and go on when the
-//! server is killed under them: kube-rs here, controller-runtime and client-go in `tests/kubernetes/manager`.
+//! server is killed under them: kube-rs here, controller-runtime and client-go in `tests/kubernetes/manager`, the Python
+//! client and kopf in `tests/python`.
 
 #![allow(
     clippy::indexing_slicing,
@@ -16,6 +17,7 @@ use tests::target::Kind;
 use tokio::sync::Mutex;
 
 mod manager;
+mod python;
 mod reconciler;
 
 /// Both servers. A scenario has one of them for itself while it runs.
@@ -49,6 +51,12 @@ fn main() -> ExitCode {
         }));
         scenarios.push(Scenario::new(name("a_controller_runtime_manager_goes_on"), move |both: &Both| {
             Box::pin(async move { manager::goes_on(&mut *both.of(kind).lock().await).await })
+        }));
+        scenarios.push(Scenario::new(name("the_python_client_sees_the_same"), move |both: &Both| {
+            Box::pin(async move { python::probe(&*both.of(kind).lock().await).await })
+        }));
+        scenarios.push(Scenario::new(name("an_operator_of_kopf_goes_on"), move |both: &Both| {
+            Box::pin(async move { python::operator_goes_on(&mut *both.of(kind).lock().await).await })
         }));
         scenarios.push(Scenario::new(name("a_kube_rs_controller_goes_on"), move |both: &Both| {
             Box::pin(async move { reconciler::goes_on(&mut *both.of(kind).lock().await).await })

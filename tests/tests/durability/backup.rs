@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `tink backup` while others write, and `tink restore` of it into a new server: every object is what it was, and all are of
-//! one moment.
+//! one moment. A restore that is broken off is repeated; into a Kubernetes, UIDs are new and everything else is the same.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::alone::Alone;
-use tests::stack::tink;
+use tests::stack::{eventually, tink};
 use tests::target::Kind;
 
 /// Pairs of objects, of which both are always written in order.
 const PAIRS: usize = 20;
+const DEADLINE: Duration = Duration::from_secs(20);
 
 pub async fn run() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -63,6 +66,9 @@ pub async fn run() -> Result<()> {
         ensure!(before.len() == after.len(), "{} objects instead of {}", after.len(), before.len());
     }
 
+    onto_kubernetes(&file, &before).await?;
+    broken_off(&file, &before).await?;
+
     // A server that holds something else is left alone.
     let patch = Patch::Merge(json!({"data": {"step": "other"}}));
     let maps: Api<ConfigMap> = Api::namespaced(other.client().await?, "default");
@@ -76,6 +82,82 @@ pub async fn run() -> Result<()> {
     let forced = command(&other, &["restore", "--force"], &file, &[])?;
     ensure!(forced.status.success(), "{}", String::from_utf8_lossy(&forced.stderr));
     ensure!(everything(&other.client().await?).await? == before, "--force does not bring it back");
+    Ok(())
+}
+
+/// Kubernetes makes new objects: with new UIDs, by which owners are named.
+async fn onto_kubernetes(file: &Path, before: &[Value]) -> Result<()> {
+    let (server, _) = Alone::start(Kind::Kubernetes, false).await?;
+    for round in 0..2 {
+        let done = command(&server, &["restore"], file, &[])?;
+        let text =
+            String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        ensure!(done.status.success(), "onto Kubernetes: {text}");
+        ensure!(round == 0 || text.starts_with("0 objects restored"), "onto Kubernetes a second time: {text}");
+    }
+    let after = everything(&server.client().await?).await?;
+    let uid = |objects: &[Value], name: &str| -> Option<String> {
+        let found = objects.iter().find(|object| object["metadata"]["name"] == name)?;
+        Some(found["metadata"]["uid"].as_str()?.to_owned())
+    };
+    let owner = uid(&after, "pair-0-a").context("the owner is not there")?;
+    for one in before.iter().filter(|one| one["kind"] != "Namespace" && one["metadata"]["name"] != "default") {
+        let same = |two: &&Value| {
+            ["/kind", "/metadata/namespace", "/metadata/name"]
+                .iter()
+                .all(|field| one.pointer(field) == two.pointer(field))
+        };
+        let two = after.iter().find(same).with_context(|| format!("not restored onto Kubernetes: {one:#}"))?;
+        let (mut wanted, found) = (lasting(one), lasting(two));
+        if let Some(owner_uid) = wanted.pointer_mut("/metadata/ownerReferences/0/uid") {
+            *owner_uid = owner.clone().into();
+        }
+        ensure!(wanted == found, "restored onto Kubernetes as\n{found:#}\ninstead of\n{wanted:#}");
+        let going = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
+        ensure!(going(one) == going(two), "a removal that waits does so there too: {two:#}");
+    }
+    Ok(())
+}
+
+/// An object without what every server makes for itself.
+fn lasting(object: &Value) -> Value {
+    let mut object = object.clone();
+    let own = [
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "managedFields",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ];
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, _| !own.contains(&field.as_str()));
+    }
+    object
+}
+
+/// The restoring program and then the server are killed in the middle; repeating it completes it.
+async fn broken_off(file: &Path, before: &[Value]) -> Result<()> {
+    let (mut server, _) = Alone::start(Kind::Embedded, false).await?;
+    let maps = |client: Client| Api::<ConfigMap>::namespaced(client, "default");
+    let begun = server.client().await?;
+    let mut command = std::process::Command::new(tink()?);
+    command.arg("restore").arg(file).arg("--kubeconfig").arg(server.kubeconfig()).env_remove("KUBECONFIG");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    // Polled without a pause: the first object that is seen is one of the first that were made.
+    let seen = eventually("something is restored", DEADLINE, async || {
+        let list = maps(begun.clone()).list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        Ok((!list.items.is_empty()).then_some(list.items.len()))
+    })
+    .await;
+    child.kill()?;
+    child.wait()?;
+    println!("  broken off at {} of {} ConfigMaps", seen?, PAIRS * 2 + 2);
+    server.restart(Signal::KILL).await?;
+    let done = self::command(&server, &["restore"], file, &[])?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let after = everything(&server.client().await?).await?;
+    ensure!(after == before, "a repeated restore gives\n{after:#?}\ninstead of\n{before:#?}");
     Ok(())
 }
 
@@ -149,7 +231,7 @@ async fn write(client: Client, stop: Arc<AtomicBool>) -> Result<usize> {
 
 async fn eventually_written(client: &Client) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
-    tests::stack::eventually("something is written", std::time::Duration::from_secs(20), async || {
+    eventually("something is written", DEADLINE, async || {
         let map = maps.get("pair-3-a").await.map_err(|error| error.to_string())?;
         Ok(map.data.and_then(|data| data.get("step").cloned()).filter(|step| step != "0").map(drop))
     })
