@@ -120,11 +120,15 @@ pub async fn restore(client: &Client, path: &Path, force: bool) -> Result<Summar
         summary.add(server.put(namespace, false).await?);
     }
     let mut findings = strangers(&server, &rest).await?;
-    findings.extend(server.all(&rest, true).await.err().unwrap_or_default());
+    let levels = levels(rest);
+    // In the same order, since what is there already has UIDs by which it may be named.
+    for level in &levels {
+        findings.extend(server.all(level, true).await.err().unwrap_or_default());
+    }
     if !findings.is_empty() {
         return Err(findings);
     }
-    for level in levels(rest) {
+    for level in levels {
         for done in server.all(&level, false).await? {
             summary.add(done);
         }
@@ -198,8 +202,11 @@ impl Server {
         self.turn_owners(&mut object);
         match self.made(item, &object, dry_run).await? {
             Answer::There(live) => {
-                self.note_uid(item, &live);
-                Ok(false)
+                let unfinished = self.note_uid(item, &live) && is_unfinished(&object, &live);
+                if unfinished && !dry_run && !item.is_made_by_servers() {
+                    self.complete(item, &object, &live).await.map_err(|error| item.failed(&error))?;
+                }
+                Ok(unfinished)
             }
             Answer::Made(_) if dry_run => Ok(true),
             Answer::Made(live) => {
@@ -226,7 +233,14 @@ impl Server {
             Err(error) => return Err(failed(error)),
         }
         let live = self.send("GET", format!("{path}/{}", item.name), String::new()).await.map_err(failed)?;
-        if content(&live) == content(object) || item.is_made_by_servers() {
+        let mut like = live.clone();
+        if !has_status(&live)
+            && let (Some(fields), Some(status)) = (like.as_object_mut(), object.get("status"))
+        {
+            // It is written after the rest.
+            fields.insert("status".into(), status.clone());
+        }
+        if content(&like) == content(object) || item.is_made_by_servers() {
             return Ok(Answer::There(live));
         }
         if !self.force {
@@ -313,9 +327,24 @@ fn take_version(object: &mut Value, live: &Value) {
     }
 }
 
+/// Whether a restore was broken off between an object and what is written after it.
+fn is_unfinished(object: &Value, live: &Value) -> bool {
+    let going = |object: &Value| object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string);
+    has_status(object) && !has_status(live) || going(object) && !going(live)
+}
+
+fn has_status(object: &Value) -> bool {
+    object.get("status").and_then(Value::as_object).is_some_and(|status| !status.is_empty())
+}
+
 /// An object without what every server makes for itself.
 fn content(object: &Value) -> Value {
     let mut object = object.clone();
+    if !has_status(&object)
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.remove("status");
+    }
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         let own = [
             "uid",
@@ -531,6 +560,19 @@ mod tests {
         assert_eq!(levels[2], ["c"]);
         let all: usize = levels.iter().map(Vec::len).sum();
         assert_eq!(all, 6, "a circle is restored, too");
+    }
+
+    #[test]
+    fn what_was_broken_off_is_known() {
+        let metadata = json!({"name": "a"});
+        let going = json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        let with_status = json!({"metadata": metadata, "status": {"state": "x"}});
+        let empty = json!({"metadata": metadata, "status": {}});
+        let none = json!({"metadata": metadata});
+        assert!(is_unfinished(&with_status, &none) && is_unfinished(&with_status, &empty));
+        assert!(is_unfinished(&going, &none) && !is_unfinished(&going, &going));
+        assert!(!is_unfinished(&none, &with_status) && !is_unfinished(&with_status, &with_status));
+        assert_eq!(content(&empty), content(&none));
     }
 
     #[test]

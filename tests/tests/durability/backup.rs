@@ -93,7 +93,10 @@ async fn onto_kubernetes(file: &Path, before: &[Value]) -> Result<()> {
         let text =
             String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
         ensure!(done.status.success(), "onto Kubernetes: {text}");
-        ensure!(round == 0 || text.starts_with("0 objects restored"), "onto Kubernetes a second time: {text}");
+        ensure!(
+            round == 0 || text.starts_with("0 objects restored"),
+            "onto Kubernetes a second time: {text}"
+        );
     }
     let after = everything(&server.client().await?).await?;
     let uid = |objects: &[Value], name: &str| -> Option<String> {
@@ -101,13 +104,15 @@ async fn onto_kubernetes(file: &Path, before: &[Value]) -> Result<()> {
         Some(found["metadata"]["uid"].as_str()?.to_owned())
     };
     let owner = uid(&after, "pair-0-a").context("the owner is not there")?;
-    for one in before.iter().filter(|one| one["kind"] != "Namespace" && one["metadata"]["name"] != "default") {
+    for one in before.iter().filter(|one| one["kind"] != "Namespace" && one["metadata"]["name"] != "default")
+    {
         let same = |two: &&Value| {
             ["/kind", "/metadata/namespace", "/metadata/name"]
                 .iter()
                 .all(|field| one.pointer(field) == two.pointer(field))
         };
-        let two = after.iter().find(same).with_context(|| format!("not restored onto Kubernetes: {one:#}"))?;
+        let two =
+            after.iter().find(same).with_context(|| format!("not restored onto Kubernetes: {one:#}"))?;
         let (mut wanted, found) = (lasting(one), lasting(two));
         if let Some(owner_uid) = wanted.pointer_mut("/metadata/ownerReferences/0/uid") {
             *owner_uid = owner.clone().into();
@@ -146,7 +151,8 @@ async fn broken_off(file: &Path, before: &[Value]) -> Result<()> {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     // Polled without a pause: the first object that is seen is one of the first that were made.
     let seen = eventually("something is restored", DEADLINE, async || {
-        let list = maps(begun.clone()).list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let list =
+            maps(begun.clone()).list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         Ok((!list.items.is_empty()).then_some(list.items.len()))
     })
     .await;
@@ -281,6 +287,9 @@ async fn everything(client: &Client) -> Result<Vec<Value>> {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         for object in api.list(&ListParams::default()).await?.items {
             let mut object = serde_json::to_value(object)?;
+            // Items of built-in kinds do not say what they are.
+            object["apiVersion"] = resource.api_version.clone().into();
+            object["kind"] = resource.kind.clone().into();
             object
                 .pointer_mut("/metadata")
                 .and_then(Value::as_object_mut)
