@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub mod api;
+pub mod boots;
 pub mod image;
 pub mod tftp;
 

@@ -33,8 +33,11 @@ const PEERS: &[&str] = &[
     "tftpd-hpa",
     "atftp",
     "dnsmasq-base",
-    // perfdhcp.
+    // kea-admin has perfdhcp.
     "kea-admin",
+    "kea-dhcp4-server",
+    "nginx",
+    "wrk",
     "tshark",
     "nftables",
     "openssh-client",

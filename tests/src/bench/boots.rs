@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+//! boots beside Kea (DHCP reservations, perfdhcp as relay) and nginx (HTTP, wrk), with few and with many machines known.
+//!
+//! The servers run in the network namespace of the benchmark, the clients in a second one at the other end of a veth pair. A
+//! bare UDP reflector is measured with them: it shows what perfdhcp itself can do. boots gets its machines from `tink api`,
+//! Kea from its configuration file; only one DHCP server runs at a time, since they share port 67.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use http::Request;
+use kube::Client;
+use serde_json::json;
+
+use super::{RUNS, Row, median};
+use crate::apart::{Program, Server};
+use crate::process::Process;
+use crate::stack;
+
+mod dhcp;
+mod transfers;
+
+/// Machines that are known, and a small selection of that.
+const SCALES: [usize; 3] = [100, 5_000, 50_000];
+const QUICK: [usize; 1] = [100];
+const SERVER: &str = "10.77.0.1";
+const RELAY: &str = "10.77.0.2";
+const READY: Duration = Duration::from_secs(120);
+/// Size of the large file, in bytes.
+const FILE: usize = 100_000_000;
+/// The script of nginx has as many bytes as ours is about to have.
+const SCRIPT: usize = 1024;
+/// Connections of the HTTP client.
+const CONNECTIONS: &str = "64";
+const COLLECTION: &str = "/apis/tinkerbell.org/v1alpha1/namespaces/default/hardware";
+
+/// Measures; `quick` does so with few machines only.
+///
+/// # Errors
+/// When a program is missing or does not start, or without the rights to make network namespaces.
+pub fn run(quick: bool) -> Result<Vec<Row>> {
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .context("make a network namespace, as root")?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(quick))
+    });
+    thread.join().map_err(|_| anyhow!("the benchmark panicked"))?
+}
+
+async fn measure(quick: bool) -> Result<Vec<Row>> {
+    let dir = tempfile::tempdir()?;
+    let clients = ClientSide::new()?;
+    let files = Files::write(dir.path())?;
+    let mut rows = Vec::new();
+    let reflector = dhcp::Reflector::start()?;
+    let limit = dhcp::highest_rate(&clients, SCALES[0])?;
+    drop(reflector);
+    rows.push(row("DORA", "a UDP reflector, perfdhcp's limit", limit.acknowledged, "/s"));
+    let scales: &[usize] = if quick { &QUICK } else { &SCALES };
+    for (number, machines) in scales.iter().copied().enumerate() {
+        let kea = dhcp::Kea::start(dir.path(), machines)?;
+        let theirs = dhcp::highest_rate(&clients, machines)?;
+        let their_memory = kea.memory()?;
+        drop(kea);
+        let ours = Ours::start(dir.path(), &files, number, machines).await?;
+        let idle = ours.boots.memory()?;
+        let rate = dhcp::highest_rate(&clients, machines)?;
+        let latency = dhcp::at_rate(&clients, machines, theirs.rate)?;
+        let bench = |what: &str| format!("{what}, {machines} machines");
+        rows.push(row(bench("DORA without loss"), "boots", rate.acknowledged, "/s"));
+        rows.push(row(bench("DORA without loss"), "Kea, memfile, reservations", theirs.acknowledged, "/s"));
+        rows.push(row(bench("mean delay of an ACK at Kea's rate"), "boots", latency.delay, "ms"));
+        rows.push(row(bench("mean delay of an ACK at Kea's rate"), "Kea", theirs.delay, "ms"));
+        rows.push(row(bench("RSS when ready"), "boots", idle, "MB"));
+        rows.push(row(bench("RSS after the load"), "Kea", their_memory, "MB"));
+        if machines == *scales.last().unwrap_or(&machines) {
+            rows.extend(transfers::http(&clients, &files, dir.path())?);
+            let held = transfers::hold(1000).await?;
+            rows.push(row(
+                bench("RSS with 1,000 TFTP transfers running"),
+                "boots",
+                ours.boots.memory()?,
+                "MB",
+            ));
+            drop(held);
+        }
+    }
+    Ok(rows)
+}
+
+fn row(bench: impl Into<String>, subject: &str, value: f64, unit: &'static str) -> Row {
+    Row { bench: bench.into(), subject: subject.to_owned(), value, unit }
+}
+
+/// The namespace of the clients, with the other end of the veth pair.
+struct ClientSide(Child);
+
+impl ClientSide {
+    fn new() -> Result<Self> {
+        // Holds the namespace; it ends with this process.
+        let holder = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"])
+            .stdin(Stdio::null())
+            .spawn()
+            .context("start unshare")?;
+        let side = Self(holder);
+        let process = side.0.id().to_string();
+        let own = std::fs::read_link("/proc/thread-self/ns/net")?;
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while std::fs::read_link(format!("/proc/{process}/ns/net"))? == own {
+            ensure!(std::time::Instant::now() < until, "unshare makes no namespace");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        ip(&["link", "set", "lo", "up"])?;
+        ip(&["link", "add", "servers", "type", "veth", "peer", "name", "clients", "netns", &process])?;
+        ip(&["address", "add", &format!("{SERVER}/16"), "dev", "servers"])?;
+        ip(&["link", "set", "servers", "up"])?;
+        for arguments in [
+            vec!["link", "set", "lo", "up"],
+            vec!["address", "add", "10.77.0.2/16", "dev", "clients"],
+            vec!["link", "set", "clients", "up"],
+        ] {
+            succeed(side.command("ip").args(arguments))?;
+        }
+        Ok(side)
+    }
+
+    /// A program in the namespace of the clients.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &self.0.id().to_string(), program]);
+        command
+    }
+}
+
+impl Drop for ClientSide {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    succeed(Command::new("ip").args(arguments)).map(drop)
+}
+
+/// Runs a program to its end; its output.
+fn succeed(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {name}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{name}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(said)
+}
+
+/// What both HTTP servers serve.
+struct Files {
+    /// `images/file` and `script`.
+    root: PathBuf,
+}
+
+impl Files {
+    fn write(dir: &Path) -> Result<Self> {
+        let root = dir.join("files");
+        std::fs::create_dir_all(root.join("images"))?;
+        let pattern: Vec<u8> = (0..FILE).map(|index| (index / 7).to_le_bytes()[0]).collect();
+        std::fs::write(root.join("images/file"), &pattern)?;
+        std::fs::write(root.join("script"), pattern.get(..SCRIPT).unwrap_or_default())?;
+        Ok(Self { root })
+    }
+}
+
+/// `tink api` with its machines, and boots.
+struct Ours {
+    boots: Program,
+    _api: Server,
+}
+
+impl Ours {
+    async fn start(dir: &Path, files: &Files, number: usize, machines: usize) -> Result<Self> {
+        let dir = dir.join(format!("ours-{number}"));
+        let state = dir.join("state");
+        std::fs::create_dir_all(&state)?;
+        let api = Server::embedded(&state, &dir, READY).await?;
+        fill(&stack::client(&state).await?, machines).await?;
+        let boots = Self::boots(&dir, &state, files).await?;
+        Ok(Self { boots, _api: api })
+    }
+
+    async fn boots(dir: &Path, state: &Path, files: &Files) -> Result<Program> {
+        let flags = [
+            format!("--state-dir={}", state.display()),
+            format!("--public-ipv4={SERVER}"),
+            "--dhcp-bind-interface=servers".to_owned(),
+            format!("--images-dir={}", files.root.join("images").display()),
+            format!("--boot-program-dir={}", files.root.join("images").display()),
+            "--smee-health-port=9101".to_owned(),
+        ];
+        let mut boots = Program::start("boots", "boots", &flags, 9101, dir)?;
+        boots.ready(READY).await?;
+        Ok(boots)
+    }
+}
+
+/// Creates machines, each with a reservation.
+async fn fill(client: &Client, machines: usize) -> Result<()> {
+    futures::stream::iter(0..machines)
+        .map(|number| {
+            let machine = json!({
+                "apiVersion": "tinkerbell.org/v1alpha1",
+                "kind": "Hardware",
+                "metadata": {"name": format!("m{number}")},
+                "spec": {"interfaces": [{
+                    "dhcp": {
+                        "mac": dhcp::mac(number),
+                        "hostname": format!("m{number}"),
+                        "lease_time": 86_400,
+                        "name_servers": [SERVER],
+                        "ip": {"address": dhcp::address(number), "netmask": "255.255.0.0", "gateway": SERVER},
+                    },
+                    "netboot": {"allowPXE": true, "allowWorkflow": true},
+                }]},
+            });
+            let request = Request::post(COLLECTION).header("content-type", "application/json");
+            async move {
+                let request = request.body(machine.to_string().into_bytes())?;
+                client.request::<serde_json::Value>(request).await.context("create a machine")
+            }
+        })
+        .buffer_unordered(64)
+        .try_for_each(async |_| Ok(()))
+        .await
+}
+
+/// Resident memory of a process, in megabytes (10^6 bytes).
+fn memory(process: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kibibytes * 1024.0 / 1e6)
+}
+
+impl Program {
+    /// Resident memory, in megabytes (10^6 bytes).
+    fn memory(&self) -> Result<f64> {
+        memory(self.process())
+    }
+}
+
+/// A server that is not ours, in the namespace of the servers.
+struct Foreign(Process);
+
+impl Foreign {
+    fn start(name: &str, program: &str, log: &Path, configure: impl FnOnce(&mut Command)) -> Result<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file());
+        let program = found.with_context(|| format!("{program} is not there: run ./x bench"))?;
+        Ok(Self(Process::start(name, &program, log.to_owned(), configure)?))
+    }
+}
+
+/// The median of some runs.
+fn typical(mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
+    Ok(median((0..RUNS).map(|_| run()).collect::<Result<_>>()?))
+}
