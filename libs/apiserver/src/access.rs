@@ -220,6 +220,8 @@ impl Attributes {
 
     fn of_address(method: &Method, address: Address, query: &str) -> Self {
         let query = Query::parse(query).unwrap_or_default();
+        // Who may not read is not told that there is no HEAD.
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
         let verb = match Verb::of(method, &address, query.watch) {
             Some(Verb::Get) => "get",
             Some(Verb::List) => "list",

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::body;
-use crate::json::Noted;
+use crate::json::{self, Noted};
 use crate::object;
 use crate::openapi::mismatch;
 use crate::registry::{Builtin, Served};
@@ -20,7 +20,7 @@ use crate::schema;
 use crate::status::{ApiError, Cause, Subject};
 
 pub(crate) use builtin::CRD_FINALIZER;
-pub(crate) use metadata::{check_name, generated_name};
+pub(crate) use metadata::{check_name, check_uid, generated_name, warnings};
 
 /// Facts of the moment that a write records.
 #[derive(Debug, Clone)]
@@ -66,6 +66,8 @@ pub(crate) fn decode(served: &Served, body: Value, validation: FieldValidation) 
 pub(crate) enum Refusal {
     /// It does not decode; what that means is told by how it came.
     Unfit(String),
+    /// It is a custom resource of another version.
+    Version { given: String, wanted: String, name: String },
     /// Any other reason.
     Error(ApiError),
 }
@@ -76,6 +78,9 @@ impl Refusal {
         let kind = &served.resource.kind;
         match self {
             Self::Error(error) => error,
+            Self::Version { given, wanted, .. } => ApiError::bad_request(format!(
+                "the API version in the data ({given}) does not match the expected API version ({wanted})"
+            )),
             Self::Unfit(why) => {
                 // The version without its group.
                 let version = given.0.rsplit('/').next().filter(|version| !version.is_empty());
@@ -89,9 +94,13 @@ impl Refusal {
     }
 
     /// For what a patch made; `shown` is that object or the patch.
-    pub fn of_patch(self, shown: &str) -> ApiError {
+    pub fn of_patch(self, served: &Served, shown: &str) -> ApiError {
         match self {
             Self::Error(error) => error,
+            Self::Version { given, wanted, name } => {
+                let cause = Cause::invalid("apiVersion", &given.into(), format!("must be {wanted}"));
+                ApiError::invalid(&served.resource.subject(&name), &[cause])
+            }
             Self::Unfit(why) => {
                 ApiError::invalid(&Subject::default(), &[Cause::invalid_text("patch", shown, &why)])
             }
@@ -102,8 +111,18 @@ impl Refusal {
 /// The same for a body that came with notes on fields that it gives twice.
 pub(crate) fn decode_noted(
     served: &Served,
+    noted: Noted,
+    validation: FieldValidation,
+) -> Result<Decoded, Refusal> {
+    decode_in_order(served, noted, validation, &[])
+}
+
+/// The same for a body whose text is at hand: what is wrong with a typed object is told of in the order in which its decoder meets it.
+pub(crate) fn decode_in_order(
+    served: &Served,
     (body, mut wrong): Noted,
     validation: FieldValidation,
+    text_of_body: &[u8],
 ) -> Result<Decoded, Refusal> {
     let resource = &served.resource;
     let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
@@ -116,6 +135,11 @@ pub(crate) fn decode_noted(
     map.insert("apiVersion".into(), served.api_version().into());
     map.insert("kind".into(), resource.kind.as_str().into());
     wrong.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
+    if wrong.len() > 1 && resource.builtin().is_some() {
+        let places = json::places(text_of_body);
+        // The path of a note is what it quotes.
+        wrong.sort_by_key(|note| note.split('"').nth(1).and_then(|path| places.get(path)).copied());
+    }
     match validation {
         FieldValidation::Strict if !wrong.is_empty() => {
             Err(Refusal::Unfit(format!("strict decoding error: {}", wrong.join(", "))))
@@ -162,12 +186,21 @@ fn check_type(served: &Served, api_version: &str, kind: &str, name: &str) -> Res
         }
         let version = if api_version.is_empty() { &wanted_version } else { api_version };
         let kind = if kind.is_empty() { wanted } else { kind };
-        return Err(Refusal::Unfit(body::not_registered(kind, version)));
+        let why = match Builtin::named(version, kind) {
+            Some(_) => {
+                let home = served.resource.builtin().map(Builtin::package).unwrap_or_default();
+                format!("converting (v1.{kind}) to ({home}.{wanted}): unknown conversion")
+            }
+            None => body::not_registered(kind, version),
+        };
+        return Err(Refusal::Unfit(why));
     }
     if api_version != wanted_version {
-        return Err(Refusal::Error(ApiError::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version ({wanted_version})"
-        ))));
+        return Err(Refusal::Version {
+            given: api_version.to_owned(),
+            wanted: wanted_version,
+            name: name.to_owned(),
+        });
     }
     if kind != wanted {
         let group = served.resource.group.as_str();
@@ -178,7 +211,8 @@ fn check_type(served: &Served, api_version: &str, kind: &str, name: &str) -> Res
     Ok(())
 }
 
-fn decode_builtin(builtin: Builtin, body: Value) -> Result<(Value, Vec<String>), Refusal> {
+fn decode_builtin(builtin: Builtin, mut body: Value) -> Result<(Value, Vec<String>), Refusal> {
+    mismatch::fill_nulls(builtin, &mut body);
     let normalised = builtin.normalise(body.clone());
     let object = normalised.map_err(|why| Refusal::Unfit(mismatch::find(builtin, &body).unwrap_or(why)))?;
     let mut unknown = Vec::new();
@@ -189,19 +223,39 @@ fn decode_builtin(builtin: Builtin, body: Value) -> Result<(Value, Vec<String>),
 fn decode_custom(served: &Served, mut body: Value) -> Result<(Value, Vec<String>), Refusal> {
     let mut unknown = Vec::new();
     let given = object::object_mut(&mut body).remove("metadata").unwrap_or_default();
+    let metadata = decode_metadata(given, "metadata", &mut unknown).map_err(Refusal::Unfit)?;
+    unknown.sort();
+    if let Some(schema) = &served.version().schema {
+        let mut pruned = schema::prune(schema, &mut body);
+        schema::each_embedded(schema, &mut body, &mut |at, object| {
+            let Some(given) = object.remove("metadata") else { return Ok(()) };
+            let shown = given.to_string();
+            let metadata = decode_metadata(given, &format!("{at}.metadata"), &mut pruned)
+                .map_err(|why| Refusal::Unfit(format!("{at}.metadata: Invalid value: {shown}: {why}")))?;
+            object.insert("metadata".into(), metadata);
+            Ok(())
+        })?;
+        pruned.sort();
+        unknown.extend(pruned);
+    }
+    object::object_mut(&mut body).insert("metadata".into(), metadata);
+    Ok((body, unknown))
+}
+
+/// Metadata in its own form; the paths of what it has no room for join `unknown`.
+///
+/// # Errors
+/// What does not decode.
+fn decode_metadata(mut given: Value, at: &str, unknown: &mut Vec<String>) -> Result<Value, String> {
+    mismatch::fill_nulls_in_metadata(&mut given);
     let typed: ObjectMeta = match &given {
         Value::Null => ObjectMeta::default(),
         given => serde_json::from_value(given.clone())
-            .map_err(|e| Refusal::Unfit(mismatch::find_in_metadata(given).unwrap_or(e.to_string())))?,
+            .map_err(|error| mismatch::find_in_metadata(given).unwrap_or(error.to_string()))?,
     };
-    let metadata = serde_json::to_value(typed).map_err(|e| Refusal::Error(ApiError::internal(e)))?;
-    lost_fields(&given, &metadata, "metadata", &mut unknown);
-    if let Some(schema) = &served.version().schema {
-        unknown.extend(schema::prune(schema, &mut body));
-    }
-    unknown.sort();
-    object::object_mut(&mut body).insert("metadata".into(), metadata);
-    Ok((body, unknown))
+    let metadata = serde_json::to_value(typed).map_err(|error| error.to_string())?;
+    lost_fields(&given, &metadata, at, unknown);
+    Ok(metadata)
 }
 
 /// Paths of what `before` has and `after` has not; nulls are no loss.
@@ -249,7 +303,7 @@ pub(crate) fn create(
     if served.version().status && resource.builtin().is_none() {
         object::object_mut(&mut object).remove("status");
     }
-    finish(served, &mut object, None, Part::Main)?;
+    finish(served, &mut object, None, (Part::Main, Vec::new()))?;
     Ok(object)
 }
 
@@ -260,15 +314,17 @@ pub(crate) fn create(
 pub(crate) fn update(served: &Served, old: &Value, mut new: Value, part: Part) -> Result<Value, ApiError> {
     let resource = &served.resource;
     fill_in(served, &mut new);
-    metadata::check_identity(resource, old, &new)?;
+    metadata::check_identity(old, &new)?;
     match part {
         Part::Status => new = with_field(old, &new, "status"),
         Part::Finalize => new = with_field(old, &new, "spec"),
         Part::Main if served.version().status => keep_status(old, &mut new),
         Part::Main => {}
     }
+    let mut causes = Vec::new();
+    metadata::immutable(old, &new, &mut causes);
     metadata::prepare_update(old, &mut new);
-    finish(served, &mut new, Some(old), part)?;
+    finish(served, &mut new, Some(old), (part, causes))?;
     // After the rules of the kind, so that what they fill in is no change.
     if resource.builtin().is_none_or(Builtin::has_generation) {
         let spec_changed = !same_but(
@@ -334,9 +390,13 @@ fn replicas(served: &Served, object: &Value, causes: &mut Vec<Cause>) {
 }
 
 /// The rules of the kind, and validation.
-fn finish(served: &Served, object: &mut Value, old: Option<&Value>, part: Part) -> Result<(), ApiError> {
+fn finish(
+    served: &Served,
+    object: &mut Value,
+    old: Option<&Value>,
+    (part, mut causes): (Part, Vec<Cause>),
+) -> Result<(), ApiError> {
     let resource = &served.resource;
-    let mut causes: Vec<Cause> = Vec::new();
     match (resource.builtin(), &served.version().schema) {
         (Some(builtin), _) => {
             builtin::finish(builtin, object, old, part, &mut causes);
@@ -359,5 +419,8 @@ fn finish(served: &Served, object: &mut Value, old: Option<&Value>, part: Part) 
         "" => object::meta_str(object, "generateName"),
         name => name,
     };
-    Err(ApiError::invalid(&resource.subject(name), &causes))
+    let subject = resource.subject(name);
+    // Both forms of Events are checked as one kind, that of the core group.
+    let group = if resource.builtin() == Some(Builtin::EventsV1Event) { "" } else { subject.group };
+    Err(ApiError::invalid(&Subject { group, ..subject }, &causes))
 }

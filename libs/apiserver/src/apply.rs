@@ -25,6 +25,8 @@ use shape::Shape;
 
 /// Managers with updates of their own that are kept apart; beyond it the oldest are merged into one, as kube-apiserver does.
 const MAX_UPDATE_MANAGERS: usize = 10;
+/// Who owns what was there when somebody first applied and nobody was noted.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// Name of the merged old managers.
 const ANCIENT: &str = "ancient-changes";
 
@@ -192,7 +194,7 @@ pub(crate) fn record_update(served: &Served, old: Option<&Value>, new: &mut Valu
         return;
     }
     let mut managed = read_managed(new);
-    if managed.is_empty() {
+    if managed.is_empty() || !is_sound(new) {
         managed = old.map(read_managed).unwrap_or_default();
     }
     let shape = Shape::of(served);
@@ -230,6 +232,18 @@ fn made_by_server(served: &Served, new: &Value) -> Value {
         Some(Builtin::Lease) => json!({"spec": {}}),
         _ => json!({}),
     }
+}
+
+/// True when all entries are what managed fields can be: else those noted before count.
+fn is_sound(object: &Value) -> bool {
+    let list = object::at(object, &["metadata", "managedFields"]).and_then(Value::as_array);
+    list.into_iter().flatten().all(|entry| {
+        let is = |field: &str, allowed: &[&str]| {
+            allowed.iter().any(|one| entry.get(field).is_some_and(|v| v == one))
+        };
+        let versioned = entry.get("apiVersion").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+        versioned && is("operation", &["Apply", "Update"]) && is("fieldsType", &["FieldsV1"])
+    })
 }
 
 /// `managedFields: []` or `[{}]` from a client.
@@ -291,6 +305,16 @@ pub(crate) fn apply(
     };
     let mut managed = read_managed(live);
     let before = ownable(live);
+    if managed.is_empty() {
+        let identity = Identity {
+            manager: BEFORE_FIRST_APPLY.into(),
+            operation: Operation::Update,
+            subresource: String::new(),
+            ..identity.clone()
+        };
+        let fields = FieldSet::changed(&made_by_server(served, &before), &before, shape).without_metadata();
+        managed.insert(identity, Owned { time: manager.time.clone(), fields });
+    }
     let merged = merge::merge(&before, &configuration, shape);
     let changed = FieldSet::changed(&before, &merged, shape);
     if !force {

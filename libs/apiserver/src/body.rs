@@ -12,11 +12,15 @@ use serde_json::Value;
 
 use crate::json::{self, Noted};
 use crate::object;
+use crate::openapi::mismatch;
 use crate::protobuf;
 use crate::status::ApiError;
 
 /// Longest run of comment lines; people comment out whole objects, and the parser's own bound is 32.
 const MAX_COMMENT_LINES: usize = 1_000_000;
+
+/// Media type of what is no object.
+pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Any error, as tower and hyper pass it on.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -184,12 +188,10 @@ pub(crate) fn options(media_type: &str, bytes: &Bytes) -> Result<Value, ApiError
         let version = if text("apiVersion").is_empty() { "meta.k8s.io/v1" } else { text("apiVersion") };
         return Err(ApiError::unexplained(not_registered(text("kind"), version)));
     }
-    if let Some(found) = value.get("gracePeriodSeconds").filter(|found| !found.is_i64() && !found.is_null()) {
-        let found = go_kind(found);
-        let place = "Go struct field DeleteOptions.gracePeriodSeconds of type int64";
-        return Err(ApiError::unexplained(format!("json: cannot unmarshal {found} into {place}")));
+    match mismatch::find_in_delete_options(&value) {
+        Some(why) => Err(ApiError::unexplained(why)),
+        None => Ok(value),
     }
-    Ok(value)
 }
 
 /// Fills in kind and version where a body leaves them out, as many clients do where the path tells them.
@@ -277,8 +279,23 @@ fn yaml_noted(bytes: &[u8]) -> Result<Noted, String> {
             let last = serde_saphyr::options::DuplicateKeyPolicy::LastWins;
             let options = serde_saphyr::options! { budget: budget, duplicate_keys: last };
             let value = serde_saphyr::from_str_with_options(text, options).map_err(|e| wrong(&e))?;
-            Ok((value, vec![format!("yaml: {first}")]))
+            Ok((value, vec![twice_in_yaml(&first.to_string())]))
         }
+    }
+}
+
+/// What Go's parser says of a key that is there twice, of which ours says `line 7 column 3: duplicate mapping key: a, ...`.
+fn twice_in_yaml(said: &str) -> String {
+    let found = said.split_once("line ").and_then(|(_, rest)| {
+        let (line, rest) = rest.split_once(' ')?;
+        let (_, rest) = rest.split_once("duplicate mapping key: ")?;
+        Some((line, rest.split([',', '\n']).next()?))
+    });
+    match found {
+        Some((line, key)) => {
+            format!("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map")
+        }
+        None => format!("yaml: {said}"),
     }
 }
 
@@ -293,6 +310,9 @@ pub(crate) fn answer(status: StatusCode, media_type: &'static str, bytes: impl I
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
+    if media_type == PLAIN {
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    }
     answer
 }
 
@@ -321,11 +341,64 @@ pub(crate) fn try_stream(
     answer
 }
 
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Text {
+    #[default]
+    Json,
+    /// For people.
+    Indented,
+    Yaml,
+}
+
+impl Text {
+    pub fn of(yaml: bool, pretty: bool) -> Self {
+        match (yaml, pretty) {
+            (true, _) => Self::Yaml,
+            (false, true) => Self::Indented,
+            (false, false) => Self::Json,
+        }
+    }
+}
+
+/// An answer with one value.
+pub(crate) fn written(status: StatusCode, value: &Value, text: Text) -> Answer {
+    match text {
+        Text::Json => json_answer(status, value),
+        Text::Indented => answer(status, "application/json", indented(value)),
+        Text::Yaml => match serde_saphyr::to_string(value) {
+            Ok(text) => answer(status, "application/yaml", text),
+            Err(error) => {
+                tracing::error!(%error, "an answer cannot be written as YAML");
+                json_answer(status, value)
+            }
+        },
+    }
+}
+
+/// An object as people read it: what it is comes first.
+fn indented(value: &Value) -> String {
+    const FIRST: [&str; 3] = ["kind", "apiVersion", "metadata"];
+    let Some(map) = value.as_object() else { return format!("{value:#}\n") };
+    let first = FIRST.iter().filter_map(|field| map.get_key_value(*field));
+    let others = map.iter().filter(|(field, _)| !FIRST.contains(&field.as_str()));
+    let fields: Vec<String> = first
+        .chain(others)
+        .map(|(field, value)| {
+            format!("  {}: {}", Value::from(field.as_str()), format!("{value:#}").replace('\n', "\n  "))
+        })
+        .collect();
+    match fields.is_empty() {
+        true => "{}\n".to_owned(),
+        false => format!("{{\n{}\n}}\n", fields.join(",\n")),
+    }
+}
+
 /// The `Status` answer of an error.
-pub(crate) fn error(error: &ApiError) -> Answer {
+pub(crate) fn error(error: &ApiError, text: Text) -> Answer {
     let mut answer = match error.plain_text() {
-        Some(text) => self::answer(error.code(), "text/plain; charset=utf-8", text.to_owned()),
-        None => json_answer(error.code(), &error.body()),
+        Some(text) => self::answer(error.code(), PLAIN, text.to_owned()),
+        None => written(error.code(), &error.body(), text),
     };
     if let Some(seconds) = error.retry_after() {
         answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());

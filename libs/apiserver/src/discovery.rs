@@ -3,19 +3,20 @@
 //! What is served, told to clients: `/api`, `/apis`, their groups and versions, and the aggregated form (`apidiscovery.k8s.io`). Pure.
 
 use base64::Engine as _;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::body::{self, Answer};
 use crate::object;
+use crate::openapi::Document;
 use crate::registry::{Builtin, Catalogue, Resource, Served};
 use crate::request::{Accept, Form};
 use crate::reviews;
 use crate::status::ApiError;
 
 /// The Kubernetes version whose API behaviour this server follows.
-pub(crate) const VERSION: &str = "v1.34.0";
+pub(crate) const VERSION: &str = "v1.34.2";
 
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 /// The same for custom resources, in the order that kube-apiserver gives.
@@ -57,7 +58,7 @@ pub(crate) fn version() -> Value {
     json!({
         "major": "1",
         "minor": "34",
-        "gitVersion": format!("{VERSION}+embedded"),
+        "gitVersion": VERSION,
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",
@@ -81,9 +82,9 @@ pub(crate) fn root(catalogue: &Catalogue) -> Answer {
 }
 
 /// `/api` and `/apis`.
-pub(crate) fn groups(catalogue: &Catalogue, core: bool, accept: Accept) -> Result<Answer, ApiError> {
-    if let Form::Discovery(version) = accept.form {
-        return Ok(aggregated(catalogue, core, version));
+pub(crate) fn groups(catalogue: &Catalogue, core: bool, headers: &HeaderMap) -> Result<Answer, ApiError> {
+    if let Form::Discovery(version) = Accept::parse(headers)?.form {
+        return Ok(aggregated(catalogue, core, version, headers));
     }
     if core {
         let value = json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []});
@@ -236,7 +237,7 @@ pub(crate) fn group_version(catalogue: &Catalogue, group: &str, version: &str) -
     Ok(body::json_answer(StatusCode::OK, &value))
 }
 
-fn aggregated(catalogue: &Catalogue, core: bool, version: &'static str) -> Answer {
+fn aggregated(catalogue: &Catalogue, core: bool, version: &'static str, headers: &HeaderMap) -> Answer {
     let wanted = all_groups(catalogue).into_iter().filter(|group| group.is_empty() == core);
     let items: Vec<Value> = wanted.map(|group| aggregated_group(catalogue, group)).collect();
     let value = json!({
@@ -249,7 +250,7 @@ fn aggregated(catalogue: &Catalogue, core: bool, version: &'static str) -> Answe
         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
         _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
     };
-    body::answer(StatusCode::OK, media_type, value.to_string())
+    Document::new(value.to_string().into_bytes()).answer(media_type, headers)
 }
 
 fn aggregated_group(catalogue: &Catalogue, group: &str) -> Value {
@@ -276,7 +277,9 @@ fn aggregated_group(catalogue: &Catalogue, group: &str) -> Value {
 
 fn aggregated_resource(served: &Served, group: &str, version: &str) -> Value {
     let resource = &served.resource;
-    let kind = json!({"group": group, "version": version, "kind": resource.kind});
+    // kube-apiserver leaves the version of the core group out.
+    let shown = if group.is_empty() { "" } else { version };
+    let kind = json!({"group": group, "version": shown, "kind": resource.kind});
     let subresources: Vec<Value> = subresources(served)
         .into_iter()
         .map(|name| json!({"subresource": name, "responseKind": subresource_kind(served, name), "verbs": subresource_verbs(name)}))

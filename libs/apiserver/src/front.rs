@@ -17,7 +17,7 @@ use http_body::Body;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Account, Attributes};
-use crate::body::{self, Answer, BoxError};
+use crate::body::{Answer, BoxError};
 use crate::inner::Inner;
 use crate::pki::Token;
 use crate::request::Query;
@@ -81,15 +81,15 @@ where
 {
     let account = match impersonated(&inner, account, &parts.headers) {
         Ok(account) => account,
-        Err(error) => return body::error(&error),
+        Err(error) => return handlers::refuse(&parts, &error),
     };
     if let Err(error) = check(&account, &parts) {
-        return body::error(&error);
+        return handlers::refuse(&parts, &error);
     }
     if let Some(address) = tokens::find(parts.uri.path()) {
         let signer = credentials.signer.as_ref();
         let made = tokens::create(&inner, signer, &address, (&parts, body)).await;
-        return made.unwrap_or_else(|error| body::error(&error));
+        return made.unwrap_or_else(|error| handlers::refuse(&parts, &error));
     }
     match reviews::find(parts.uri.path()) {
         None => handlers::handle(inner, stop, parts, body).await,
@@ -97,7 +97,7 @@ where
             let asked = reviews::Asked { inner: &inner, account: &account, credentials };
             match reviews::answer(&asked, &found, &parts, body).await {
                 Ok(answer) => answer,
-                Err(error) => body::error(&error),
+                Err(error) => handlers::refuse(&parts, &error),
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::body::{self, Answer, BoxError};
 use crate::inner::Inner;
 use crate::patch::PatchType;
 use crate::registry::{Builtin, Catalogue, Served};
-use crate::request::{Accept, Address, Query, Target, Verb};
+use crate::request::{Accept, Address, Form, MAX_MANAGER_BYTES, Query, Target, Verb};
 use crate::status::{ApiError, Subject};
 use crate::table::IncludeObject;
 use crate::view::View;
@@ -45,11 +45,14 @@ where
     }
 }
 
-fn refuse(parts: &Parts, error: &ApiError) -> Answer {
+/// The answer to a request that fails, in the form that its client asks for.
+pub(crate) fn refuse(parts: &Parts, error: &ApiError) -> Answer {
     if error.code().is_server_error() {
         tracing::warn!(path = parts.uri.path(), reason = error.reason(), body = %error.body(), "request failed");
     }
-    body::error(error)
+    let yaml = Accept::parse(&parts.headers).is_ok_and(|accept| accept.yaml);
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    body::error(error, body::Text::of(yaml, query.is_ok_and(|query| query.pretty)))
 }
 
 async fn dispatch<B>(
@@ -125,9 +128,9 @@ fn meta(inner: &Inner, target: Target, parts: &Parts) -> Result<Answer, ApiError
     let headers = &parts.headers;
     let catalogue = inner.registry.catalogue();
     match target {
-        Target::Health => Ok(body::answer(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
+        Target::Health => Ok(body::answer(StatusCode::OK, body::PLAIN, "ok")),
         Target::Version => Ok(body::json_answer(StatusCode::OK, &discovery::version())),
-        Target::Groups { core } => discovery::groups(&catalogue, core, Accept::parse(headers)?),
+        Target::Groups { core } => discovery::groups(&catalogue, core, headers),
         Target::Group { group } => discovery::group(&catalogue, &group),
         Target::GroupVersion { group, version } => discovery::group_version(&catalogue, &group, &version),
         Target::OpenApi { path } => {
@@ -177,12 +180,16 @@ impl<'a> Call<'a> {
                 return Err(ApiError::method_not_allowed());
             }
         }
+        let accept = Accept::parse(&parts.headers)?;
         let include = match query.include_object.as_deref() {
             Some("None") => IncludeObject::None,
             Some("Object") => IncludeObject::Object,
+            Some(other) if accept.form == Form::Table && !matches!(other, "" | "Metadata") => {
+                return Err(ApiError::bad_request(format!("unrecognized includeObject value: {other:?}")));
+            }
             _ => IncludeObject::Metadata,
         };
-        let view = View { served: served.clone(), accept: Accept::parse(&parts.headers)?, include };
+        let view = View { served: served.clone(), accept, include };
         let user_agent = parts.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok());
         Ok(Self { served, address, query, view, user_agent: user_agent.unwrap_or_default() })
     }
@@ -216,6 +223,10 @@ impl<'a> Call<'a> {
         let verb =
             Verb::of(method, self.address, self.query.watch).ok_or_else(ApiError::method_not_allowed)?;
         match (&self.address.subresource, verb) {
+            // Namespaces go one by one.
+            (None, Verb::DeleteCollection) if builtin == Builtin::Namespace => {
+                Err(ApiError::method_not_allowed())
+            }
             (None, _) | (Some(_), Verb::Get | Verb::Update | Verb::Patch) => Ok(verb),
             _ => Err(ApiError::method_not_allowed()),
         }
@@ -263,23 +274,34 @@ impl<'a> Call<'a> {
         self.served.resource.subject(self.name())
     }
 
-    /// The manager that `managedFields` records: the given one, else the client program's name.
-    pub fn manager(&self) -> &str {
+    /// The manager that `managedFields` records: the given one, else as much of the client program's name as fits.
+    pub fn manager(&self) -> String {
         if !self.query.field_manager.is_empty() {
-            return &self.query.field_manager;
+            return self.query.field_manager.clone();
         }
-        let program = self.user_agent.split(['/', ' ']).next().unwrap_or_default();
-        if program.is_empty() { "unknown" } else { program }
+        let mut program = String::new();
+        for letter in self.user_agent.split('/').next().unwrap_or_default().chars() {
+            if !letter.is_control() && program.len() + letter.len_utf8() <= MAX_MANAGER_BYTES {
+                program.push(letter);
+            }
+        }
+        if program.is_empty() { "unknown".to_owned() } else { program }
     }
 
     /// One object in the form asked for.
     pub fn show(&self, status: StatusCode, bytes: Bytes) -> Result<Answer, ApiError> {
         let shown = self.view.object(bytes)?;
-        if self.view.accept.yaml {
-            let value: Value = serde_json::from_slice(&shown).map_err(ApiError::internal)?;
-            let text = serde_saphyr::to_string(&value).map_err(ApiError::internal)?;
-            return Ok(body::answer(status, "application/yaml", text));
+        match body::Text::of(self.view.accept.yaml, self.query.pretty) {
+            body::Text::Json => Ok(body::answer(status, "application/json", shown)),
+            text => {
+                let value: Value = serde_json::from_slice(&shown).map_err(ApiError::internal)?;
+                Ok(body::written(status, &value, text))
+            }
         }
-        Ok(body::answer(status, "application/json", shown))
+    }
+
+    /// What is no object of the resource, in the form asked for.
+    pub fn say(&self, status: StatusCode, value: &Value) -> Answer {
+        body::written(status, value, body::Text::of(self.view.accept.yaml, self.query.pretty))
     }
 }

@@ -5,6 +5,7 @@
 
 mod syntax;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -25,6 +26,86 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Noted, serde_json::Error> {
     let value = Node { twice: &mut twice }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok((value, twice))
+}
+
+/// Where in a JSON text each field is given last, as a number that grows from place to place; nothing for a text that is no JSON.
+pub(crate) fn places(bytes: &[u8]) -> HashMap<String, usize> {
+    let mut places = HashMap::new();
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let all = Places { path: String::new(), places: &mut places, passed: &mut 0 };
+    if all.deserialize(&mut deserializer).is_err() {
+        places.clear();
+    }
+    places
+}
+
+/// The fields below one value.
+struct Places<'a> {
+    path: String,
+    places: &'a mut HashMap<String, usize>,
+    /// Fields so far.
+    passed: &'a mut usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Places<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Places<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("any JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            let path = format!("{}[{index}]", self.path);
+            let below = Places { path, places: &mut *self.places, passed: &mut *self.passed };
+            if access.next_element_seed(below)?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
+        while let Some(key) = access.next_key::<String>()? {
+            let path = if self.path.is_empty() { key } else { format!("{}.{key}", self.path) };
+            *self.passed += 1;
+            self.places.insert(path.clone(), *self.passed);
+            access.next_value_seed(Places { path, places: &mut *self.places, passed: &mut *self.passed })?;
+        }
+        Ok(())
+    }
 }
 
 /// One value while it is read.
@@ -133,6 +214,15 @@ mod tests {
         assert_eq!(value, json!({"a": 2.5, "b": {"c": [2, {"d": 4}]}, "e": null, "n": -1}));
         assert_eq!(twice, ["b.c[1].d", "b.c", "a"]);
         assert_eq!(parse(br#"["x"]"#).unwrap(), (json!(["x"]), Vec::new()));
+    }
+
+    #[test]
+    fn fields_are_found_where_they_are_given_last() {
+        let places = places(br#"{"b": {"x": 1}, "a": [{"y": null}], "b": {"x": 2.5}}"#);
+        let mut found: Vec<(&str, usize)> = places.iter().map(|(path, at)| (path.as_str(), *at)).collect();
+        found.sort_by_key(|(_, at)| *at);
+        assert_eq!(found, [("a", 3), ("a[0].y", 4), ("b", 5), ("b.x", 6)]);
+        assert!(super::places(b"a: 1").is_empty());
     }
 
     #[test]

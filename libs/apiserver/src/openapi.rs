@@ -32,13 +32,13 @@ const YEAR_SECONDS: i64 = 365 * 24 * 3600;
 
 /// One document and what tells its content from another.
 #[derive(Debug, Clone)]
-struct Document {
+pub(crate) struct Document {
     bytes: Bytes,
     hash: String,
 }
 
 impl Document {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub fn new(bytes: Vec<u8>) -> Self {
         // Not secret, not signed: it only has to differ when the content does.
         let half = |salt: u8| {
             let mut hasher = DefaultHasher::new();
@@ -48,6 +48,24 @@ impl Document {
         };
         let hash = format!("{}{}", half(0), half(1));
         Self { bytes: bytes.into(), hash }
+    }
+
+    /// Answers with it in `form`, or that the client has it already.
+    pub fn answer(&self, form: &'static str, headers: &HeaderMap) -> Answer {
+        let tag = format!("\"{}\"", self.hash);
+        let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+        let mut answer = match known {
+            Some(known) if known.split(',').any(|one| one.trim() == tag) => {
+                body::answer(StatusCode::NOT_MODIFIED, form, Bytes::new())
+            }
+            _ => body::answer(StatusCode::OK, form, self.bytes.clone()),
+        };
+        let headers = answer.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            headers.insert(header::ETAG, tag);
+        }
+        answer
     }
 }
 
@@ -73,7 +91,7 @@ pub(crate) fn document(
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     if path == "v2" {
         let (document, form) = version_2(catalogue, accept).ok_or_else(ApiError::not_acceptable)?;
-        return Ok(answer(document, form, headers));
+        return Ok(document.answer(form, headers));
     }
     if !takes_json(accept) {
         return Err(ApiError::not_acceptable());
@@ -87,8 +105,8 @@ pub(crate) fn document(
     let wanted = query.split('&').find_map(|pair| pair.strip_prefix("hash="));
     match wanted {
         Some(hash) if hash != found.hash => Ok(moved(below, found)),
-        Some(_) => Ok(for_ever(answer(found, "application/json", headers))),
-        None => Ok(answer(found, "application/json", headers)),
+        Some(_) => Ok(for_ever(found.answer("application/json", headers))),
+        None => Ok(found.answer("application/json", headers)),
     }
 }
 
@@ -116,23 +134,6 @@ fn version_2<'a>(catalogue: &'a Catalogue, accept: &str) -> Option<(&'a Document
         }
     }
     None
-}
-
-fn answer(document: &Document, form: &'static str, headers: &HeaderMap) -> Answer {
-    let tag = format!("\"{}\"", document.hash);
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    let mut answer = match known {
-        Some(known) if known.split(',').any(|one| one.trim() == tag) => {
-            body::answer(StatusCode::NOT_MODIFIED, form, Bytes::new())
-        }
-        _ => body::answer(StatusCode::OK, form, document.bytes.clone()),
-    };
-    let headers = answer.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
-    }
-    answer
 }
 
 /// An address with the right hash always has this content.
@@ -173,7 +174,11 @@ fn index(documents: &BTreeMap<String, Document>) -> Value {
 }
 
 fn version_3(catalogue: &Catalogue) -> BTreeMap<String, Document> {
+    let groups = catalogue.groups().into_iter().filter(|group| !group.is_empty());
+    let above = ["api", "apis", "version"].map(str::to_owned).into_iter();
+    let above = above.chain(groups.map(|group| format!("apis/{group}")));
     version_3_values(catalogue)
+        .chain(above.map(|path| (path.clone(), paths::of_discovery(&path))))
         .map(|(path, value)| (path, Document::new(value.to_string().into_bytes())))
         .collect()
 }

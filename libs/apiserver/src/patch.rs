@@ -101,7 +101,10 @@ fn operations(patch: &[u8]) -> Result<Vec<Value>, ApiError> {
 pub(crate) fn json(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
     let operations = operations(patch)?;
     if operations.len() > MAX_OPERATIONS {
-        return Err(ApiError::too_large(MAX_OPERATIONS));
+        return Err(ApiError::too_much(&format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            operations.len()
+        )));
     }
     let mut patched = object.clone();
     for operation in operations {

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, header};
 use crate::status::{ApiError, Cause, Subject};
 
 /// Longest name of a field manager.
-const MAX_MANAGER_BYTES: usize = 128;
+pub(crate) const MAX_MANAGER_BYTES: usize = 128;
 
 /// The thing a path addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) struct Address {
     pub namespace: Option<String>,
     pub name: Option<String>,
     pub subresource: Option<String>,
+    /// The path has the old form of watches: `/watch/` before the resource.
+    pub watched: bool,
 }
 
 impl Target {
@@ -72,7 +74,11 @@ impl Target {
 
 impl Address {
     fn parse(group: &str, version: &str, rest: &[&str]) -> Option<Self> {
-        let address = Self { group: group.into(), version: version.into(), ..Self::default() };
+        let (watched, rest) = match rest {
+            ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
+            _ => (false, rest),
+        };
+        let address = Self { group: group.into(), version: version.into(), watched, ..Self::default() };
         let (namespace, rest) = match rest {
             // `/namespaces/<name>/status` and `/finalize` are subresources of the namespace itself.
             ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, rest),
@@ -263,7 +269,10 @@ impl Query {
                 causes.push(Cause::forbidden(FIELD, why));
             }
             if !self.continue_token.is_empty() {
-                causes.push(Cause::forbidden(FIELD, "resourceVersionMatch is forbidden for continue"));
+                causes.push(Cause::forbidden(
+                    FIELD,
+                    "resourceVersionMatch is forbidden when continue is provided",
+                ));
             }
             if let Some(odd) = &self.odd.version_match {
                 let supported = ["Exact".into(), "NotOlderThan".into(), "".into()];
@@ -300,7 +309,8 @@ impl Query {
             causes.push(Cause::unsupported(FIELD, &given.into(), &["NotOlderThan".into()]));
         }
         if !self.continue_token.is_empty() {
-            causes.push(Cause::forbidden(FIELD, "resourceVersionMatch is forbidden for continue"));
+            causes
+                .push(Cause::forbidden(FIELD, "resourceVersionMatch is forbidden when continue is provided"));
         }
         causes
     }
@@ -489,10 +499,12 @@ impl Verb {
     pub fn of(method: &Method, address: &Address, watch: bool) -> Option<Self> {
         let named = address.name.is_some();
         match (method, named) {
-            (&Method::GET | &Method::HEAD, true) if watch => Some(Self::Watch),
-            (&Method::GET | &Method::HEAD, true) => Some(Self::Get),
-            (&Method::GET | &Method::HEAD, false) if watch => Some(Self::Watch),
-            (&Method::GET | &Method::HEAD, false) => Some(Self::List),
+            (&Method::GET, _) if address.watched => Some(Self::Watch),
+            (_, _) if address.watched => None,
+            // One object by its path is watched by the old form of the path only.
+            (&Method::GET, true) => Some(Self::Get),
+            (&Method::GET, false) if watch => Some(Self::Watch),
+            (&Method::GET, false) => Some(Self::List),
             (&Method::POST, false) => Some(Self::Create),
             (&Method::PUT, true) => Some(Self::Update),
             (&Method::PATCH, true) => Some(Self::Patch),

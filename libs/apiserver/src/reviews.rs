@@ -192,7 +192,10 @@ fn decision(account: &Account, found: &Found, spec: &Value) -> Result<Value, Api
         (first, _) => {
             let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
             let value = first.cloned().unwrap_or(Value::Null);
-            return Err(invalid(found, "spec.resourceAttributes", &value, why));
+            // kube-apiserver does not know here which kind of review it is.
+            let subject = Subject { group: found.review.group, ..Subject::default() };
+            let cause = Cause::invalid("spec.resourceAttributes", &value, why);
+            return Err(ApiError::invalid(&subject, &[cause]));
         }
     };
     if let (true, What::Resource(resource)) = (found.review.namespaced, &wanted.what)

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::status::Cause;
 
-pub(crate) use prune::{default, drop_nulls, prune};
+pub(crate) use prune::{default, drop_nulls, each_embedded, prune};
 pub(crate) use validate::{validate, validate_status};
 
 /// Deepest nesting of a schema; CRDs beyond it are refused.

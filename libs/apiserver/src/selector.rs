@@ -100,7 +100,14 @@ impl Requirement {
 impl FieldRequirement {
     fn matches(&self, object: &Value) -> bool {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
-        let found = match object::at(object, &path) {
+        // Of the source of an Event its component counts, or who reports it.
+        let found = match path.as_slice() {
+            ["source"] => object::at(object, &["source", "component"])
+                .filter(|component| **component != "")
+                .or_else(|| object.get("reportingComponent")),
+            path => object::at(object, path),
+        };
+        let found = match found {
             Some(Value::String(text)) => text.clone(),
             None | Some(Value::Null) => String::new(),
             Some(other) => other.to_string(),
@@ -111,32 +118,38 @@ impl FieldRequirement {
 
 /// A label key, finalizer or annotation key: optional DNS prefix, `/`, name of at most 63 characters.
 pub(crate) fn check_qualified_name(key: &str) -> Result<(), String> {
-    if key.matches('/').count() > 1 {
-        return Err("a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')".into());
-    }
+    qualified_name_problems(key).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Everything that is wrong with such a key.
+pub(crate) fn qualified_name_problems(key: &str) -> Vec<String> {
     let (prefix, name) = match key.split_once('/') {
         Some((_, rest)) if rest.contains('/') => {
-            return Err(format!(
+            return vec![format!(
                 "{} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
                 not_qualified("a qualified name")
-            ));
+            )];
         }
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
-    if let Some(prefix) = prefix {
-        check_dns_subdomain(prefix).map_err(|why| format!("prefix part {why}"))?;
+    let mut problems = Vec::new();
+    match prefix {
+        Some("") => problems.push("prefix part must be non-empty".to_owned()),
+        Some(prefix) => {
+            problems.extend(check_dns_subdomain(prefix).err().map(|why| format!("prefix part {why}")));
+        }
+        None => {}
     }
     if name.is_empty() {
-        return Err("name part must be non-empty".into());
-    }
-    if name.len() > 63 {
-        return Err("name part must be no more than 63 bytes".into());
+        problems.push("name part must be non-empty".to_owned());
+    } else if name.len() > 63 {
+        problems.push("name part must be no more than 63 characters".to_owned());
     }
     if !is_label_text(name) {
-        return Err(not_qualified("name part"));
+        problems.push(not_qualified("name part"));
     }
-    Ok(())
+    problems
 }
 
 fn not_qualified(what: &str) -> String {
@@ -148,7 +161,7 @@ fn not_qualified(what: &str) -> String {
 /// A label value: empty, or at most 63 characters of letters, digits, `-`, `_`, `.`.
 pub(crate) fn check_label_value(value: &str) -> Result<(), String> {
     if value.len() > 63 {
-        return Err("must be no more than 63 bytes".into());
+        return Err("must be no more than 63 characters".into());
     }
     if !value.is_empty() && !is_label_text(value) {
         return Err("a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')".into());
@@ -177,7 +190,7 @@ pub(crate) fn check_dns_subdomain(name: &str) -> Result<(), String> {
 /// RFC 1123 label, the rule for namespaces.
 pub(crate) fn check_dns_label(name: &str) -> Result<(), String> {
     if name.len() > 63 {
-        return Err("must be no more than 63 bytes".into());
+        return Err("must be no more than 63 characters".into());
     }
     if is_dns_label(name) {
         return Ok(());
@@ -191,7 +204,7 @@ pub(crate) fn check_dns_label(name: &str) -> Result<(), String> {
 /// RFC 1035 label, the rule for names that become part of a CRD: it begins with a letter.
 pub(crate) fn check_dns_label_1035(name: &str) -> Result<(), String> {
     if name.len() > 63 {
-        return Err("must be no more than 63 bytes".into());
+        return Err("must be no more than 63 characters".into());
     }
     if is_dns_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()) {
         return Ok(());

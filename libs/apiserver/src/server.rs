@@ -38,7 +38,7 @@ pub struct Options {
     pub namespaces: Vec<String>,
     /// Users besides the administrator, with what they may do.
     pub accounts: Vec<Account>,
-    /// Largest object, as JSON. Larger ones are refused with 413; request bodies are read up to twice this.
+    /// Largest object, as JSON. Larger ones are refused with 500, as Kubernetes' store does; request bodies are read up to twice this.
     pub max_object_bytes: usize,
     /// Entries kept in the change log. A watch that starts before the oldest gets `410 Expired`.
     pub log_entries: u64,

@@ -53,6 +53,12 @@ impl Cause {
         Self { reason: "FieldValueTypeInvalid", field: field.into(), message }
     }
 
+    /// A value that is not of a format.
+    pub fn malformed(field: &str, value: &Value, format: &str) -> Self {
+        let why = format!("{field} in body must be of type {format}: {}", shown(value));
+        Self { reason: "FieldValueTypeInvalid", ..Self::invalid(field, value, why) }
+    }
+
     pub fn unsupported(field: impl Into<String>, value: &Value, supported: &[Value]) -> Self {
         let list: Vec<String> = supported.iter().map(shown).collect();
         let message = format!("Unsupported value: {}: supported values: {}", shown(value), list.join(", "));
@@ -93,6 +99,10 @@ fn quoted(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
             '\r' => quoted.push_str("\\r"),
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{b}' => quoted.push_str("\\v"),
+            '\u{c}' => quoted.push_str("\\f"),
             control if control.is_ascii_control() => {
                 quoted.push_str(&format!("\\x{:02x}", u32::from(control)))
             }
@@ -268,6 +278,12 @@ impl ApiError {
             .with_details(subject.details(subject.plural))
     }
 
+    /// The same for a name whose object waits for its finalizers.
+    pub fn still_exists(subject: &Subject<'_>) -> Self {
+        let exists = Self::already_exists(subject);
+        Self { message: format!("object is being deleted: {}", exists.message), ..exists }
+    }
+
     /// 409 after a lost race or a stale resourceVersion.
     pub fn modified(subject: &Subject<'_>) -> Self {
         let why =
@@ -313,8 +329,12 @@ impl ApiError {
 
     /// 422 with one cause per wrong field.
     pub fn invalid(subject: &Subject<'_>, causes: &[Cause]) -> Self {
-        let mut parts: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
-        parts.dedup();
+        let mut parts: Vec<String> = Vec::new();
+        for part in causes.iter().map(|c| format!("{}: {}", c.field, c.message)) {
+            if !parts.contains(&part) {
+                parts.push(part);
+            }
+        }
         let what = match parts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
@@ -341,6 +361,13 @@ impl ApiError {
         };
         let message = format!("failed to create typed patch object ({subject}): {what}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
+    }
+
+    /// 400 for an object without the name that its address has.
+    pub fn nameless(name: &str) -> Self {
+        Self::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -372,7 +399,7 @@ impl ApiError {
             (_, "") => format!("{} is forbidden: {message}", subject.qualified_plural()),
             _ => format!("{} \"{name}\" is forbidden: {message}", subject.qualified_plural()),
         };
-        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).with_details(subject.details(resource))
+        Self::generic(StatusCode::FORBIDDEN, "Forbidden", message).with_details(subject.details(resource))
     }
 
     pub fn unauthorized() -> Self {
@@ -403,9 +430,20 @@ impl ApiError {
         Self::generic(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
+    /// 413 for a body beyond the limit of requests.
     pub fn too_large(limit: usize) -> Self {
-        let message = format!("Request entity too large: limit is {limit}");
+        Self::too_much(&format!("limit is {limit}"))
+    }
+
+    /// 413 for any other reason.
+    pub fn too_much(why: &str) -> Self {
+        let message = format!("Request entity too large: {why}");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+    }
+
+    /// 500 for an object beyond the limit of the store, in the words of Kubernetes' store.
+    pub fn object_too_large() -> Self {
+        Self::unexplained("etcdserver: request is too large")
     }
 
     /// 410 for a list or continue token whose version is gone; `token` goes on from the same key at the newest version.

@@ -143,7 +143,7 @@ pub(crate) fn table(
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": list_meta,
-        "columnDefinitions": if headers { definitions(columns) } else { Value::Array(Vec::new()) },
+        "columnDefinitions": if headers { definitions(columns) } else { Value::Null },
         "rows": rows,
     })
 }

@@ -100,7 +100,14 @@ impl View {
             if index > 0 || !first {
                 out.extend_from_slice(b",");
             }
-            if self.raw() {
+            if self.accept.form == Form::Full && self.served.resource.builtin().is_some() {
+                // What the items of a typed list are is told by the list.
+                let mut item = self.decode(item)?;
+                let fields = crate::object::object_mut(&mut item);
+                fields.remove("apiVersion");
+                fields.remove("kind");
+                out.extend_from_slice(item.to_string().as_bytes());
+            } else if self.raw() {
                 out.extend_from_slice(item);
             } else if self.accept.form == Form::Table {
                 let columns = &self.served.version().columns;

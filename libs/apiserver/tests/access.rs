@@ -243,10 +243,10 @@ async fn every_token_is_its_own_user() {
         assert_eq!((curl(admin, secrets).await, curl(reader, secrets).await), (200, 403));
         assert_eq!(
             (curl(reader, WIDGETS).await, curl("wrong", WIDGETS).await, curl("", WIDGETS).await),
-            (200, 401, 401)
+            (200, 401, 403)
         );
         assert_eq!((curl("", "/readyz").await, curl("", "/version").await), (200, 200));
-        assert_eq!((curl("wrong", "/readyz").await, curl("", "/apis").await), (401, 401));
+        assert_eq!((curl("wrong", "/readyz").await, curl("", "/apis").await), (401, 403));
         stop.cancel();
     };
     let (served, ()) = tokio::join!(serving, asking);

@@ -142,7 +142,7 @@ async fn a_conflict_storm_loses_no_update() {
 async fn server_side_apply_through_the_client() {
     let fixture = start().await;
     let api = widgets(fixture.client());
-    let config = |spec: Value| json!({"apiVersion": "example.org/v1", "kind": "Widget", "spec": spec});
+    let config = |spec: Value| json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec});
     let apply = |manager: &str, spec: Value| {
         let (api, params, patch) = (api.clone(), PatchParams::apply(manager), Patch::Apply(config(spec)));
         async move { api.patch("w", &params, &patch).await }

@@ -9,7 +9,7 @@ use super::Part;
 use crate::json;
 use crate::object;
 use crate::registry::{self, Builtin};
-use crate::selector::check_qualified_name;
+use crate::selector::qualified_name_problems;
 use crate::status::Cause;
 
 /// Sum of the data of a Secret or ConfigMap (Kubernetes `MaxSecretSize`).
@@ -123,8 +123,9 @@ fn docker(data: Option<&Map<String, Value>>, key: &str, causes: &mut Vec<Cause>)
         return;
     };
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
-    if let Err(why) = json::parse(&bytes) {
-        causes.push(Cause::invalid(at, &"<secret contents redacted>".into(), why.to_string()));
+    if let Err(error) = json::parse(&bytes) {
+        let why = json::problem(&bytes).unwrap_or(error.to_string());
+        causes.push(Cause::invalid(at, &"<secret contents redacted>".into(), why));
     }
 }
 
@@ -238,9 +239,7 @@ fn event(object: &Value, about: &str, reporter: &str, causes: &mut Vec<Cause>) {
     if text(reporter).is_empty() {
         causes.push(Cause::required(reporter));
     }
-    // Of an empty name kube-apiserver says that it is empty and that it is malformed.
-    let names = if text(reporter).is_empty() { &["", "-"][..] } else { &[text(reporter)] };
-    for why in names.iter().filter_map(|name| check_qualified_name(name).err()) {
+    for why in qualified_name_problems(text(reporter)) {
         causes.push(Cause::invalid(reporter, &text(reporter).into(), why));
     }
     for field in ["reportingInstance", "action", "reason"] {

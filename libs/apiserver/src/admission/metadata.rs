@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Stamp;
 use crate::object;
 use crate::registry::{Builtin, Resource};
-use crate::selector::{check_dns_label, check_dns_subdomain, check_label_value, check_qualified_name};
+use crate::selector::{check_dns_label, check_dns_subdomain, check_label_value, qualified_name_problems};
 use crate::status::{ApiError, Cause};
 
 /// Sum of the annotations' bytes (Kubernetes `TotalAnnotationSizeLimitB`).
@@ -39,7 +39,8 @@ pub(crate) fn generated_name(object: &Value, mut random: impl FnMut() -> u32) ->
 
 pub(super) fn prepare_create(object: &mut Value, namespace: &str, stamp: &Stamp) -> Result<(), ApiError> {
     let given = object::meta_str(object, "namespace");
-    if !given.is_empty() && given != namespace {
+    // Of what lives in no namespace it is taken away.
+    if !given.is_empty() && !namespace.is_empty() && given != namespace {
         return Err(ApiError::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
@@ -70,25 +71,36 @@ pub(crate) fn check_name(object: &Value, name: &str) -> Result<(), ApiError> {
     if given == name {
         return Ok(());
     }
+    if given.is_empty() {
+        return Err(ApiError::nameless(name));
+    }
     let message = format!("the name of the object ({given}) does not match the name on the URL ({name})");
     Err(ApiError::bad_request(message))
 }
 
-pub(super) fn check_identity(resource: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
+pub(super) fn check_identity(old: &Value, new: &Value) -> Result<(), ApiError> {
     let name = object::name(old);
     check_name(new, name)?;
     let (namespace, given) = (object::meta_str(old, "namespace"), object::meta_str(new, "namespace"));
-    if !given.is_empty() && given != namespace {
+    if !given.is_empty() && !namespace.is_empty() && given != namespace {
         return Err(ApiError::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    let (uid, given) = (object::uid(old), object::uid(new));
-    if !given.is_empty() && given != uid {
-        let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
-        return Err(ApiError::conflict(&resource.subject(name), &why));
-    }
     Ok(())
+}
+
+/// The UID in a body that replaces an object is a condition.
+///
+/// # Errors
+/// 409.
+pub(crate) fn check_uid(resource: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let (uid, given) = (object::uid(old), object::uid(new));
+    if given.is_empty() || given == uid {
+        return Ok(());
+    }
+    let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
+    Err(ApiError::conflict(&resource.subject(object::name(old)), &why))
 }
 
 /// Takes what only the system sets from `old`.
@@ -124,7 +136,7 @@ pub(super) fn validate(resource: &Resource, object: &Value, old: Option<&Value>,
     validate_name(resource, &metadata, causes);
     for (key, value) in map(&metadata, "labels") {
         let at = "metadata.labels";
-        if let Err(why) = check_qualified_name(key) {
+        for why in qualified_name_problems(key) {
             causes.push(Cause::invalid(at, &key.as_str().into(), why));
         }
         if let Err(why) = check_label_value(value.as_str().unwrap_or_default()) {
@@ -134,73 +146,152 @@ pub(super) fn validate(resource: &Resource, object: &Value, old: Option<&Value>,
     let mut bytes = 0;
     for (key, value) in map(&metadata, "annotations") {
         bytes += key.len() + value.as_str().map_or(0, str::len);
-        if let Err(why) = check_qualified_name(&key.to_lowercase()) {
+        for why in qualified_name_problems(&key.to_lowercase()) {
             causes.push(Cause::invalid("metadata.annotations", &key.as_str().into(), why));
         }
     }
     if bytes > MAX_ANNOTATION_BYTES {
         causes.push(Cause::too_long("metadata.annotations", MAX_ANNOTATION_BYTES as u64));
     }
-    for (index, finalizer) in list(&metadata, "finalizers").iter().enumerate() {
-        let (at, name) = (format!("metadata.finalizers[{index}]"), finalizer.as_str().unwrap_or_default());
-        if let Err(why) = check_qualified_name(name) {
-            causes.push(Cause::invalid(at, finalizer, why));
-        } else if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            causes.push(Cause::invalid(at, finalizer, why));
-        }
-    }
+    validate_finalizers(resource, list(&metadata, "finalizers"), causes);
     validate_owners(&metadata, causes);
     if let Some(old) = old.filter(|old| object::is_deleting(old)) {
-        let before = object::finalizers(old);
-        let added: Vec<&str> =
-            object::finalizers(object).into_iter().filter(|f| !before.contains(f)).collect();
+        let added = added_finalizers(Some(old), object);
         if !added.is_empty() {
             let added: Vec<String> = added.into_iter().map(|name| format!("{name:?}")).collect();
             let why = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
                 added.join(", ")
             );
-            causes.push(Cause::forbidden("metadata.finalizers", why));
+            // kube-apiserver looks at changes of metadata twice: for all kinds, and again for each.
+            let cause = Cause::forbidden("metadata.finalizers", why);
+            causes.extend([cause.clone(), cause]);
+        }
+    }
+}
+
+/// Finalizers that an object did not have before.
+fn added_finalizers<'a>(old: Option<&Value>, new: &'a Value) -> Vec<&'a str> {
+    let before = old.map(object::finalizers).unwrap_or_default();
+    object::finalizers(new).into_iter().filter(|finalizer| !before.contains(finalizer)).collect()
+}
+
+/// A finalizer without a domain that Kubernetes does not know.
+fn is_bare(finalizer: &str) -> bool {
+    !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer)
+}
+
+/// Kinds of the first groups are strict about finalizers without a domain; definitions and custom resources are not.
+fn validate_finalizers(resource: &Resource, finalizers: &[Value], causes: &mut Vec<Cause>) {
+    const FIELD: &str = "metadata.finalizers";
+    for finalizer in finalizers {
+        for why in qualified_name_problems(finalizer.as_str().unwrap_or_default()) {
+            causes.push(Cause::invalid(FIELD, finalizer, why));
+        }
+    }
+    if ["orphan", "foregroundDeletion"].iter().all(|wanted| finalizers.iter().any(|one| one == wanted)) {
+        let why = "finalizer orphan and foregroundDeletion cannot be both set";
+        causes.push(Cause::invalid(FIELD, &finalizers.into(), why));
+    }
+    if matches!(resource.builtin(), None | Some(Builtin::CustomResourceDefinition)) {
+        return;
+    }
+    for (index, finalizer) in finalizers.iter().enumerate() {
+        if finalizer.as_str().is_some_and(is_bare) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(Cause::invalid(format!("{FIELD}[{index}]"), finalizer, why));
+        }
+    }
+}
+
+/// What is to be said of the finalizers that a write gives a custom resource.
+pub(crate) fn warnings(resource: &Resource, old: Option<&Value>, new: &Value) -> Vec<String> {
+    if resource.builtin().is_some() {
+        return Vec::new();
+    }
+    let mut bare: Vec<&str> = added_finalizers(old, new).into_iter().filter(|one| is_bare(one)).collect();
+    bare.sort_unstable();
+    let why =
+        "prefer a domain-qualified finalizer name to avoid accidental conflicts with other finalizer writers";
+    bare.iter().map(|finalizer| format!("metadata.finalizers: {finalizer:?}: {why}")).collect()
+}
+
+/// What only the system sets, and a change gives otherwise; other such fields are silently kept.
+pub(super) fn immutable(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
+    let deleting = object::is_deleting(old);
+    for (field, kept) in
+        [("uid", false), ("deletionTimestamp", deleting), ("deletionGracePeriodSeconds", deleting)]
+    {
+        let at = |value: &Value| object::at(value, &["metadata", field]).cloned().unwrap_or_default();
+        let (before, given) = (at(old), at(new));
+        if !kept && !matches!(given, Value::Null) && given != "" && given != before {
+            let cause = Cause::invalid(format!("metadata.{field}"), &given, "field is immutable");
+            causes.extend([cause.clone(), cause]);
         }
     }
 }
 
 fn validate_name(resource: &Resource, metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
-    let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default();
-    if name.is_empty() {
-        causes.push(Cause::required_because("metadata.name", "name or generateName is required"));
-        return;
-    }
-    let checked = match resource.builtin() {
+    let text = |field: &str| metadata.get(field).and_then(Value::as_str).unwrap_or_default();
+    let check = |name: &str| match resource.builtin() {
         Some(Builtin::Namespace) => check_dns_label(name),
         // Everything else, Events too, is named like a DNS subdomain.
         _ => check_dns_subdomain(name),
     };
-    if let Err(why) = checked {
+    let prefix = text("generateName");
+    // It may end in a hyphen: a suffix follows.
+    let begun = match prefix.strip_suffix('-') {
+        Some(begun) if !begun.is_empty() => format!("{begun}a"),
+        _ => prefix.to_owned(),
+    };
+    if let Err(why) = check(&begun)
+        && !prefix.is_empty()
+    {
+        causes.push(Cause::invalid("metadata.generateName", &prefix.into(), why));
+    }
+    let name = text("name");
+    if name.is_empty() {
+        causes.push(Cause::required_because("metadata.name", "name or generateName is required"));
+    } else if let Err(why) = check(name) {
         causes.push(Cause::invalid("metadata.name", &name.into(), why));
     }
 }
 
 fn validate_owners(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
-    let mut controllers = 0;
-    for owner in list(metadata, "ownerReferences") {
-        for field in ["apiVersion", "kind", "name", "uid"] {
-            if owner.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
-                let at = format!("metadata.ownerReferences.{field}");
-                causes.push(Cause::invalid(at, &"".into(), "must not be empty"));
+    const FIELD: &str = "metadata.ownerReferences";
+    let mut controller: Option<String> = None;
+    let references = list(metadata, "ownerReferences");
+    for owner in references {
+        let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
+        let version = text("apiVersion");
+        // What is no group and version has no version.
+        if version.is_empty() || version.matches('/').count() > 1 || version.ends_with('/') {
+            let at = format!("{FIELD}.apiVersion");
+            causes.push(Cause::invalid(at, &version.into(), "version must not be empty"));
+        }
+        for field in ["kind", "name", "uid"] {
+            if text(field).is_empty() {
+                causes.push(Cause::invalid(format!("{FIELD}.{field}"), &"".into(), "must not be empty"));
             }
         }
-        let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
         if (text("apiVersion"), text("kind")) == ("v1", "Event") {
             let why = "/v1, Kind=Event is disallowed from being an owner";
-            causes.push(Cause::invalid_json("metadata.ownerReferences", &in_order(owner), why));
+            causes.push(Cause::invalid_json(FIELD, &in_order(owner), why));
         }
-        controllers += usize::from(owner.get("controller") == Some(&Value::Bool(true)));
-    }
-    if controllers > 1 {
-        let why = "Only one reference can have Controller set to true";
-        causes.push(Cause::invalid("metadata.ownerReferences", &controllers.into(), why));
+        if owner.get("controller") != Some(&Value::Bool(true)) {
+            continue;
+        }
+        let this = format!("{}/{}", text("kind"), text("name"));
+        match &controller {
+            None => controller = Some(this),
+            Some(first) => {
+                let shown: Vec<String> = references.iter().map(in_order).collect();
+                let why = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                );
+                causes.push(Cause::invalid_json(FIELD, &format!("[{}]", shown.join(",")), &why));
+            }
+        }
     }
 }
 

@@ -7,9 +7,13 @@ use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
+use super::Named;
 use crate::inner::Inner;
 use crate::object;
 use crate::status::ApiError;
+
+/// Objects whose finalizers are looked at in one look: what they hold the namespace for is seen from these, and the looks go on until it is empty.
+const LOOKED_AT: usize = 4096;
 
 /// What is left in a namespace.
 pub(super) struct Remaining {
@@ -19,17 +23,27 @@ pub(super) struct Remaining {
     finalizers: BTreeMap<String, usize>,
 }
 
-/// Counts what is left in a namespace.
+/// Counts what is left in a namespace; finalizers among the first [`LOOKED_AT`] objects.
 pub(super) fn look(inner: &Inner, namespace: &str) -> Result<Remaining, ApiError> {
     let mut found = Remaining { objects: BTreeMap::new(), finalizers: BTreeMap::new() };
     let catalogue = inner.registry.catalogue();
     let snapshot = inner.store.snapshot()?;
+    let mut looked = 0;
     for resource in catalogue.resources().iter().filter(|resource| resource.namespaced) {
-        snapshot.scan(&resource.prefix(Some(namespace)), None, |stored| {
-            let value: Value = serde_json::from_slice(&stored.bytes).unwrap_or_default();
-            *found.objects.entry(format!("{}.{}", resource.plural, resource.group)).or_default() += 1;
-            for finalizer in object::finalizers(&value) {
-                *found.finalizers.entry(finalizer.to_owned()).or_default() += 1;
+        let prefix = resource.prefix(Some(namespace));
+        let count = snapshot.count(&prefix, None)?;
+        if count > 0 {
+            found.objects.insert(format!("{}.{}", resource.plural, resource.group), count);
+        }
+        snapshot.scan(&prefix, None, |stored| {
+            if looked == LOOKED_AT {
+                return ControlFlow::Break(());
+            }
+            looked += 1;
+            if let Ok(Named { metadata }) = serde_json::from_slice(&stored.bytes) {
+                for finalizer in metadata.finalizers {
+                    *found.finalizers.entry(finalizer).or_default() += 1;
+                }
             }
             ControlFlow::Continue(())
         })?;

@@ -131,7 +131,7 @@ pub(super) async fn delete(
         Removed::Gone(bytes) => {
             let object: Value = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
             let status = status::success(&call.subject(), object::uid(&object));
-            Ok(body::json_answer(StatusCode::OK, &status))
+            Ok(call.say(StatusCode::OK, &status))
         }
     }
 }

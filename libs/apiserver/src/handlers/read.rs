@@ -64,9 +64,11 @@ impl Continue {
     }
 
     fn decode(token: &str) -> Result<Self, ApiError> {
-        let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).ok();
-        json.and_then(|json| serde_json::from_slice(&json).ok())
-            .ok_or_else(|| ApiError::bad_request("continue key is not valid"))
+        let invalid =
+            |why: &dyn std::fmt::Display| ApiError::bad_request(format!("continue key is not valid: {why}"));
+        let json =
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).map_err(|why| invalid(&why))?;
+        serde_json::from_slice(&json).map_err(|why| invalid(&why))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::patch::{self, PatchType};
 use crate::registry::{Behaviour, Builtin, Served};
 use crate::request::{Address, FieldValidation};
 use crate::status::{ApiError, Cause, Subject};
-use crate::store::{Change, Committed, Expect, Key, Write, WriteError};
+use crate::store::{Change, Committed, Expect, Key, ReadError, Write, WriteError};
 use crate::{apply, strategic};
 
 /// Attempts of a change that did not pin a version, before the client gets the conflict. Each lost attempt means that somebody else's write went through.
@@ -34,9 +34,11 @@ pub(crate) enum Successor {
     Applied(Value),
 }
 
-/// Bytes of the object after a change.
+/// The object after a change.
 pub(crate) struct Outcome {
     pub bytes: Bytes,
+    /// What is to be said of what was written.
+    pub warnings: Vec<String>,
 }
 
 pub(super) async fn create(
@@ -49,6 +51,7 @@ pub(super) async fn create(
     let outcome = create_object(inner, call, decoded.object).await?;
     let mut answer = call.show(StatusCode::CREATED, outcome.bytes)?;
     body::warn(&mut answer, &decoded.warnings);
+    body::warn(&mut answer, &outcome.warnings);
     Ok(answer)
 }
 
@@ -64,7 +67,7 @@ pub(super) fn decode_body(
     let noted = body::parse_noted(expected, media_type, bytes)?;
     let text = |field: &str| noted.0.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let given = (text("apiVersion"), text("kind"));
-    admission::decode_noted(&call.served, noted, validation)
+    admission::decode_in_order(&call.served, noted, validation, bytes)
         .map_err(|refusal| refusal.of_body(&call.served, (&given.0, &given.1)))
 }
 
@@ -84,18 +87,29 @@ pub(crate) async fn create_object(
         let mut object = admission::create(&call.served, object, call.namespace(), &stamp)?;
         apply::record_update(&call.served, None, &mut object, &call.manager_at(&stamp));
         let name = object::name(&object).to_owned();
+        let warnings = admission::warnings(&call.served.resource, None, &object);
         check_namespace(inner, call, &name)?;
         match put(inner, call, Expect::Absent, object, false).await {
             Err(PutError::Exists) if generates && attempt < NAME_ATTEMPTS => {}
-            Err(PutError::Exists) => {
-                return Err(ApiError::already_exists(&call.served.resource.subject(&name)));
-            }
+            Err(PutError::Exists) => return Err(taken(inner, call, &name)?),
             Err(PutError::Lost) => return Err(ApiError::modified(&call.served.resource.subject(&name))),
             Err(PutError::Other(error)) => return Err(error),
-            Ok(outcome) => return Ok(outcome),
+            Ok(outcome) => return Ok(Outcome { warnings, ..outcome }),
         }
     }
     Err(ApiError::internal("no attempts left"))
+}
+
+/// What a creation is told whose name is in use.
+fn taken(inner: &Inner, call: &Call<'_>, name: &str) -> Result<ApiError, ApiError> {
+    let resource = &call.served.resource;
+    let stored = inner.store.snapshot()?.get(&resource.key(call.namespace(), name))?;
+    let live = stored.and_then(|stored| serde_json::from_slice::<Value>(&stored.bytes).ok());
+    let subject = resource.subject(name);
+    Ok(match live.is_some_and(|live| object::is_deleting(&live)) {
+        true => ApiError::still_exists(&subject),
+        false => ApiError::already_exists(&subject),
+    })
 }
 
 /// Objects are only made in namespaces that exist and stay.
@@ -143,7 +157,11 @@ pub(super) async fn update(
     let new = decoded.object;
     // Before anything is read: what is on the address does not matter.
     admission::check_name(&new, call.name())?;
-    let result = modify(inner, call, |_| Ok(Successor::Updated(new.clone()))).await;
+    let result = modify(inner, call, |live| {
+        admission::check_uid(resource, live, &new)?;
+        Ok(Successor::Updated(new.clone()))
+    })
+    .await;
     let (status, outcome) = match result {
         Err(error)
             if missing(&error) && builtin.is_some_and(Builtin::allows_create_on_update) && unpinned =>
@@ -154,6 +172,7 @@ pub(super) async fn update(
     };
     let mut answer = call.show(status, outcome.bytes)?;
     body::warn(&mut answer, &decoded.warnings);
+    body::warn(&mut answer, &outcome.warnings);
     Ok(answer)
 }
 
@@ -187,7 +206,7 @@ pub(super) async fn patch(
         };
         let shown = patched.to_string();
         let decoded = admission::decode(&call.served, patched, call.query.field_validation)
-            .map_err(|refusal| refusal.of_patch(&shown))?;
+            .map_err(|refusal| refusal.of_patch(&call.served, &shown))?;
         if let Ok(mut warnings) = warnings.lock() {
             *warnings = decoded.warnings;
         }
@@ -196,6 +215,7 @@ pub(super) async fn patch(
     .await?;
     let mut answer = call.show(StatusCode::OK, outcome.bytes)?;
     body::warn(&mut answer, &warnings.into_inner().unwrap_or_default());
+    body::warn(&mut answer, &outcome.warnings);
     Ok(answer)
 }
 
@@ -203,6 +223,7 @@ pub(super) async fn patch(
 async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<Answer, ApiError> {
     let (body, noted) = body::configuration(bytes)?;
     let wanted = (call.served.api_version(), call.served.resource.kind.clone());
+    let nameless = object::name(&body).is_empty();
     let configuration = apply::configuration((&wanted.0, &wanted.1), body, call.name())?;
     check_typed(call, &configuration)?;
     let decoded = admission::decode_noted(&call.served, (configuration, noted), call.query.field_validation)
@@ -217,6 +238,16 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
         .await;
         let (status, outcome) = match changed {
             Err(error) if missing(&error) && call.address.subresource.is_none() => {
+                if nameless {
+                    return Err(ApiError::nameless(call.name()));
+                }
+                let uid = object::uid(&applied);
+                if !uid.is_empty() {
+                    let why = format!(
+                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                    );
+                    return Err(ApiError::conflict(&call.subject(), &why));
+                }
                 let object = apply::apply(&call.served, None, &applied, &manager, force)?;
                 let object = admission::create(&call.served, object, call.namespace(), &stamp)?;
                 check_namespace(inner, call, call.name())?;
@@ -231,6 +262,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
         };
         let mut answer = call.show(status, outcome.bytes)?;
         body::warn(&mut answer, &decoded.warnings);
+        body::warn(&mut answer, &outcome.warnings);
         return Ok(answer);
     }
     Err(ApiError::modified(&call.subject()))
@@ -253,7 +285,7 @@ impl Call<'_> {
     /// Who changes what part, and when, for `managedFields`.
     pub(super) fn manager_at(&self, stamp: &Stamp) -> apply::Manager {
         apply::Manager {
-            name: self.manager().to_owned(),
+            name: self.manager(),
             subresource: self.address.subresource.clone().unwrap_or_default(),
             time: stamp.now.clone(),
         }
@@ -308,13 +340,14 @@ pub(crate) async fn modify(
             apply::record_update(&call.served, Some(&live), &mut new, &manager);
         }
         if new == live {
-            return Ok(Outcome { bytes: stored.bytes });
+            return Ok(Outcome { bytes: stored.bytes, warnings: Vec::new() });
         }
+        let warnings = admission::warnings(resource, Some(&live), &new);
         let gone = object::is_deleting(&new) && may_go(resource.builtin(), &new);
         match put(inner, call, Expect::Version(stored.version), new, gone).await {
             Err(PutError::Lost | PutError::Exists) => tokio::task::yield_now().await,
             Err(PutError::Other(error)) => return Err(error),
-            Ok(outcome) => return Ok(outcome),
+            Ok(outcome) => return Ok(Outcome { warnings, ..outcome }),
         }
     }
     Err(ApiError::modified(&call.subject()))
@@ -335,6 +368,12 @@ pub(super) enum PutError {
     Other(ApiError),
 }
 
+impl From<ReadError> for PutError {
+    fn from(error: ReadError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
 /// Writes (or, with `gone`, removes) an admitted object given in the request's version.
 pub(super) async fn put(
     inner: &Inner,
@@ -349,10 +388,15 @@ pub(super) async fn put(
     let stored = call.served.stored_form(object);
     let size = stored.to_string().len();
     if size > inner.options.max_object_bytes {
-        return Err(PutError::Other(ApiError::too_large(inner.options.max_object_bytes)));
+        return Err(PutError::Other(ApiError::object_too_large()));
     }
     if call.query.dry_run {
-        return Ok(Outcome { bytes: stored.to_string().into() });
+        if expect == Expect::Absent
+            && inner.store.snapshot()?.get(&resource.key(call.namespace(), &name))?.is_some()
+        {
+            return Err(PutError::Exists);
+        }
+        return Ok(Outcome { bytes: stored.to_string().into(), warnings: Vec::new() });
     }
     let write = Write {
         key: resource.key(call.namespace(), &name),
@@ -367,7 +411,7 @@ pub(super) async fn put(
         WriteError::RequirementGone => PutError::Other(namespace_missing(call.namespace())),
         other => PutError::Other(other.into()),
     })?;
-    Ok(Outcome { bytes: committed.bytes })
+    Ok(Outcome { bytes: committed.bytes, warnings: Vec::new() })
 }
 
 /// One write, and what follows from it at once: an applied CRD is served when its writer is answered.

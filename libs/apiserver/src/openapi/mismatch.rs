@@ -2,11 +2,39 @@
 
 //! Values of the wrong JSON type in objects of the built-in kinds, told as Go's decoder tells them: people search for these words. Pure; called by admission.
 
+use base64::Engine as _;
 use serde_json::Value;
 
 use super::schemas;
 use crate::registry::Builtin;
 
+/// Definition of the metadata of every object.
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+/// Named texts of the built-in kinds' Go types: the structure and path of a field, and its type.
+const NAMED: &[(&str, &str, &str)] = &[
+    ("ObjectMeta", "uid", "types.UID"),
+    ("ObjectReference", "uid", "types.UID"),
+    ("OwnerReference", "uid", "types.UID"),
+    ("Preconditions", "uid", "types.UID"),
+    ("ManagedFieldsEntry", "operation", "v1.ManagedFieldsOperationType"),
+    ("DeleteOptions", "propagationPolicy", "v1.DeletionPropagation"),
+    ("Secret", "type", "v1.SecretType"),
+    ("NamespaceSpec", "finalizers", "[]v1.FinalizerName"),
+    ("NamespaceStatus", "phase", "v1.NamespacePhase"),
+    ("NamespaceCondition", "type", "v1.NamespaceConditionType"),
+    ("NamespaceCondition", "status", "v1.ConditionStatus"),
+    ("LeaseSpec", "strategy", "v1.CoordinatedLeaseStrategy"),
+    ("CustomResourceDefinitionSpec", "scope", "v1.ResourceScope"),
+    ("CustomResourceConversion", "strategy", "v1.ConversionStrategyType"),
+    ("CustomResourceDefinitionCondition", "type", "v1.CustomResourceDefinitionConditionType"),
+    ("CustomResourceDefinitionCondition", "status", "v1.ConditionStatus"),
+    ("ValidationRule", "reason", "v1.FieldValueErrorReason"),
+];
+/// Times: their definition, and their form as Go writes it.
+const TIMES: &[(&str, &str)] = &[
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.Time", "2006-01-02T15:04:05Z07:00"),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", "2006-01-02T15:04:05.000000Z07:00"),
+];
 /// Deepest nesting that is looked at.
 const MAX_DEPTH: usize = 64;
 
@@ -18,8 +46,65 @@ pub(crate) fn find(kind: Builtin, object: &Value) -> Option<String> {
 
 /// The same for the metadata of a custom resource, which is decoded by itself.
 pub(crate) fn find_in_metadata(metadata: &Value) -> Option<String> {
-    let name = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-    walk(&Typed { schema: schemas::published(name)?, structure: last(name), name }, "", metadata, 0)
+    let typed = Typed { schema: schemas::published(META)?, structure: last(META), name: META };
+    walk(&typed, "", metadata, 0)
+}
+
+/// The same for the options of a removal.
+pub(crate) fn find_in_delete_options(options: &Value) -> Option<String> {
+    let name = schemas::DELETE_OPTIONS;
+    walk(&Typed { schema: schemas::published(name)?, structure: last(name), name }, "", options, 0)
+}
+
+/// Puts the empty text where null stands for one: among the values of a map and the items of a list.
+pub(crate) fn fill_nulls(kind: Builtin, object: &mut Value) {
+    let name = schemas::definition_name(kind);
+    if let Some(schema) = schemas::published(&name) {
+        fill(schema, object, 0);
+    }
+}
+
+/// The same for the metadata of a custom resource.
+pub(crate) fn fill_nulls_in_metadata(metadata: &mut Value) {
+    if let Some(schema) = schemas::published(META) {
+        fill(schema, metadata, 0);
+    }
+}
+
+fn fill(schema: &Value, value: &mut Value, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    if let Some(name) = target(schema) {
+        if let Some(schema) = schemas::published(name) {
+            fill(schema, value, depth + 1);
+        }
+        return;
+    }
+    let below = |schema: &Value, value: &mut Value| {
+        if value.is_null() && schema.get("type").is_some_and(|kind| kind == "string") {
+            *value = "".into();
+        }
+        fill(schema, value, depth + 1);
+    };
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map.iter_mut() {
+                let field = schema.get("properties").and_then(|fields| fields.get(key));
+                match (field, schema.get("additionalProperties")) {
+                    (Some(schema), _) => fill(schema, value, depth + 1),
+                    (None, Some(schema)) => below(schema, value),
+                    (None, None) => {}
+                }
+            }
+        }
+        Value::Array(list) => {
+            if let Some(schema) = schema.get("items") {
+                list.iter_mut().for_each(|value| below(schema, value));
+            }
+        }
+        _ => {}
+    }
 }
 
 /// A schema, and the Go structure that its fields belong to.
@@ -51,7 +136,15 @@ fn walk(typed: &Typed<'_>, path: &str, value: &Value, depth: usize) -> Option<St
         if !fits(schema, value) {
             return Some(told(typed, path, value));
         }
+        if let Some(why) = malformed_time(name, value) {
+            return Some(why);
+        }
         return walk(&Typed { schema, structure: last(name), name }, path, value, depth + 1);
+    }
+    if let (Some("byte"), Some(text)) = (typed.schema.get("format").and_then(Value::as_str), value.as_str())
+        && let Some(at) = malformed_base64(text)
+    {
+        return Some(format!("illegal base64 data at input byte {at}"));
     }
     if !fits(typed.schema, value) {
         return Some(told(typed, path, value));
@@ -72,6 +165,19 @@ fn walk(typed: &Typed<'_>, path: &str, value: &Value, depth: usize) -> Option<St
         }
         _ => None,
     }
+}
+
+fn malformed_time(name: &str, value: &Value) -> Option<String> {
+    let (_, form) = TIMES.iter().find(|(time, _)| *time == name)?;
+    let text = value.as_str().filter(|text| text.parse::<jiff::Timestamp>().is_err())?;
+    Some(format!("parsing time {text:?} as {form:?}: cannot parse {text:?} as \"2006\""))
+}
+
+/// The first byte that is not base64, where Go's decoder stops.
+fn malformed_base64(text: &str) -> Option<usize> {
+    base64::engine::general_purpose::STANDARD.decode(text).err()?;
+    let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+    Some(text.bytes().position(|byte| !good(&byte)).unwrap_or(text.len()))
 }
 
 fn fits(schema: &Value, value: &Value) -> bool {
@@ -96,7 +202,9 @@ fn told(typed: &Typed<'_>, path: &str, value: &Value) -> String {
         Value::Array(_) => "array".to_owned(),
         Value::Object(_) => "object".to_owned(),
     };
-    let wanted = go_type(typed.schema);
+    let named =
+        NAMED.iter().find(|(structure, field, _)| *structure == typed.structure && *field == last(path));
+    let wanted = named.map_or_else(|| go_type(typed.schema), |(_, _, named)| (*named).to_owned());
     if path.is_empty() {
         return format!("json: cannot unmarshal {found} into Go value of type v1.{}", last(typed.name));
     }

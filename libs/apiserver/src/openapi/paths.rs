@@ -45,6 +45,23 @@ const WATCHING: &[Parameter] = &[
     ("watch", "boolean", "Streams changes instead of answering with a list."),
 ];
 
+/// The document of a path that tells what there is.
+pub(super) fn of_discovery(path: &str) -> Value {
+    let operation = json!({
+        "tags": [path.split('/').next_back()],
+        "description": "tells what this server has",
+        "operationId": format!("get{}", path.split(['/', '.']).map(capitalised).collect::<String>()),
+        "responses": {"200": {"description": "OK"}, "401": {"description": "Unauthorized"}},
+    });
+    let at = format!("/{path}/");
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": discovery::VERSION},
+        "paths": {at: {"get": operation}},
+        "components": {},
+    })
+}
+
 fn parameters(list: &[&[Parameter]]) -> Value {
     let each = list.iter().flat_map(|part| part.iter()).map(|(name, kind, about)| {
         json!({"name": name, "in": "query", "description": about, "schema": {"type": kind, "uniqueItems": true}})

@@ -46,6 +46,23 @@ impl Builtin {
         ROWS.iter().any(|row| row.group == group)
     }
 
+    /// The kind of this name and `apiVersion`.
+    pub fn named(api_version: &str, kind: &str) -> Option<Self> {
+        let row = ROWS
+            .iter()
+            .find(|row| row.name == kind && object::api_version(row.group, "v1") == api_version)?;
+        Some(row.kind)
+    }
+
+    /// The Go package of the type in which kube-apiserver holds its objects.
+    pub fn package(self) -> &'static str {
+        match self {
+            Self::Lease => "coordination",
+            Self::CustomResourceDefinition => "apiextensions",
+            _ => "core",
+        }
+    }
+
     /// Decodes into the kind's type and back: what the type does not know is gone.
     ///
     /// # Errors

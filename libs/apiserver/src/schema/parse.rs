@@ -138,10 +138,28 @@ fn pattern(map: &Map<String, Value>, path: &str, problems: &mut Problems) -> Opt
     match regex::RegexBuilder::new(text).size_limit(1 << 20).build() {
         Ok(pattern) => Some(pattern),
         Err(error) => {
-            let why = format!("must be a valid regular expression, but isn't: {error}");
+            let why = format!("must be a valid regular expression, but isn't: {}", in_go(&error, text));
             problems.push(Cause::invalid(child(path, "pattern"), &text.into(), why));
             None
         }
+    }
+}
+
+/// Why a text is no regular expression, in the words of Go where they are known.
+fn in_go(error: &regex::Error, pattern: &str) -> String {
+    const WORDS: &[(&str, &str)] = &[
+        ("unclosed group", "missing closing )"),
+        ("unopened group", "unexpected )"),
+        ("unclosed character class", "missing closing ]"),
+        ("repetition operator missing expression", "missing argument to repetition operator"),
+        ("invalid character class range", "invalid character class range"),
+        ("incomplete escape sequence", "trailing backslash at end of expression"),
+        ("unrecognized escape sequence", "invalid escape sequence"),
+    ];
+    let said = error.to_string();
+    match WORDS.iter().find(|(ours, _)| said.contains(ours)) {
+        Some((_, go)) => format!("error parsing regexp: {go}: `{pattern}`"),
+        None => said,
     }
 }
 

@@ -108,6 +108,46 @@ pub(crate) fn drop_nulls(schema: &Schema, value: &mut Value) {
     }
 }
 
+/// Calls `visit` for every object that is embedded in another, with its path.
+///
+/// # Errors
+/// The first one of `visit`.
+pub(crate) fn each_embedded<E>(
+    schema: &Schema,
+    value: &mut Value,
+    visit: &mut impl FnMut(&str, &mut Map<String, Value>) -> Result<(), E>,
+) -> Result<(), E> {
+    embedded_below(schema, value, "", visit)
+}
+
+fn embedded_below<E>(
+    schema: &Schema,
+    value: &mut Value,
+    path: &str,
+    visit: &mut impl FnMut(&str, &mut Map<String, Value>) -> Result<(), E>,
+) -> Result<(), E> {
+    match value {
+        Value::Object(map) => {
+            if schema.embedded_resource {
+                visit(path, map)?;
+            }
+            for (key, below) in map.iter_mut() {
+                if let Some(field) = schema.field(key) {
+                    embedded_below(field, below, &child(path, key), visit)?;
+                }
+            }
+        }
+        Value::Array(list) => {
+            let Some(items) = &schema.items else { return Ok(()) };
+            for (index, item) in list.iter_mut().enumerate() {
+                embedded_below(items, item, &format!("{path}[{index}]"), visit)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// True when a value of this JSON type can be of this schema type.
 pub(super) fn is_of_type(kind: Type, value: &Value) -> bool {
     match kind {

@@ -151,7 +151,9 @@ pub(super) fn check(
     budget: &mut Budget,
     causes: &mut Vec<Cause>,
 ) {
-    let applies = |rule: &&Rule| old.is_some() || !rule.transition;
+    // What did not change may stay as it is; of the change itself only transition rules speak.
+    let unchanged = old == Some(value);
+    let applies = |rule: &&Rule| if rule.transition { old.is_some() } else { !unchanged };
     if !rules.iter().any(|rule| applies(&rule)) {
         return;
     }

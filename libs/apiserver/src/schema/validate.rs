@@ -20,7 +20,8 @@ pub(crate) fn validate(
     mut causes: Vec<Cause>,
 ) -> Vec<Cause> {
     // The root's metadata is checked by admission, whatever the CRD says of it.
-    node(schema, object, "", &mut causes);
+    embedded(schema, object, "", &mut causes);
+    node(schema, object, old, "", &mut causes);
     with_rules(schema, object, old, causes)
 }
 
@@ -33,7 +34,8 @@ pub(crate) fn validate_status(
 ) -> Vec<Cause> {
     let mut found = Vec::new();
     if let (Some(schema), Some(status)) = (schema.field("status"), object.get("status")) {
-        node(schema, status, "", &mut found);
+        embedded(schema, status, "", &mut found);
+        node(schema, status, old.and_then(|old| old.get("status")), "", &mut found);
     }
     causes.extend(found.into_iter().map(|mut cause| {
         cause.field =
@@ -77,7 +79,7 @@ fn has_rules(schema: &Schema) -> bool {
 /// What is wrong with the default of a schema; `at` is where it stands.
 pub(super) fn default_value(schema: &Schema, default: &Value, at: &str, causes: &mut Vec<Cause>) {
     let mut found = Vec::new();
-    node(schema, default, "", &mut found);
+    node(schema, default, None, "", &mut found);
     if found.is_empty() {
         rules_of(schema, default, None, "", &mut Budget::new(), &mut found);
     }
@@ -140,8 +142,34 @@ fn map_keys(schema: &Schema) -> &[String] {
     }
 }
 
-fn node(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
-    if causes.len() >= MAX_CAUSES || (value.is_null() && schema.nullable) {
+/// Objects inside of others say what they are.
+fn embedded(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    match value {
+        Value::Object(map) => {
+            for field in ["apiVersion", "kind"].into_iter().filter(|_| schema.embedded_resource) {
+                if map.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
+                    causes.push(Cause::required(child(path, field)));
+                }
+            }
+            for (key, below) in map {
+                if let Some(field) = schema.field(key) {
+                    embedded(field, below, &child(path, key), causes);
+                }
+            }
+        }
+        Value::Array(list) => {
+            let Some(items) = &schema.items else { return };
+            for (index, item) in list.iter().enumerate() {
+                embedded(items, item, &format!("{path}[{index}]"), causes);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A value, and the one in its place before: what did not change may stay as it is, though an older schema let it in.
+fn node(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+    if causes.len() >= MAX_CAUSES || (value.is_null() && schema.nullable) || old == Some(value) {
         return;
     }
     if !type_fits(schema, value) {
@@ -153,11 +181,11 @@ fn node(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     match value {
         Value::String(text) => string(schema, text, value, path, causes),
         Value::Number(_) => number(schema, value, path, causes),
-        Value::Array(list) => array(schema, list, path, causes),
-        Value::Object(map) => object(schema, map, path, causes),
+        Value::Array(list) => array(schema, list, old, path, causes),
+        Value::Object(map) => object(schema, map, old, path, causes),
         Value::Bool(_) | Value::Null => {}
     }
-    junctors(schema, value, path, causes);
+    junctors(schema, value, old, path, causes);
 }
 
 fn enumeration(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
@@ -195,28 +223,21 @@ fn wrong_type(schema: &Schema, value: &Value, path: &str) -> Cause {
     Cause::type_invalid(path, found, format!("{path} in body must be of type {wanted}: \"{found}\""))
 }
 
+/// Of length and form the first mistake is told of.
 fn string(schema: &Schema, text: &str, value: &Value, path: &str, causes: &mut Vec<Cause>) {
-    let length = text.chars().count();
-    if schema.bounds.min_length.is_some_and(|min| (length as u64) < min) {
-        let min = schema.bounds.min_length.unwrap_or_default();
-        causes.push(Cause::invalid(
-            path,
-            value,
-            format!("{path} in body should be at least {min} chars long"),
-        ));
-    }
-    if let Some(max) = schema.bounds.max_length.filter(|max| length as u64 > *max) {
+    let length = text.chars().count() as u64;
+    let bounds = &schema.bounds;
+    if let Some(max) = bounds.max_length.filter(|max| length > *max) {
         causes.push(Cause::too_long(path, max));
-    }
-    if let Some(pattern) = schema.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-        causes.push(Cause::invalid(
-            path,
-            value,
-            format!("{path} in body should match '{}'", pattern.as_str()),
-        ));
+    } else if let Some(min) = bounds.min_length.filter(|min| length < *min) {
+        let why = format!("{path} in body should be at least {min} chars long");
+        causes.push(Cause::invalid(path, value, why));
+    } else if let Some(pattern) = schema.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
+        let why = format!("{path} in body should match '{}'", pattern.as_str());
+        causes.push(Cause::invalid(path, value, why));
     }
     if let Some(name) = schema.format.as_deref().filter(|name| !format::is_valid(name, text)) {
-        causes.push(Cause::invalid(path, value, format!("{path} in body must be of type {name}: {value}")));
+        causes.push(Cause::malformed(path, value, name));
     }
 }
 
@@ -252,11 +273,11 @@ fn number(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     };
     if !in_range {
         let format = schema.format.as_deref().unwrap_or_default();
-        causes.push(Cause::invalid(path, value, format!("{path} in body must be of type {format}: {value}")));
+        causes.push(Cause::malformed(path, value, format));
     }
 }
 
-fn array(schema: &Schema, list: &[Value], path: &str, causes: &mut Vec<Cause>) {
+fn array(schema: &Schema, list: &[Value], old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
     let length = list.len();
     let bounds = &schema.bounds;
     if let Some(min) = bounds.min_items.filter(|min| (length as u64) < *min) {
@@ -274,13 +295,15 @@ fn array(schema: &Schema, list: &[Value], path: &str, causes: &mut Vec<Cause>) {
         }
     }
     let keys = map_keys(schema);
+    let before = old.and_then(Value::as_array).filter(|_| !keys.is_empty());
     for (index, item) in list.iter().enumerate() {
         let id = map_key(keys, item);
         if !keys.is_empty() && list.iter().take(index).any(|earlier| map_key(keys, earlier) == id) {
             causes.push(Cause::duplicate(format!("{path}[{index}]"), &Value::Object(id.clone())));
         }
         let Some(items) = &schema.items else { continue };
-        node(items, item, &format!("{path}[{index}]"), causes);
+        let before = before.and_then(|old| old.iter().find(|item| map_key(keys, item) == id));
+        node(items, item, before, &format!("{path}[{index}]"), causes);
     }
 }
 
@@ -288,7 +311,13 @@ fn map_key(keys: &[String], item: &Value) -> Map<String, Value> {
     keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone()))).collect()
 }
 
-fn object(schema: &Schema, map: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>) {
+fn object(
+    schema: &Schema,
+    map: &Map<String, Value>,
+    old: Option<&Value>,
+    path: &str,
+    causes: &mut Vec<Cause>,
+) {
     let length = map.len();
     let bounds = &schema.bounds;
     if let Some(min) = bounds.min_properties.filter(|min| (length as u64) < *min) {
@@ -308,19 +337,19 @@ fn object(schema: &Schema, map: &Map<String, Value>, path: &str, causes: &mut Ve
             continue;
         }
         if let Some(field) = schema.field(key) {
-            node(field, value, &child(path, key), causes);
+            node(field, value, old.and_then(|old| old.get(key)), &child(path, key), causes);
         }
     }
 }
 
-fn junctors(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+fn junctors(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
     let fits = |sub: &Schema| {
         let mut found = Vec::new();
-        node(sub, value, path, &mut found);
+        node(sub, value, old, path, &mut found);
         found.is_empty()
     };
     for sub in &schema.all_of {
-        node(sub, value, path, causes);
+        node(sub, value, old, path, causes);
     }
     if !schema.any_of.is_empty() && !schema.any_of.iter().any(fits) {
         let why = format!("{path} in body must validate at least one schema (anyOf)");
