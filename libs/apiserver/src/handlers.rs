@@ -6,6 +6,7 @@
 
 mod delete;
 mod listing;
+mod past;
 mod read;
 mod restore;
 mod scale;

@@ -14,7 +14,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::Value;
 
 pub(crate) use builtin::Builtin;
-pub(crate) use crd::{is_established, names_of, parse as parse_crd, storage_version, version_names};
+pub(crate) use crd::{
+    is_established, names_of, parse as parse_crd, rule_problems, storage_version, version_names,
+};
 
 use crate::object;
 use crate::openapi;

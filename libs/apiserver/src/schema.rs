@@ -10,9 +10,12 @@
 mod check;
 mod format;
 mod library;
+mod ordered;
 mod parse;
 mod prune;
 mod rules;
+mod times;
+mod types;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -107,6 +110,13 @@ impl Schema {
     /// Every place that is not a structural schema.
     pub fn parse(schema: &Value, at: &str) -> Result<Self, Vec<Cause>> {
         parse::parse(schema, at)
+    }
+
+    /// What is wrong with the rules of a schema that lies at `at`: they have to fit its types.
+    pub fn rule_problems(&self, at: &str) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        types::check(self, at, &mut causes);
+        causes
     }
 
     /// The node for a field of this object node.

@@ -31,7 +31,8 @@ const RETAIN_KEYS: &str = "$retainKeys";
 /// The object after the patch.
 ///
 /// # Errors
-/// 400 for directives that are not known or list items without their merge key.
+/// 400 for a patch that is none, 500 for directives that are not known and list items without their merge key: so does kube-apiserver, whose patch library
+/// has these for accidents.
 pub(crate) fn merge(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
     let patch = match body::document(patch).map_err(ApiError::bad_request)? {
         Value::Object(patch) => patch,
@@ -44,6 +45,30 @@ pub(crate) fn merge(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
     };
     let object = object.as_object().cloned().unwrap_or_default();
     merge_map(object, &patch, "").map(Value::Object)
+}
+
+/// A patch as Go prints it.
+pub(crate) fn shown(patch: &[u8]) -> String {
+    body::document(patch).map(|patch| go(&patch)).unwrap_or_default()
+}
+
+fn go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => format!("[{}]", list.iter().map(go).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go(value))).collect();
+            format!("map[{}]", pairs.join(" "))
+        }
+        plain => plain.to_string(),
+    }
+}
+
+/// A directive that is not known.
+fn bad_type(directive: &str, patch: &Map<String, Value>) -> ApiError {
+    let shown = go(&Value::Object(patch.clone()));
+    ApiError::unexplained(format!("unknown patch type: {directive} in map: {shown}"))
 }
 
 fn child(path: &str, key: &str) -> String {
@@ -65,11 +90,12 @@ fn merge_map(
                 .collect());
         }
         Some("delete") => return Ok(Map::new()),
-        Some(other) => return Err(ApiError::bad_request(format!("Unknown patch type found: {other}"))),
+        Some(other) => return Err(bad_type(other, patch)),
     }
     if let Some(retain) = patch.get(RETAIN_KEYS).and_then(Value::as_array) {
         object.retain(|key, _| retain.iter().any(|kept| kept == key.as_str()));
     }
+    let original = object.clone();
     for (key, value) in patch {
         if key == DIRECTIVE || key == RETAIN_KEYS || key.starts_with(SET_ORDER) {
             continue;
@@ -96,6 +122,9 @@ fn merge_map(
             }
             (before, Value::Array(changes)) => {
                 let before = before.and_then(Value::as_array).cloned().unwrap_or_default();
+                if let Some(order) = patch.get(&format!("{SET_ORDER}{key}")).and_then(Value::as_array) {
+                    check_order(changes, order, &at)?;
+                }
                 object.insert(key.clone(), Value::Array(merge_list(before, changes, &at)?));
             }
             (_, value) => {
@@ -103,7 +132,12 @@ fn merge_map(
             }
         }
     }
-    order_lists(&mut object, patch, path);
+    for (key, order) in patch {
+        let (Some(field), Some(order)) = (key.strip_prefix(SET_ORDER), order.as_array()) else { continue };
+        let Some(list) = object.get_mut(field).and_then(Value::as_array_mut) else { continue };
+        let before = original.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        *list = in_order(std::mem::take(list), order, before, &child(path, field));
+    }
     Ok(object)
 }
 
@@ -111,64 +145,108 @@ fn rule(path: &str) -> Option<&'static ListRule> {
     LISTS.iter().find(|(at, _)| *at == path).map(|(_, rule)| rule)
 }
 
-fn merge_list(mut list: Vec<Value>, changes: &[Value], path: &str) -> Result<Vec<Value>, ApiError> {
+/// What tells an item of a list from others.
+fn id(item: &Value, path: &str) -> Option<Value> {
     match rule(path) {
-        None => Ok(changes.to_vec()),
+        Some(ListRule::Key(key)) => item.get(key).cloned(),
+        _ => Some(item.clone()),
+    }
+}
+
+fn merge_list(list: Vec<Value>, changes: &[Value], path: &str) -> Result<Vec<Value>, ApiError> {
+    let before = list.clone();
+    let merged = match rule(path) {
+        None => return Ok(changes.to_vec()),
         Some(ListRule::Set) => {
+            let mut list = list;
             for value in changes {
                 if !list.contains(value) {
                     list.push(value.clone());
                 }
             }
-            Ok(list)
+            list
         }
         Some(ListRule::Key(key)) => {
             if changes.iter().any(|change| change.get(DIRECTIVE).and_then(Value::as_str) == Some("replace")) {
                 return Ok(changes.iter().filter(|c| c.get(DIRECTIVE).is_none()).cloned().collect());
             }
-            for change in changes {
-                let Some(fields) = change.as_object() else {
-                    return Err(ApiError::bad_request(format!("{path}: an item is not an object")));
-                };
-                let Some(id) = fields.get(*key) else {
-                    return Err(ApiError::bad_request(format!(
-                        "map: {change} does not contain declared merge key: {key}"
-                    )));
-                };
-                let position = list.iter().position(|item| item.get(key) == Some(id));
-                let deletes = fields.get(DIRECTIVE).and_then(Value::as_str) == Some("delete");
-                match (position.and_then(|at| list.get(at).cloned().map(|item| (at, item))), deletes) {
-                    (Some((at, _)), true) => {
-                        list.remove(at);
-                    }
-                    (None, true) => {}
-                    (Some((at, Value::Object(before))), false) => {
-                        let merged = Value::Object(merge_map(before, fields, path)?);
-                        if let Some(slot) = list.get_mut(at) {
-                            *slot = merged;
-                        }
-                    }
-                    (_, false) => list.push(Value::Object(merge_map(Map::new(), fields, path)?)),
-                }
-            }
-            Ok(list)
+            merge_by_key(list, changes, key, path)?
         }
-    }
+    };
+    Ok(in_order(merged, changes, &before, path))
 }
 
-/// `$setElementOrder/<field>`: items named there in that order, the others after them in theirs.
-fn order_lists(object: &mut Map<String, Value>, patch: &Map<String, Value>, path: &str) {
-    for (key, order) in patch {
-        let (Some(field), Some(order)) = (key.strip_prefix(SET_ORDER), order.as_array()) else { continue };
-        let Some(list) = object.get_mut(field).and_then(Value::as_array_mut) else { continue };
-        let id = |value: &Value| match rule(&child(path, field)) {
-            Some(ListRule::Key(key)) => value.get(key).cloned(),
-            _ => Some(value.clone()),
+fn merge_by_key(
+    mut list: Vec<Value>,
+    changes: &[Value],
+    key: &str,
+    path: &str,
+) -> Result<Vec<Value>, ApiError> {
+    for change in changes {
+        let Some(fields) = change.as_object() else {
+            return Err(ApiError::bad_request(format!("{path}: an item is not an object")));
         };
-        let place =
-            |item: &Value| order.iter().position(|wanted| id(wanted) == id(item)).unwrap_or(usize::MAX);
-        list.sort_by_key(place);
+        let directive = fields.get(DIRECTIVE).and_then(Value::as_str);
+        if let Some(other) = directive.filter(|directive| !["delete", "merge"].contains(directive)) {
+            return Err(bad_type(other, fields));
+        }
+        let Some(id) = fields.get(key) else {
+            let shown = go(change);
+            return Err(ApiError::unexplained(format!(
+                "map: {shown} does not contain declared merge key: {key}"
+            )));
+        };
+        let at = list.iter().position(|item| item.get(key) == Some(id));
+        if directive == Some("delete") {
+            at.map(|at| list.remove(at));
+            continue;
+        }
+        let before = at.and_then(|at| list.get(at)).and_then(Value::as_object).cloned();
+        let merged = Value::Object(merge_map(before.unwrap_or_default(), fields, path)?);
+        match at.and_then(|at| list.get_mut(at)) {
+            Some(slot) => *slot = merged,
+            None => list.push(merged),
+        }
     }
+    Ok(list)
+}
+
+/// Items that `order` names in its order; the others, in theirs, stay before those that they were before in the list that was.
+fn in_order(items: Vec<Value>, order: &[Value], before: &[Value], path: &str) -> Vec<Value> {
+    let place =
+        |list: &[Value], item: &Value| list.iter().position(|other| id(other, path) == id(item, path));
+    let (mut named, mut others): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| place(order, item).is_some());
+    named.sort_by_key(|item| place(order, item));
+    others.sort_by_key(|item| place(before, item));
+    let mut ordered = Vec::with_capacity(named.len() + others.len());
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        let at = place(before, &item);
+        while let Some(other) =
+            others.next_if(|other| at.zip(place(before, other)).is_some_and(|(at, other)| other < at))
+        {
+            ordered.push(other);
+        }
+        ordered.push(item);
+    }
+    ordered.extend(others);
+    ordered
+}
+
+/// The items of a patch come in the order that it asks for.
+fn check_order(changes: &[Value], order: &[Value], path: &str) -> Result<(), ApiError> {
+    let deletes = |item: &&Value| item.get(DIRECTIVE).and_then(Value::as_str) == Some("delete");
+    let mut wanted = order.iter();
+    for item in changes.iter().filter(|item| !deletes(item)) {
+        if !wanted.any(|other| id(other, path) == id(item, path)) {
+            let (found, asked) = (go(&changes.into()), go(&order.into()));
+            return Err(ApiError::unexplained(format!(
+                "The order in patch list:\n{found}\n doesn't match $setElementOrder list:\n{asked}\n"
+            )));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -201,6 +279,6 @@ mod tests {
         let object = json!({"metadata": {"finalizers": ["a/b", "c/d"]}});
         let patch =
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/b"], "finalizers": ["e/f"]}});
-        assert_eq!(merge_of(&object, &patch).unwrap()["metadata"]["finalizers"], json!(["c/d", "e/f"]));
+        assert_eq!(merge_of(&object, &patch).unwrap()["metadata"]["finalizers"], json!(["e/f", "c/d"]));
     }
 }

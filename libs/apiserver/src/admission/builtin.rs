@@ -284,6 +284,9 @@ fn crd(object: &mut Value, old: Option<&Value>, part: Part, causes: &mut Vec<Cau
         causes.extend(problems);
         return;
     }
+    if old.is_none_or(|old| old.get("spec") != object.get("spec")) {
+        causes.extend(registry::rule_problems(object));
+    }
     let storage = registry::storage_version(object).unwrap_or_default().to_owned();
     if old.is_none() {
         let status = json!({"acceptedNames": {"kind": "", "plural": ""}, "storedVersions": [storage]});

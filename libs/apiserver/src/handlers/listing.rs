@@ -10,13 +10,14 @@
 //! error after the first chunk breaks the answer off, so that no client takes a part for the whole. The metadata comes last, as in the lists of custom
 //! resources that kube-apiserver writes: the continue token is known only then.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use serde_json::Value;
 
+use super::past::Past;
 use super::read::Continue;
 use crate::body::{self, Answer, BoxError};
 use crate::inner::Inner;
@@ -33,6 +34,9 @@ const CHUNK_BYTES: usize = 512 << 10;
 /// What is listed.
 pub(super) struct Listing {
     pub snapshot: Arc<Snapshot>,
+    /// The version that is shown, and what was different then.
+    pub version: u64,
+    pub past: Option<Arc<Past>>,
     pub prefix: Prefix,
     pub after: Option<Key>,
     pub selector: Selector,
@@ -112,13 +116,14 @@ impl Listing {
 
     fn read(&mut self) -> Result<Chunk, ReadError> {
         let mut chunk = Chunk { items: Vec::new(), last: None };
-        let named = self.selector.only_name().and_then(|name| self.snapshot.named(&self.prefix, name));
+        let only_name = self.selector.only_name().filter(|_| self.past.is_none());
+        let named = only_name.and_then(|name| self.snapshot.named(&self.prefix, name));
         if let Some(found) = named {
             chunk.items.extend(found?.filter(|stored| self.wants(stored)).map(|stored| stored.bytes));
             return Ok(chunk);
         }
         let (mut seen, mut bytes) = (0, 0);
-        self.snapshot.scan(&self.prefix, self.after.as_ref(), |stored| {
+        self.scan(self.after.as_ref(), |stored| {
             seen += 1;
             bytes += stored.bytes.len();
             let wanted = self.wants(&stored);
@@ -137,6 +142,54 @@ impl Listing {
         Ok(chunk)
     }
 
+    /// Visits the objects after `after` as they were at the version that is shown, in the order of their keys.
+    fn scan(
+        &self,
+        after: Option<&Key>,
+        mut visit: impl FnMut(Stored) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let Some(past) = &self.past else { return self.snapshot.scan(&self.prefix, after, visit) };
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut before = past.range((start, Bound::Unbounded)).peekable();
+        let mut going = ControlFlow::Continue(());
+        self.snapshot.scan(&self.prefix, after, |stored| {
+            let mut replaced = false;
+            while let Some((key, was)) = before.next_if(|(key, _)| **key <= stored.key) {
+                replaced |= *key == stored.key;
+                if let Some(was) = was {
+                    going = visit(was.clone());
+                    if going.is_break() {
+                        return going;
+                    }
+                }
+            }
+            if !replaced {
+                going = visit(stored);
+            }
+            going
+        })?;
+        for was in before.filter_map(|(_, was)| was.clone()) {
+            if going.is_break() {
+                break;
+            }
+            going = visit(was);
+        }
+        Ok(())
+    }
+
+    /// How many objects follow one.
+    fn count(&self, after: &Key) -> Result<usize, ReadError> {
+        if self.past.is_none() {
+            return self.snapshot.count(&self.prefix, Some(after));
+        }
+        let mut count = 0;
+        self.scan(Some(after), |_| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
+    }
+
     fn wants(&self, stored: &Stored) -> bool {
         if self.selector.is_everything() {
             return true;
@@ -152,13 +205,13 @@ impl Listing {
         if self.selector.is_everything() {
             let following = match self.following {
                 Some(following) => following,
-                None => self.snapshot.count(&self.prefix, Some(after))?,
+                None => self.count(after)?,
             };
             let more = (following > 0).then(|| after.clone());
             return Ok(End { more, following: Some(following) });
         }
         let mut more = None;
-        self.snapshot.scan(&self.prefix, Some(after), |stored| {
+        self.scan(Some(after), |stored| {
             if self.wants(&stored) {
                 more = Some(after.clone());
                 return ControlFlow::Break(());
@@ -175,12 +228,14 @@ impl Listing {
         });
         let (listing, end) = ended.await.map_err(ApiError::internal)?;
         let End { more, following } = end?;
-        let version = listing.snapshot.version();
+        let version = listing.version;
         let mut meta = ListMeta { version, ..ListMeta::default() };
         if let Some(last) = more {
             meta.continue_token = Some(Continue::after(version, &last, following).encode()?);
             meta.remaining = following;
-            inner.snapshots.keep(listing.snapshot);
+            if listing.past.is_none() {
+                inner.snapshots.keep(listing.snapshot);
+            }
         }
         Ok(listing.view.list_tail(&meta))
     }

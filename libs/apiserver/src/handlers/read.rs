@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Call;
 use super::listing::{self, Listing};
+use super::past::{self, Past};
 use crate::body::{self, Answer};
 use crate::inner::Inner;
 use crate::request::VersionMatch;
 use crate::selector::Selector;
 use crate::status::ApiError;
-use crate::store::{Key, Snapshot, Stored};
+use crate::store::{Key, ReadError, Snapshot, Stored};
 use crate::watch::{self, Plan, Start};
 
 /// Shortest and longest life of a watch that names no timeout, in seconds (kube-apiserver's `--min-request-timeout` and twice it).
@@ -75,25 +76,26 @@ impl Continue {
 pub(super) async fn list(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, ApiError> {
     let query = &call.query;
     let selector = selector(call)?;
-    let (snapshot, (after, following)) = if query.continue_token.is_empty() {
+    let (State { snapshot, version, past }, (after, following)) = if query.continue_token.is_empty() {
         let snapshot = Arc::new(inner.store.snapshot()?);
         check_reached(query.version, snapshot.version())?;
         let exact = query.version_match == Some(VersionMatch::Exact);
-        if let Some(wanted) = query.version.filter(|wanted| exact && *wanted != snapshot.version()) {
-            let held = inner.snapshots.at(wanted).ok_or_else(|| {
-                ApiError::expired("The resourceVersion for the provided list is too old.", None)
-            })?;
-            // Whoever reads several collections at one version goes on doing so.
-            inner.snapshots.keep(Arc::clone(&held));
-            (held, (None, None))
-        } else {
-            (snapshot, (None, None))
+        match query.version.filter(|wanted| exact && *wanted != snapshot.version()) {
+            Some(wanted) => {
+                let state = at_version(inner, call, wanted).await?.ok_or_else(|| {
+                    ApiError::expired("The resourceVersion for the provided list is too old.", None)
+                })?;
+                (state, (None, None))
+            }
+            None => (State::of(snapshot), (None, None)),
         }
     } else {
-        continued(inner, call)?
+        continued(inner, call).await?
     };
     let listing = Listing {
         snapshot,
+        version,
+        past,
         prefix: call.served.resource.prefix(call.address.namespace.as_deref()),
         after,
         selector,
@@ -107,18 +109,52 @@ pub(super) async fn list(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, 
 /// Where a list goes on: after an object, with so many following it.
 type Position = (Option<Key>, Option<usize>);
 
-/// The snapshot and position of a continue token.
-fn continued(inner: &Inner, call: &Call<'_>) -> Result<(Arc<Snapshot>, Position), ApiError> {
+/// What a list shows.
+struct State {
+    snapshot: Arc<Snapshot>,
+    version: u64,
+    /// What was different at that version.
+    past: Option<Arc<Past>>,
+}
+
+impl State {
+    fn of(snapshot: Arc<Snapshot>) -> Self {
+        Self { version: snapshot.version(), snapshot, past: None }
+    }
+}
+
+/// The state of a collection at a version: the one that a list goes on from, or one that the change log still tells of.
+async fn at_version(inner: &Arc<Inner>, call: &Call<'_>, version: u64) -> Result<Option<State>, ApiError> {
+    if let Some(snapshot) = inner.snapshots.at(version) {
+        return Ok(Some(State::of(snapshot)));
+    }
+    let store = Arc::clone(&inner.store);
+    let prefix = call.served.resource.prefix(call.address.namespace.as_deref());
+    let looked = tokio::task::spawn_blocking(move || {
+        let snapshot = store.snapshot()?;
+        let past = past::of(&store, &prefix, version, snapshot.version())?;
+        Ok::<_, ReadError>(past.map(|past| (snapshot, past)))
+    });
+    let found = looked.await.map_err(ApiError::internal)??;
+    Ok(found.map(|(snapshot, past)| State {
+        snapshot: Arc::new(snapshot),
+        version,
+        past: Some(Arc::new(past)),
+    }))
+}
+
+/// The state and position of a continue token.
+async fn continued(inner: &Arc<Inner>, call: &Call<'_>) -> Result<(State, Position), ApiError> {
     if call.query.version.is_some_and(|version| version != 0) {
         return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
     }
     let token = Continue::decode(&call.query.continue_token)?;
     let after = call.served.resource.key(&token.namespace, &token.name);
     if token.version == 0 {
-        return Ok((Arc::new(inner.store.snapshot()?), (Some(after), None)));
+        return Ok((State::of(Arc::new(inner.store.snapshot()?)), (Some(after), None)));
     }
-    match inner.snapshots.at(token.version) {
-        Some(snapshot) => Ok((snapshot, (Some(after), token.following))),
+    match at_version(inner, call, token.version).await? {
+        Some(state) => Ok((state, (Some(after), token.following))),
         None => {
             let newest = Continue { version: 0, ..token };
             let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";

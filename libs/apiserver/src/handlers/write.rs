@@ -14,6 +14,7 @@ use crate::body::{self, Answer};
 use crate::inner::Inner;
 use crate::naming;
 use crate::object;
+use crate::openapi::mismatch;
 use crate::patch::{self, PatchType};
 use crate::registry::{Behaviour, Builtin, Served};
 use crate::request::{Address, FieldValidation};
@@ -204,7 +205,14 @@ pub(super) async fn patch(
             PatchType::Strategic => strategic::merge(live, bytes)?,
             PatchType::Apply => return Err(ApiError::internal("apply is not a patch of this kind")),
         };
-        let shown = patched.to_string();
+        let mut shown = patched.to_string();
+        if let (PatchType::Strategic, Some(builtin)) = (kind, call.served.resource.builtin()) {
+            shown = strategic::shown(bytes);
+            // What a merge by fields makes is not decoded from text.
+            if let Some(why) = mismatch::find_unconvertible(builtin, &patched) {
+                return Err(admission::Refusal::Unfit(why).of_patch(&call.served, &shown));
+            }
+        }
         let decoded = admission::decode(&call.served, patched, call.query.field_validation)
             .map_err(|refusal| refusal.of_patch(&call.served, &shown))?;
         if let Ok(mut warnings) = warnings.lock() {

@@ -41,19 +41,24 @@ const MAX_DEPTH: usize = 64;
 /// The first value that is not of its field's type; `None` when all are.
 pub(crate) fn find(kind: Builtin, object: &Value) -> Option<String> {
     let name = schemas::definition_name(kind);
-    walk(&Typed { schema: schemas::published(&name)?, structure: last(&name), name: &name }, "", object, 0)
+    walk(&Typed::of(&name)?, "", object, 0)
 }
 
 /// The same for the metadata of a custom resource, which is decoded by itself.
 pub(crate) fn find_in_metadata(metadata: &Value) -> Option<String> {
-    let typed = Typed { schema: schemas::published(META)?, structure: last(META), name: META };
-    walk(&typed, "", metadata, 0)
+    walk(&Typed::of(META)?, "", metadata, 0)
+}
+
+/// The same in the words of the converter that makes typed objects of what a patch by fields gives.
+pub(crate) fn find_unconvertible(kind: Builtin, object: &Value) -> Option<String> {
+    let name = schemas::definition_name(kind);
+    let typed = Typed { converts: true, ..Typed::of(&name)? };
+    walk(&typed, "", object, 0)
 }
 
 /// The same for the options of a removal.
 pub(crate) fn find_in_delete_options(options: &Value) -> Option<String> {
-    let name = schemas::DELETE_OPTIONS;
-    walk(&Typed { schema: schemas::published(name)?, structure: last(name), name }, "", options, 0)
+    walk(&Typed::of(schemas::DELETE_OPTIONS)?, "", options, 0)
 }
 
 /// Puts the empty text where null stands for one: among the values of a map and the items of a list.
@@ -113,6 +118,14 @@ struct Typed<'a> {
     structure: &'a str,
     /// Name of the definition.
     name: &'a str,
+    /// It is converted from values, not decoded from a text.
+    converts: bool,
+}
+
+impl<'a> Typed<'a> {
+    fn of(name: &'a str) -> Option<Self> {
+        Some(Self { schema: schemas::published(name)?, structure: last(name), name, converts: false })
+    }
 }
 
 fn last(name: &str) -> &str {
@@ -139,7 +152,7 @@ fn walk(typed: &Typed<'_>, path: &str, value: &Value, depth: usize) -> Option<St
         if let Some(why) = malformed_time(name, value) {
             return Some(why);
         }
-        return walk(&Typed { schema, structure: last(name), name }, path, value, depth + 1);
+        return walk(&Typed { schema, structure: last(name), name, ..*typed }, path, value, depth + 1);
     }
     if let (Some("byte"), Some(text)) = (typed.schema.get("format").and_then(Value::as_str), value.as_str())
         && let Some(at) = malformed_base64(text)
@@ -192,6 +205,28 @@ fn fits(schema: &Value, value: &Value) -> bool {
     }
 }
 
+/// What Go's converter says of a value of another kind.
+fn unconvertible(typed: &Typed<'_>, value: &Value, wanted: &str) -> String {
+    let (kind, name) = match value {
+        Value::Null => ("invalid", "<nil>"),
+        Value::Bool(_) => ("bool", "bool"),
+        Value::Number(number) if number.is_f64() => ("float64", "float64"),
+        Value::Number(_) => ("int64", "int64"),
+        Value::String(_) => ("string", "string"),
+        Value::Array(_) => ("slice", "[]interface {}"),
+        Value::Object(_) => ("map", "map[string]interface {}"),
+    };
+    let schema = target(typed.schema).and_then(schemas::published).unwrap_or(typed.schema);
+    match schema.get("type").and_then(Value::as_str) {
+        Some("array") => format!("cannot restore slice from {kind}"),
+        Some("object") if schema.get("additionalProperties").is_some() => {
+            format!("cannot restore map from {kind}")
+        }
+        Some("object") => format!("cannot restore struct from: {kind}"),
+        _ => format!("cannot convert {name} to {wanted}"),
+    }
+}
+
 fn told(typed: &Typed<'_>, path: &str, value: &Value) -> String {
     let found = match value {
         Value::Null => "null".to_owned(),
@@ -205,6 +240,9 @@ fn told(typed: &Typed<'_>, path: &str, value: &Value) -> String {
     let named =
         NAMED.iter().find(|(structure, field, _)| *structure == typed.structure && *field == last(path));
     let wanted = named.map_or_else(|| go_type(typed.schema), |(_, _, named)| (*named).to_owned());
+    if typed.converts {
+        return unconvertible(typed, value, &wanted);
+    }
     if path.is_empty() {
         return format!("json: cannot unmarshal {found} into Go value of type v1.{}", last(typed.name));
     }

@@ -101,6 +101,21 @@ pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<Cause>> {
     })
 }
 
+/// What is wrong with the rules of a definition that can be read. Only for one that is new: a stored definition is served as it is.
+pub(crate) fn rule_problems(crd: &Value) -> Vec<Cause> {
+    let mut problems = Vec::new();
+    for (index, version) in versions(crd).iter().enumerate() {
+        let Some(schema) = object::at(version, &["schema", "openAPIV3Schema"]) else { continue };
+        if index > 0 && check::all_alike(crd, "schema") {
+            break;
+        }
+        let at = format!("{}.openAPIV3Schema", check::place(crd, index, "schema"));
+        problems
+            .extend(Schema::parse(schema, &at).map(|schema| schema.rule_problems(&at)).unwrap_or_default());
+    }
+    problems
+}
+
 /// What clients of a deprecated version are told when its definition does not say.
 fn deprecation(crd: &Value, name: &str) -> String {
     let (group, kind) = (text(crd, &["spec", "group"]), text(crd, &["spec", "names", "kind"]));

@@ -3,7 +3,7 @@
 //! CEL rules of a schema (`x-kubernetes-validations`).
 //!
 //! A rule is compiled when its CRD is registered and evaluated by validation with `self` and, for transition rules, `oldSelf`, after everything else about the
-//! object is right. A rule that uses a function that is not here (`library` has most of Kubernetes' own) cannot be enforced: it is skipped with a warning,
+//! object is right. A rule that uses a function that is not here (`library`, `ordered` and `times` have most of Kubernetes' own) cannot be enforced: it is skipped with a warning,
 //! so that such CRDs can be served. <https://kubernetes.io/docs/reference/using-api/cel/>
 //!
 //! No rule can hold the server up: before one is evaluated, the most steps that its loops can take over the value are counted, and the rules of one object
@@ -18,7 +18,7 @@ use cel::objects::Key;
 use cel::{Context, Env, ExecutionError, Program};
 use serde_json::Value;
 
-use super::{child, library};
+use super::{child, library, ordered, times};
 use crate::status::Cause;
 
 /// Longest rule that is compiled; CRDs with longer ones are refused.
@@ -46,7 +46,7 @@ impl Budget {
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::stdlib();
-    for extension in [strings, lists, library::extension] {
+    for extension in [strings, lists, library::extension, ordered::extension, times::extension] {
         if let Err(error) = environment.add_extension(extension) {
             tracing::error!(%error, "CEL extension cannot be registered");
         }
@@ -60,6 +60,7 @@ pub(super) struct Rule {
     text: String,
     program: Arc<Program>,
     message: String,
+    message_text: String,
     message_program: Option<Arc<Program>>,
     reason: &'static str,
     field_path: String,
@@ -118,6 +119,7 @@ fn parse_rule(value: &Value) -> Result<Rule, (&'static str, String)> {
         text: text("rule").trim().to_owned(),
         program,
         message: text("message").to_owned(),
+        message_text: message_expression.to_owned(),
         message_program,
         reason,
         field_path: text("fieldPath").to_owned(),
@@ -250,6 +252,23 @@ fn named(value: &Value) -> Value {
 }
 
 impl Rule {
+    /// The rule itself.
+    pub fn condition(&self) -> (&str, &Program) {
+        (&self.text, &self.program)
+    }
+
+    pub fn message_expression(&self) -> Option<(&str, &Program)> {
+        Some((&self.message_text, self.message_program.as_deref()?))
+    }
+
+    pub fn field_path(&self) -> &str {
+        &self.field_path
+    }
+
+    pub fn has_optional_old(&self) -> bool {
+        self.optional_old
+    }
+
     /// The most steps that evaluating the rule can take.
     fn cost(&self, value: &Value, old: Option<&Value>) -> u64 {
         if self.loops.depth == 0 {

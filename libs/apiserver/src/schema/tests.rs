@@ -179,6 +179,48 @@ fn rules_that_do_not_compile_refuse_the_crd_and_foreign_functions_are_skipped() 
 }
 
 #[test]
+fn rules_fit_the_types_of_the_schema() {
+    let problems = |rule: Value| {
+        let spec = json!({"type": "object", "properties": {"size": {"type": "integer"}, "name": {"type": "string"},
+            "list": {"type": "array", "items": {"type": "object", "properties": {"id": {"type": "string"}}}},
+            "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}, "x-kubernetes-validations": [rule]});
+        let found: Vec<String> = schema(spec)
+            .rule_problems("s")
+            .iter()
+            .map(|cause| format!("{}: {}", cause.field, cause.message))
+            .collect();
+        found.join(", ")
+    };
+    for right in [
+        "self.size > 1 && self.name != 'a'",
+        "has(self.name) ? self.name.size() > 1 : self.size < 2.5",
+        "self.list.all(item, item.id != 'x' && item.none == 1)",
+        "self.list[0].id == self.name && self.open.any == 3",
+        "self.size == null || oldSelf.size == self.size",
+    ] {
+        assert_eq!(problems(json!({"rule": right})), "", "{right}");
+    }
+    for (wrong, told) in [
+        (
+            "self.none > 1",
+            ".rule: Invalid value: \"self.none > 1\": compilation failed: ERROR: <input>:1:5: undefined field 'none'\n | self.none > 1\n | ....^",
+        ),
+        ("self.list[0].ids == 'a'", "undefined field 'ids'"),
+        ("self.size == self.name", "found no matching overload for '_==_' applied to '(int, string)'"),
+        ("self.size && true", "found no matching overload for '_&&_' applied to '(int, bool)'"),
+        ("self.size", "must evaluate to a bool"),
+    ] {
+        let found = problems(json!({"rule": wrong}));
+        assert!(found.contains(told), "{wrong}: {found}");
+    }
+    let found = problems(json!({"rule": "true", "messageExpression": "self.size", "fieldPath": ".none"}));
+    assert!(
+        found.contains("messageExpression must evaluate to a string")
+            && found.contains("must be a valid path")
+    );
+}
+
+#[test]
 fn pruning_and_defaults_go_all_the_way_down() {
     let schema = schema(json!({"type": "object", "default": {}, "properties": {
         "port": {"type": "integer", "default": 80},
@@ -309,6 +351,12 @@ fn the_functions_that_kubernetes_adds() {
         "quantity('500m').isLessThan(quantity('1')) && quantity('1e3').isGreaterThan(quantity('999'))",
         "quantity('2k').isInteger() && quantity('2k').asInteger() == 2000 && !quantity('1500m').isInteger()",
         "quantity('500m').asApproximateFloat() == 0.5",
+        "[1, 2, 2].isSorted() && ![2, 1].isSorted() && [1, 2].sum() == 3 && [3, 1].min() == 1 && [3, 1].max() == 3",
+        "['a', 'b', 'a'].indexOf('a') == 0 && ['a', 'b', 'a'].lastIndexOf('a') == 2 && ['a'].indexOf('c') == -1",
+        "!format.dns1123Label().validate('a-b').hasValue() && format.dns1123Label().validate('a_b').hasValue()",
+        "format.named('qualifiedName').hasValue() && !format.named('none').hasValue()",
+        "duration('1h30m') == duration('90m') && duration('-1.5s') < duration('1ms') && duration('0') < duration('1ns')",
+        "timestamp('2024-01-01T01:00:00Z') - timestamp('2024-01-01T00:00:00Z') == duration('1h')",
         "'abc 123'.find('[0-9]+') == '123' && 'abc'.find('[0-9]+') == ''",
         "'1 2 3'.findAll('[0-9]') == ['1', '2', '3'] && '1 2 3'.findAll('[0-9]', 2) == ['1', '2']",
     ] {

@@ -33,7 +33,7 @@ use super::{
 /// Writes in one transaction: bounds the memory of a batch and the wait of its first writer.
 const BATCH: usize = 512;
 /// How often the log is compacted by age.
-const COMPACT_EVERY: Duration = Duration::from_secs(30);
+const COMPACT_EVERY: Duration = Duration::from_secs(10);
 /// Removals in one transaction: bounds the pause that compaction makes.
 const COMPACT_BATCH: u64 = 4096;
 /// Free space of the file system at which a disk that was full counts as full no more.
