@@ -15,6 +15,7 @@ use crate::chassis::{Chassis as _, ChassisError, PowerAction, PowerState};
 use crate::machine::{Firmware, Machine, MachineSpec, Places};
 use crate::netns::{Namespace, NetnsError, ip};
 use crate::switch::fabric::{Cable, Fabric};
+use crate::switch::faults::Faults;
 use crate::switch::pcap::Capture;
 use crate::tap;
 
@@ -62,6 +63,8 @@ pub struct RackSpec {
     pub servers: Vec<ServerSpec>,
     /// Where the frames are captured, if they are.
     pub capture: Option<Capture>,
+    /// What goes wrong on the cables of the servers.
+    pub faults: Faults,
 }
 
 /// Why there is no rack. None of them is retried.
@@ -127,6 +130,7 @@ impl RackSpec {
                 server(2, Firmware::Uefi, bmc::Kind::Redfish, 443)?,
             ],
             capture: None,
+            faults: Faults::default(),
         })
     }
 
@@ -186,14 +190,12 @@ impl Rack {
         std::fs::create_dir_all(dir).map_err(files(&dir.display().to_string()))?;
         let sockets = tempfile::Builder::new().prefix("lab-").tempdir().map_err(files("the sockets"))?;
 
-        let mut cables = vec![Cable::Tap(provisioner(namespace, &spec)?)];
+        let mut cables = vec![(Cable::Tap(provisioner(namespace, &spec)?), Faults::default())];
         let mut machines = Vec::new();
         for server in spec.servers {
             let places = Places::new(server.machine.name(), dir, sockets.path());
-            cables.push(Cable::Datagram {
-                ours: places.switch_socket.clone(),
-                theirs: places.machine_socket.clone(),
-            });
+            let ours = places.switch_socket.clone();
+            cables.push((Cable::Datagram { ours, theirs: places.machine_socket.clone() }, spec.faults));
             let name = server.machine.name().to_owned();
             let (machine, task) = Machine::new(server.machine, places).map_err(files(&name))?;
             machines.push((name, machine, task, server.bmc));

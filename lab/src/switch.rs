@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rack's switch: learns which address is behind which port, and forwards frames between them.
 //!
-//! [`Switch`] decides and knows no sockets; [`fabric`] moves the frames.
+//! [`Switch`] decides and knows no sockets; [`fabric`] moves the frames; [`faults`] says what goes wrong with them.
 
 pub mod fabric;
+pub mod faults;
 pub mod pcap;
 
 use std::collections::HashMap;
