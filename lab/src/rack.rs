@@ -15,7 +15,6 @@ use crate::chassis::{Chassis as _, ChassisError, PowerAction, PowerState};
 use crate::machine::{Firmware, Machine, MachineSpec, Places};
 use crate::netns::{Namespace, NetnsError, ip};
 use crate::switch::fabric::{Cable, Fabric};
-use crate::switch::faults::Faults;
 use crate::switch::pcap::Capture;
 use crate::tap;
 
@@ -63,8 +62,6 @@ pub struct RackSpec {
     pub servers: Vec<ServerSpec>,
     /// Where the frames are captured, if they are.
     pub capture: Option<Capture>,
-    /// What goes wrong on the cables of the servers.
-    pub faults: Faults,
 }
 
 /// Why there is no rack. None of them is retried.
@@ -130,7 +127,6 @@ impl RackSpec {
                 server(2, Firmware::Uefi, bmc::Kind::Redfish, 443)?,
             ],
             capture: None,
-            faults: Faults::default(),
         })
     }
 
@@ -190,12 +186,14 @@ impl Rack {
         std::fs::create_dir_all(dir).map_err(files(&dir.display().to_string()))?;
         let sockets = tempfile::Builder::new().prefix("lab-").tempdir().map_err(files("the sockets"))?;
 
-        let mut cables = vec![(Cable::Tap(provisioner(namespace, &spec)?), Faults::default())];
+        let mut cables = vec![Cable::Tap(provisioner(namespace, &spec)?)];
         let mut machines = Vec::new();
         for server in spec.servers {
             let places = Places::new(server.machine.name(), dir, sockets.path());
-            let ours = places.switch_socket.clone();
-            cables.push((Cable::Datagram { ours, theirs: places.machine_socket.clone() }, spec.faults));
+            cables.push(Cable::Datagram {
+                ours: places.switch_socket.clone(),
+                theirs: places.machine_socket.clone(),
+            });
             let name = server.machine.name().to_owned();
             let (machine, task) = Machine::new(server.machine, places).map_err(files(&name))?;
             machines.push((name, machine, task, server.bmc));

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rack's switch: learns which address is behind which port, and forwards frames between them.
 //!
-//! [`Switch`] decides and knows no sockets; [`fabric`] moves the frames; [`faults`] says what goes wrong with them.
+//! [`Switch`] decides and knows no sockets; [`fabric`] moves the frames.
 
 pub mod fabric;
-pub mod faults;
 pub mod pcap;
 
 use std::collections::HashMap;

@@ -15,6 +15,7 @@ pub mod driver;
 pub mod generator;
 mod hostile;
 pub mod kinds;
+pub mod known;
 pub mod normal;
 mod patches;
 mod reads;

@@ -13,11 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use super::faults::{Fate, Faults, Faulty, Way};
 use super::pcap::{Capture, Writer};
 use super::{Egress, Port, Switch};
 
@@ -55,11 +54,11 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    /// Plugs the cables in, each with its faults, in the order of the port numbers, and starts forwarding.
+    /// Plugs the cables in, in the order of the port numbers, and starts forwarding.
     ///
     /// # Errors
     /// When a socket cannot be bound or the capture file cannot be made.
-    pub fn start(cables: Vec<(Cable, Faults)>, capture: Option<&Capture>) -> io::Result<Self> {
+    pub fn start(cables: Vec<Cable>, capture: Option<&Capture>) -> io::Result<Self> {
         let ports = cables.into_iter().map(Plug::new).collect::<io::Result<Vec<_>>>()?;
         let capture = capture.map(Writer::create).transpose()?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
@@ -102,13 +101,11 @@ impl Engine {
                         self.serve(number, flags, &mut buffer);
                     }
                 }
-                Ok(Wake::Due) => {}
                 Err(error) => {
                     tracing::error!(error = %error, "the switch stops");
                     break;
                 }
             }
-            self.send_late();
         }
         self.flush_capture();
         tracing::debug!(lost = self.lost, "switch stopped");
@@ -122,11 +119,7 @@ impl Engine {
             let wanted = if port.queue.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::from_borrowed_fd(output, wanted));
         }
-        let due = self.ports.iter().filter_map(|port| port.faulty.next()).min();
-        let until = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let until = until.and_then(|until| Timespec::try_from(until).ok());
-        match poll(&mut fds, Some(&until.map_or(IDLE, |until| until.min(IDLE)))) {
-            Ok(0) if until.is_some() => return Ok(Wake::Due),
+        match poll(&mut fds, Some(&IDLE)) {
             Ok(0) => return Ok(Wake::Idle),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(Wake::Ready(Vec::new())),
@@ -160,30 +153,8 @@ impl Engine {
             let Some(length) = self.ports.get_mut(number.0).and_then(|port| port.receive(buffer)) else {
                 return;
             };
-            let (Some(frame), Some(port)) = (buffer.get_mut(..length), self.ports.get_mut(number.0)) else {
-                continue;
-            };
-            match port.faulty.meet(Way::In, frame, Instant::now()) {
-                Fate::Passes => self.forward(number, frame),
-                Fate::Lost => self.lost += 1,
-                Fate::Late => {}
-            }
-        }
-    }
-
-    /// Sends the late frames whose time has come on their way.
-    fn send_late(&mut self) {
-        let now = Instant::now();
-        for number in 0..self.ports.len() {
-            while let Some((way, frame)) = self.ports.get_mut(number).and_then(|port| port.faulty.due(now)) {
-                match way {
-                    Way::In => self.forward(Port(number), &frame),
-                    Way::Out => {
-                        let sent = self.ports.get_mut(number).is_some_and(|port| port.send(&frame));
-                        self.lost += u64::from(!sent);
-                    }
-                }
-            }
+            let Some(frame) = buffer.get(..length) else { continue };
+            self.forward(number, frame);
         }
     }
 
@@ -201,7 +172,7 @@ impl Engine {
                 Egress::Port(to) => to.0 == number,
                 Egress::Flood => from.0 != number,
             };
-            if wanted && !port.give(frame) {
+            if wanted && !port.send(frame) {
                 self.lost += 1;
             }
         }
@@ -220,15 +191,12 @@ impl Engine {
 enum Wake {
     Stop,
     Idle,
-    /// A late frame's time has come.
-    Due,
     Ready(Vec<(Port, PollFlags)>),
 }
 
 /// One port with its queue.
 struct Plug {
     line: Line,
-    faulty: Faulty,
     queue: VecDeque<Vec<u8>>,
 }
 
@@ -254,7 +222,7 @@ enum Sent {
 }
 
 impl Plug {
-    fn new((cable, faults): (Cable, Faults)) -> io::Result<Self> {
+    fn new(cable: Cable) -> io::Result<Self> {
         let line = match cable {
             Cable::Tap(file) => Line::Tap(file),
             Cable::Datagram { ours, theirs } => {
@@ -265,7 +233,7 @@ impl Plug {
                 Line::Datagram { input, output, theirs, connected: false }
             }
         };
-        Ok(Self { line, faulty: Faulty::new(faults), queue: VecDeque::new() })
+        Ok(Self { line, queue: VecDeque::new() })
     }
 
     fn fds(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
@@ -280,16 +248,6 @@ impl Plug {
         match &mut self.line {
             Line::Datagram { input, .. } => input.recv(buffer).ok(),
             Line::Tap(file) => file.read(buffer).ok(),
-        }
-    }
-
-    /// Hands a frame to the cable and its faults; false when it is lost.
-    fn give(&mut self, frame: &[u8]) -> bool {
-        // Only what comes from a machine is changed.
-        match self.faulty.meet(Way::Out, &mut frame.to_vec(), Instant::now()) {
-            Fate::Passes => self.send(frame),
-            Fate::Lost => false,
-            Fate::Late => true,
         }
     }
 
@@ -369,9 +327,11 @@ mod tests {
         socket
     }
 
-    fn cable(dir: &Path, name: &str) -> (Cable, Faults) {
-        let ours = dir.join(format!("{name}.switch"));
-        (Cable::Datagram { ours, theirs: dir.join(format!("{name}.machine")) }, Faults::default())
+    fn cable(dir: &Path, name: &str) -> Cable {
+        Cable::Datagram {
+            ours: dir.join(format!("{name}.switch")),
+            theirs: dir.join(format!("{name}.machine")),
+        }
     }
 
     fn frame(to: u8, from: u8, payload: usize) -> Vec<u8> {
@@ -400,33 +360,6 @@ mod tests {
         drop(fabric);
         let captured = std::fs::metadata(&capture.path).unwrap().len();
         assert_eq!(captured, 24 + 6 * (16 + 64), "every frame once");
-    }
-
-    #[test]
-    fn frames_of_a_bad_cable_are_late_and_some_are_lost() {
-        let dir = tempfile::tempdir().unwrap();
-        let delay = Duration::from_millis(20);
-        let loss = crate::switch::faults::Loss { per_mille: 100, seed: 3 };
-        let bad = (cable(dir.path(), "b").0, Faults { loss, delay, plain_rom: false });
-        let _fabric = Fabric::start(vec![cable(dir.path(), "a"), bad], None).unwrap();
-        let (a, b) = (machine(dir.path(), "a"), machine(dir.path(), "b"));
-        let (begin, sent) = (Instant::now(), 200u16);
-        for number in 0..sent {
-            let mut frame = frame(2, 1, 60);
-            frame[14..16].copy_from_slice(&number.to_be_bytes());
-            a.send_to(&frame, dir.path().join("a.switch")).unwrap();
-        }
-        let mut expected = Faulty::new(Faults { loss, ..Faults::default() });
-        let arrive =
-            |number: &u16| expected.meet(Way::Out, &mut [u8::from(*number > 255)], begin) == Fate::Passes;
-        let numbers: Vec<u16> = (0..sent).filter(arrive).collect();
-        assert!((160..=195).contains(&numbers.len()), "{}", numbers.len());
-        let mut buffer = [0; 2048];
-        for (i, number) in numbers.into_iter().enumerate() {
-            b.recv(&mut buffer).unwrap();
-            assert_eq!(buffer[14..16], number.to_be_bytes(), "in order, and the seed's frames");
-            assert!(i > 0 || begin.elapsed() >= delay);
-        }
     }
 
     #[test]

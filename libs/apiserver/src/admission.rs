@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::body;
+use crate::go;
 use crate::json::{self, Noted};
 use crate::object;
 use crate::openapi::mismatch;
@@ -20,7 +21,7 @@ use crate::schema;
 use crate::status::{ApiError, Cause, Subject};
 
 pub(crate) use builtin::CRD_FINALIZER;
-pub(crate) use metadata::{check_name, check_uid, generated_name, warnings};
+pub(crate) use metadata::{check_name, check_namespace, generated_name, warnings};
 
 /// Facts of the moment that a write records.
 #[derive(Debug, Clone)]
@@ -53,14 +54,6 @@ pub(crate) struct Decoded {
     pub warnings: Vec<String>,
 }
 
-/// Checks `apiVersion` and `kind`, drops unknown fields and says which.
-///
-/// # Errors
-/// 400 for a wrong kind, a value of the wrong JSON type in a typed field, or unknown fields under `Strict`.
-pub(crate) fn decode(served: &Served, body: Value, validation: FieldValidation) -> Result<Decoded, Refusal> {
-    decode_noted(served, (body, Vec::new()), validation)
-}
-
 /// Why an object is not taken.
 #[derive(Debug)]
 pub(crate) enum Refusal {
@@ -68,8 +61,6 @@ pub(crate) enum Refusal {
     Unfit(String),
     /// It is a custom resource of another version.
     Version { given: String, wanted: String, name: String },
-    /// Any other reason.
-    Error(ApiError),
 }
 
 impl Refusal {
@@ -77,7 +68,6 @@ impl Refusal {
     pub fn of_body(self, served: &Served, given: (&str, &str)) -> ApiError {
         let kind = &served.resource.kind;
         match self {
-            Self::Error(error) => error,
             Self::Version { given, wanted, .. } => ApiError::bad_request(format!(
                 "the API version in the data ({given}) does not match the expected API version ({wanted})"
             )),
@@ -96,7 +86,6 @@ impl Refusal {
     /// For what a patch made; `shown` is that object or the patch.
     pub fn of_patch(self, served: &Served, shown: &str) -> ApiError {
         match self {
-            Self::Error(error) => error,
             Self::Version { given, wanted, name } => {
                 let cause = Cause::invalid("apiVersion", &given.into(), format!("must be {wanted}"));
                 ApiError::invalid(&served.resource.subject(&name), &[cause])
@@ -108,7 +97,10 @@ impl Refusal {
     }
 }
 
-/// The same for a body that came with notes on fields that it gives twice.
+/// Checks `apiVersion` and `kind` of a body that came with notes on fields that it gives twice, drops unknown fields and says which.
+///
+/// # Errors
+/// 400 for a wrong kind, a value of the wrong JSON type in a typed field, or unknown fields under `Strict`.
 pub(crate) fn decode_noted(
     served: &Served,
     noted: Noted,
@@ -127,13 +119,10 @@ pub(crate) fn decode_in_order(
     let resource = &served.resource;
     let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
     check_type(served, text("apiVersion"), text("kind"), object::name(&body))?;
-    let (mut object, unknown) = match resource.builtin() {
-        Some(builtin) => decode_builtin(builtin, body)?,
+    let (object, unknown) = match resource.builtin() {
+        Some(builtin) => decode_builtin(served, builtin, body)?,
         None => decode_custom(served, body)?,
     };
-    let map = object::object_mut(&mut object);
-    map.insert("apiVersion".into(), served.api_version().into());
-    map.insert("kind".into(), resource.kind.as_str().into());
     wrong.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
     if wrong.len() > 1 && resource.builtin().is_some() {
         let places = json::places(text_of_body);
@@ -152,7 +141,7 @@ pub(crate) fn decode_in_order(
 /// Paths of the fields of a body that a built-in kind does not have; none for custom resources and bodies that do not decode.
 pub(crate) fn unknown_fields(served: &Served, body: &Value) -> Vec<String> {
     let builtin = served.resource.builtin();
-    let decoded = builtin.and_then(|builtin| decode_builtin(builtin, body.clone()).ok());
+    let decoded = builtin.and_then(|builtin| decode_builtin(served, builtin, body.clone()).ok());
     decoded.map(|(_, unknown)| unknown).unwrap_or_default()
 }
 
@@ -176,7 +165,8 @@ fn drop_empty(object: &mut Value, builtin: Option<Builtin>) {
     }
 }
 
-/// Built-in kinds may leave both out, as typed clients do; custom resources may not.
+/// Built-in kinds may leave both out, as typed clients do; custom resources may not. Whether the kind of a custom resource is right is found by validation
+/// (`finish`): its schema says nothing of objects of another kind.
 fn check_type(served: &Served, api_version: &str, kind: &str, name: &str) -> Result<(), Refusal> {
     let (wanted_version, wanted) = (served.api_version(), served.resource.kind.as_str());
     if served.resource.builtin().is_some() {
@@ -202,16 +192,17 @@ fn check_type(served: &Served, api_version: &str, kind: &str, name: &str) -> Res
             name: name.to_owned(),
         });
     }
-    if kind != wanted {
-        let group = served.resource.group.as_str();
-        let subject = Subject { group, kind, name, ..Subject::default() };
-        let cause = Cause::invalid("kind", &kind.into(), format!("must be {wanted}"));
-        return Err(Refusal::Error(ApiError::invalid(&subject, &[cause])));
-    }
     Ok(())
 }
 
-fn decode_builtin(builtin: Builtin, mut body: Value) -> Result<(Value, Vec<String>), Refusal> {
+fn decode_builtin(
+    served: &Served,
+    builtin: Builtin,
+    mut body: Value,
+) -> Result<(Value, Vec<String>), Refusal> {
+    let map = object::object_mut(&mut body);
+    map.insert("apiVersion".into(), served.api_version().into());
+    map.insert("kind".into(), served.resource.kind.as_str().into());
     mismatch::fill_nulls(builtin, &mut body);
     let normalised = builtin.normalise(body.clone());
     let object = normalised.map_err(|why| Refusal::Unfit(mismatch::find(builtin, &body).unwrap_or(why)))?;
@@ -225,7 +216,7 @@ fn decode_custom(served: &Served, mut body: Value) -> Result<(Value, Vec<String>
     let given = object::object_mut(&mut body).remove("metadata").unwrap_or_default();
     let metadata = decode_metadata(given, "metadata", &mut unknown).map_err(Refusal::Unfit)?;
     unknown.sort();
-    if let Some(schema) = &served.version().schema {
+    if let Some(schema) = served.version().schema.as_ref().filter(|_| is_of_kind(served, &body)) {
         let mut pruned = schema::prune(schema, &mut body);
         schema::each_embedded(schema, &mut body, &mut |at, object| {
             let Some(given) = object.remove("metadata") else { return Ok(()) };
@@ -256,6 +247,11 @@ fn decode_metadata(mut given: Value, at: &str, unknown: &mut Vec<String>) -> Res
     let metadata = serde_json::to_value(typed).map_err(|error| error.to_string())?;
     lost_fields(&given, &metadata, at, unknown);
     Ok(metadata)
+}
+
+/// False for a custom resource that says that it is of another kind.
+fn is_of_kind(served: &Served, object: &Value) -> bool {
+    object.get("kind").and_then(Value::as_str) == Some(&served.resource.kind)
 }
 
 /// Paths of what `before` has and `after` has not; nulls are no loss.
@@ -370,16 +366,20 @@ fn same_but(old: &Value, new: &Value, but: &[&str]) -> bool {
 /// What encoders leave out, and defaults of a custom resource: before anything is compared with the old object, so that a field that was filled in then is no change now.
 fn fill_in(served: &Served, object: &mut Value) {
     drop_empty(object, served.resource.builtin());
-    if let Some(schema) = &served.version().schema {
+    if let Some(schema) = served.version().schema.as_ref().filter(|_| is_of_kind(served, object)) {
         schema::default(schema, object);
         schema::drop_nulls(schema, object);
     }
 }
 
 /// What the scale subresource shows is not negative.
-fn replicas(served: &Served, object: &Value, causes: &mut Vec<Cause>) {
-    let Some(scale) = &served.version().scale else { return };
+fn replicas(served: &Served, object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let Some(scale) = &served.version().scale else { return causes };
     for path in [&scale.spec_replicas, &scale.status_replicas] {
+        if let Some(why) = no_structure(object, path) {
+            causes.push(Cause::invalid(format!(".{}", path.join(".")), &0.into(), why));
+        }
         let steps: Vec<&str> = path.iter().map(String::as_str).collect();
         if let Some(found) = object::at(object, &steps).filter(|found| found.as_i64().is_some_and(|n| n < 0))
         {
@@ -387,6 +387,23 @@ fn replicas(served: &Served, object: &Value, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid(at, found, "should be a non-negative integer"));
         }
     }
+    causes
+}
+
+/// Why a path cannot be followed: something before its end has no fields.
+fn no_structure(object: &Value, path: &[String]) -> Option<String> {
+    let mut at = object;
+    for step in path.split_last()?.1 {
+        at = at.get(step)?;
+        if !at.is_object() {
+            let (shown, kind) = (go::plain(at), go::type_name(at));
+            let path = path.join(".");
+            return Some(format!(
+                ".{path} accessor error: {shown} is of the type {kind}, expected map[string]interface{{}}"
+            ));
+        }
+    }
+    None
 }
 
 /// The rules of the kind, and validation.
@@ -404,12 +421,16 @@ fn finish(
         }
         (None, None) => metadata::validate(resource, object, old, &mut causes),
         (None, Some(schema)) => {
+            let kind = object.get("kind").cloned().unwrap_or_default();
+            if kind.as_str() != Some(&resource.kind) {
+                causes.push(Cause::invalid("kind", &kind, format!("must be {}", resource.kind)));
+            }
             metadata::validate(resource, object, old, &mut causes);
+            let scale = replicas(served, object);
             causes = match part {
-                Part::Status => schema::validate_status(schema, object, old, causes),
-                _ => schema::validate(schema, object, old, causes),
+                Part::Status => schema::validate_status(schema, object, old, (causes, scale)),
+                _ => schema::validate(schema, object, old, (causes, scale)),
             };
-            replicas(served, object, &mut causes);
         }
     }
     if causes.is_empty() {
@@ -419,8 +440,12 @@ fn finish(
         "" => object::meta_str(object, "generateName"),
         name => name,
     };
-    let subject = resource.subject(name);
-    // Both forms of Events are checked as one kind, that of the core group.
-    let group = if resource.builtin() == Some(Builtin::EventsV1Event) { "" } else { subject.group };
-    Err(ApiError::invalid(&Subject { group, ..subject }, &causes))
+    let mut subject = resource.subject(name);
+    match resource.builtin() {
+        // The rules of both forms are those of the core group.
+        Some(Builtin::EventsV1Event) => subject.group = "",
+        Some(_) => {}
+        None => subject.kind = object.get("kind").and_then(Value::as_str).unwrap_or(subject.kind),
+    }
+    Err(ApiError::invalid(&subject, &causes))
 }

@@ -106,11 +106,15 @@ fn read_managed(object: &Value) -> Managed {
 }
 
 fn write_managed(object: &mut Value, managed: &Managed) {
-    let mut entries: Vec<(&Identity, &Owned)> =
-        managed.iter().filter(|(_, owned)| !owned.fields.is_empty()).collect();
+    write_entries(object, managed.iter().collect());
+}
+
+fn write_entries(object: &mut Value, mut entries: Vec<(&Identity, &Owned)>) {
+    entries.retain(|(_, owned)| !owned.fields.is_empty());
     // Applies first, then by time: the order that kube-apiserver gives.
     entries.sort_by(|(a, x), (b, y)| {
-        (a.operation, &x.time, &a.manager).cmp(&(b.operation, &y.time, &b.manager))
+        let key = |identity: &Identity| (identity.api_version.clone(), identity.subresource.clone());
+        (a.operation, &x.time, &a.manager, key(a)).cmp(&(b.operation, &y.time, &b.manager, key(b)))
     });
     let list: Vec<Value> =
         entries.into_iter().map(|(identity, owned)| entry_value(identity, owned)).collect();
@@ -120,6 +124,15 @@ fn write_managed(object: &mut Value, managed: &Managed) {
     } else {
         metadata.insert("managedFields".into(), list.into());
     }
+}
+
+/// Takes out what is owned in a version that the resource does not have (any more). To both APIs of Events the other one's versions are unknown.
+fn forget_unknown(served: &Served, managed: &mut Managed) {
+    let resource = &served.resource;
+    managed.retain(|identity, _| {
+        let (group, name) = identity.api_version.rsplit_once('/').unwrap_or(("", &identity.api_version));
+        group == resource.group && resource.versions.iter().any(|version| version.name == name)
+    });
 }
 
 fn entry_value(identity: &Identity, owned: &Owned) -> Value {
@@ -197,14 +210,103 @@ pub(crate) fn record_update(served: &Served, old: Option<&Value>, new: &mut Valu
     if managed.is_empty() || !is_sound(new) {
         managed = old.map(read_managed).unwrap_or_default();
     }
-    let shape = Shape::of(served);
     let after = ownable(new);
     let before = old.map_or_else(|| made_by_server(served, &after), ownable);
-    let changed = FieldSet::changed(&before, &after, shape).without_metadata();
-    let present = FieldSet::all(&after, shape);
+    note(served, managed, (&before, &after), new, manager);
+}
+
+/// The same for a write of the status of a custom resource: `requested` is the whole object that was sent. Only its status is taken, but Kubernetes works
+/// out the ownership before, from everything but the spec.
+pub(crate) fn record_status(
+    served: &Served,
+    live: &Value,
+    requested: &Value,
+    new: &mut Value,
+    manager: &Manager,
+) {
+    if object::at(requested, &["metadata", "managedFields"]).is_some_and(is_reset) {
+        object::metadata_mut(new).remove("managedFields");
+        return;
+    }
+    let mut managed = read_managed(new);
+    if managed.is_empty() {
+        managed = read_managed(live);
+    }
+    let (before, mut after) = (ownable(live), ownable(requested));
+    if let Some(status) = new.get("status") {
+        object::object_mut(&mut after).insert("status".into(), status.clone());
+    }
+    match before.get("spec") {
+        Some(spec) => object::object_mut(&mut after).insert("spec".into(), spec.clone()),
+        None => object::object_mut(&mut after).remove("spec"),
+    };
+    note(served, managed, (&before, &after), new, manager);
+}
+
+/// The same for a change through the scale subresource.
+///
+/// Kubernetes hands the owners of the replicas to the Scale, notes the change there and brings what became of them back. There and back an update's owner is
+/// not recognised, since the version of the Scale is another: its replicas come back in an entry of their own, without a time, even beside one of the same
+/// manager, where the next write finds only the later of the two. A wish for no replicas is left out of a Scale: then nobody owns it. Clients see all this
+/// in `managedFields`, so it is done here, too.
+pub(crate) fn record_scale(served: &Served, live: &Value, new: &mut Value, manager: &Manager) {
+    let Some(scale) = &served.version().scale else { return };
+    let path: Vec<&str> = scale.spec_replicas.iter().map(String::as_str).collect();
+    let replicas = |object: &Value| object::at(object, &path).and_then(Value::as_i64).unwrap_or(0);
+    let field = FieldSet::field(&path);
+    let scales = |api_version: &str| {
+        let (_, name) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        served.resource.versions.iter().any(|version| version.name == name && version.scale.is_some())
+    };
+    let mut managed = read_managed(live);
+    forget_unknown(served, &mut managed);
+    let owns = |(identity, owned): &(&Identity, &Owned)| {
+        scales(&identity.api_version) && owned.fields.intersection(&field) == field
+    };
+    let own_version =
+        |identity: &Identity| Identity { api_version: served.api_version(), ..identity.clone() };
+    let mut owners: Vec<Identity> =
+        managed.iter().filter(owns).map(|(identity, _)| own_version(identity)).collect();
+    let wanted = replicas(new);
+    if replicas(live) != wanted {
+        owners.clear();
+        if wanted != 0 {
+            owners.push(Identity {
+                manager: manager.name.clone(),
+                operation: Operation::Update,
+                api_version: served.api_version(),
+                subresource: manager.subresource.clone(),
+            });
+        }
+    }
+    owners.dedup();
+    for (identity, owned) in managed.iter_mut().filter(|(identity, _)| scales(&identity.api_version)) {
+        let kept = identity.operation == Operation::Apply && owners.contains(&own_version(identity));
+        if !kept {
+            owned.fields = owned.fields.difference(&field);
+        }
+    }
+    owners.retain(|owner| owner.operation == Operation::Update);
+    let back = Owned { time: String::new(), fields: field };
+    let entries = managed.iter().chain(owners.iter().map(|owner| (owner, &back)));
+    write_entries(new, entries.collect());
+}
+
+/// Notes in `new` who owns what after `before` became `after`.
+fn note(
+    served: &Served,
+    mut managed: Managed,
+    (before, after): (&Value, &Value),
+    new: &mut Value,
+    manager: &Manager,
+) {
+    let shape = Shape::of(served);
+    forget_unknown(served, &mut managed);
+    let changed = FieldSet::changed(before, after, shape).without_metadata();
+    let gone = FieldSet::all(before, shape).difference(&FieldSet::all(after, shape));
     // Nobody owns what is not there any more, and only the writer owns what changed.
     for owned in managed.values_mut() {
-        owned.fields = owned.fields.intersection(&present).difference(&changed);
+        owned.fields = owned.fields.difference(&gone).difference(&changed);
     }
     if !changed.is_empty() {
         let identity = Identity {
@@ -229,8 +331,8 @@ fn made_by_server(served: &Served, new: &Value) -> Value {
     match served.resource.builtin() {
         Some(Builtin::Namespace) => json!({"spec": part("spec"), "status": part("status")}),
         Some(Builtin::CustomResourceDefinition) => json!({"spec": {"names": {}}, "status": part("status")}),
-        Some(Builtin::Lease) => json!({"spec": {}}),
-        _ => json!({}),
+        Some(kind) => kind.zero(),
+        None => json!({}),
     }
 }
 
@@ -277,6 +379,15 @@ fn bound(managed: &mut Managed) {
     }
 }
 
+/// What is applied.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    /// The decoded configuration.
+    pub object: Value,
+    /// The configuration as it was sent, whose every field gets an owner, also one that says nothing.
+    pub given: Value,
+}
+
 /// The object after an apply, managed fields included.
 ///
 /// # Errors
@@ -284,7 +395,7 @@ fn bound(managed: &mut Managed) {
 pub(crate) fn apply(
     served: &Served,
     live: Option<&Value>,
-    applied: &Value,
+    applied: &Applied,
     manager: &Manager,
     force: bool,
 ) -> Result<Value, ApiError> {
@@ -295,8 +406,9 @@ pub(crate) fn apply(
         api_version: served.api_version(),
         subresource: manager.subresource.clone(),
     };
-    let configuration = relevant(served, &ownable(applied), &manager.subresource);
-    let wanted = FieldSet::of(&configuration, shape);
+    let configuration = relevant(served, &ownable(&applied.object), &manager.subresource);
+    let wanted = FieldSet::of(&relevant(served, &ownable(&applied.given), &manager.subresource), shape);
+    let applied = &applied.object;
     let Some(live) = live else {
         let mut object = applied.clone();
         let owned = Owned { time: manager.time.clone(), fields: wanted };
@@ -304,8 +416,10 @@ pub(crate) fn apply(
         return Ok(object);
     };
     let mut managed = read_managed(live);
+    let nobody = managed.is_empty();
+    forget_unknown(served, &mut managed);
     let before = ownable(live);
-    if managed.is_empty() {
+    if nobody {
         let identity = Identity {
             manager: BEFORE_FIRST_APPLY.into(),
             operation: Operation::Update,
@@ -336,9 +450,9 @@ pub(crate) fn apply(
     let merged = merge::remove(&merged, &given_up, &others.union(&wanted), shape);
     let mut object = merge::with_ownable(live, &merged);
     // What is no longer there is owned by nobody.
-    let present = FieldSet::all(&merged, shape);
+    let gone = FieldSet::all(&before, shape).difference(&FieldSet::all(&merged, shape));
     for owned in managed.values_mut() {
-        owned.fields = owned.fields.intersection(&present);
+        owned.fields = owned.fields.difference(&gone);
     }
     // The time is that of the last change; who applies what is there already gets none.
     let unchanged = merged == before;
@@ -373,7 +487,8 @@ fn upgraded(live: &Value, before: &Value, manager: &Manager, shape: Shape<'_>) -
 
 /// What in an applied configuration does not fit the schema of its kind, as kube-apiserver words it. Metadata is not looked at.
 pub(crate) fn misfits(served: &Served, configuration: &Value, unknown: &[String]) -> Vec<String> {
-    match &served.version().schema {
+    let builtin = served.resource.builtin().and_then(typed::of_builtin);
+    match served.version().schema.as_ref().or(builtin) {
         Some(schema) => typed::misfits(schema, configuration),
         None => {
             let unknown = unknown.iter().filter(|path| !path.starts_with("metadata."));
@@ -414,6 +529,11 @@ fn relevant(served: &Served, configuration: &Value, subresource: &str) -> Value 
         }
         "" | "scale" => {}
         "finalize" => map.retain(|key, _| key == "spec"),
+        // Kubernetes takes only the spec away, of a definition the metadata, too.
+        "status" => {
+            let definition = served.resource.builtin() == Some(Builtin::CustomResourceDefinition);
+            map.retain(|key, _| key != "spec" && !(definition && key == "metadata"));
+        }
         part => map.retain(|key, _| key == part),
     }
     configuration

@@ -232,9 +232,23 @@ pub(crate) fn document(bytes: &[u8]) -> Result<Value, String> {
     json_noted(bytes).map(|(value, _)| value)
 }
 
+/// What is to be said of fields that a document gives twice.
+pub(crate) fn notes(bytes: &[u8]) -> Vec<String> {
+    json_noted(bytes).map(|(_, notes)| notes).unwrap_or_default()
+}
+
+/// A list of lists that is nested deeper than the parser goes: no object and no patch has this form, whatever is in it.
+fn is_deep_list(bytes: &[u8]) -> bool {
+    let mut solid = bytes.iter().filter(|byte| !byte.is_ascii_whitespace());
+    (solid.next(), solid.next()) == (Some(&b'['), Some(&b'[')) && json::problem(bytes).is_none()
+}
+
 fn json_noted(bytes: &[u8]) -> Result<Noted, String> {
-    let parsed = json::parse(bytes);
-    let (value, twice) = parsed.map_err(|error| json::problem(bytes).unwrap_or(error.to_string()))?;
+    let (value, twice) = match json::parse(bytes) {
+        Ok(parsed) => parsed,
+        Err(_) if is_deep_list(bytes) => (Value::Array(vec![Value::Array(Vec::new())]), Vec::new()),
+        Err(error) => return Err(json::problem(bytes).unwrap_or(error.to_string())),
+    };
     Ok((value, twice.into_iter().map(|path| format!("duplicate field \"{path}\"")).collect()))
 }
 
@@ -245,6 +259,10 @@ fn json_noted(bytes: &[u8]) -> Result<Noted, String> {
 pub(crate) fn configuration(bytes: &[u8]) -> Result<Noted, ApiError> {
     let wrong = |why: &str| ApiError::bad_request(format!("error decoding YAML: {why}"));
     let (value, notes) = match yaml_noted(bytes) {
+        // JSON in one line has its duplicates told of as those of YAML.
+        Ok((value, notes)) if !bytes.contains(&b'\n') => {
+            (value, notes.iter().map(|note| in_yaml(note)).collect())
+        }
         Ok(noted) => noted,
         Err(why) => return Err(wrong(&format!("error converting YAML to JSON: {why}"))),
     };
@@ -259,13 +277,20 @@ pub(crate) fn configuration(bytes: &[u8]) -> Result<Noted, ApiError> {
     }
 }
 
+/// What a parser of YAML says of a field that is given twice in the first line.
+fn in_yaml(note: &str) -> String {
+    let path = note.strip_prefix("duplicate field \"").and_then(|rest| rest.strip_suffix('"'));
+    let key = path.map(|path| path.rsplit(['.', ']']).next().unwrap_or(path));
+    key.map_or_else(|| note.to_owned(), |key| format!("line 1: key {key:?} already set in map"))
+}
+
 fn yaml_noted(bytes: &[u8]) -> Result<Noted, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("yaml: {why}");
     let text = std::str::from_utf8(bytes).map_err(|e| wrong(&e))?;
     if text.trim().is_empty() {
         return Ok((Value::Null, Vec::new()));
     }
-    if text.trim_start().starts_with('{')
+    if text.trim_start().starts_with(['{', '['])
         && let Ok(noted) = json_noted(bytes)
     {
         return Ok(noted);

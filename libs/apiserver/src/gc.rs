@@ -154,6 +154,10 @@ impl Index {
     }
 
     fn present(&mut self, key: &Key, metadata: &Metadata) {
+        // Kubernetes' collector leaves Events alone, too: their age ends them.
+        if key.resource() == EVENTS {
+            return;
+        }
         let owners = &metadata.owner_references;
         if self.owners.get(key).map_or(&[][..], Vec::as_slice) != owners.as_slice() {
             self.forget(key);

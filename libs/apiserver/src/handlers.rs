@@ -12,7 +12,7 @@ mod restore;
 mod scale;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -84,10 +84,16 @@ where
     let call = Call::new(&catalogue, parts, &address, query)?;
     let verb = call.verb(&parts.method)?;
     let media_type = body::media_type(&parts.headers);
-    call.query.check(verb, PatchType::of(media_type) == Some(PatchType::Apply))?;
+    let checked = call.query.check(verb, PatchType::of(media_type) == Some(PatchType::Apply));
     let deprecation = call.served.version().deprecation.as_deref();
-    let answered = answer(inner, stop, &call, (verb, media_type), body).await;
-    Ok(body::warn_first(answered.unwrap_or_else(|error| refuse(parts, &error)), deprecation))
+    let answered = match checked {
+        Ok(()) => answer(inner, stop, &call, (verb, media_type), body).await,
+        Err(error) => Err(error),
+    };
+    let mut answered = answered.unwrap_or_else(|error| refuse(parts, &error));
+    // Also of a request that is refused: what earned a warning may be why.
+    body::warn(&mut answered, &call.take_warnings());
+    Ok(body::warn_first(answered, deprecation))
 }
 
 /// Answers a request that is about objects.
@@ -102,6 +108,12 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
+    if !call.acceptable {
+        if verb == Verb::List {
+            read::check_selectors(call)?;
+        }
+        return Err(ApiError::not_acceptable());
+    }
     match verb {
         Verb::Get | Verb::Update | Verb::Patch if call.address.subresource.as_deref() == Some("scale") => {
             let bytes = body::read(body, inner.options.max_object_bytes).await?;
@@ -154,6 +166,10 @@ pub(crate) struct Call<'a> {
     pub view: View,
     /// For `managedFields` when the request names no manager.
     pub user_agent: &'a str,
+    /// There is a form of answer that the client takes.
+    pub acceptable: bool,
+    /// What the answer warns of.
+    warnings: Mutex<Vec<String>>,
 }
 
 impl<'a> Call<'a> {
@@ -181,7 +197,13 @@ impl<'a> Call<'a> {
                 return Err(ApiError::method_not_allowed());
             }
         }
-        let accept = Accept::parse(&parts.headers)?;
+        let accept = Accept::parse(&parts.headers);
+        if accept.is_err() && served.resource.builtin().is_some() {
+            // Where each verb has a route, the router refuses.
+            let lists = address.name.is_none() && parts.method == http::Method::GET;
+            return Err(ApiError::no_representation(lists));
+        }
+        let (acceptable, accept) = (accept.is_ok(), accept.unwrap_or_default());
         let include = match query.include_object.as_deref() {
             Some("None") => IncludeObject::None,
             Some("Object") => IncludeObject::Object,
@@ -192,13 +214,50 @@ impl<'a> Call<'a> {
         };
         let view = View { served: served.clone(), accept, include };
         let user_agent = parts.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok());
-        Ok(Self { served, address, query, view, user_agent: user_agent.unwrap_or_default() })
+        let user_agent = user_agent.unwrap_or_default();
+        let warnings = Mutex::default();
+        Ok(Self { served, address, query, view, user_agent, acceptable, warnings })
     }
 
     /// A call of the server itself.
     pub fn internal(served: Served, address: &'a Address) -> Self {
         let view = View { served: served.clone(), accept: Accept::default(), include: IncludeObject::None };
-        Self { served, address, query: Query::default(), view, user_agent: "garbage-collector" }
+        let (query, warnings) = (Query::default(), Mutex::default());
+        Self { served, address, query, view, user_agent: "garbage-collector", acceptable: true, warnings }
+    }
+
+    /// The same as a trial, or not.
+    fn with_dry_run(&self, dry_run: bool) -> Call<'_> {
+        let mut query = self.query.clone();
+        query.dry_run = dry_run;
+        Call {
+            served: self.served.clone(),
+            address: self.address,
+            query,
+            view: self.view.clone(),
+            user_agent: self.user_agent,
+            acceptable: self.acceptable,
+            warnings: Mutex::default(),
+        }
+    }
+
+    /// Sets what the answer warns of; a change that is tried again sets it again.
+    fn warn(&self, warnings: Vec<String>) {
+        *self.warnings.lock().unwrap_or_else(PoisonError::into_inner) = warnings;
+    }
+
+    /// Adds to what the answer warns of.
+    fn warn_too(&self, more: Vec<String>) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in more {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+    }
+
+    fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is to be done, where the resource has that.

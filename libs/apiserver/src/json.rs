@@ -108,6 +108,18 @@ impl<'de> Visitor<'de> for Places<'_> {
     }
 }
 
+/// What is wrong with base64, in Go's words.
+pub(crate) fn not_base64(error: &base64::DecodeError) -> String {
+    use base64::DecodeError::{InvalidByte, InvalidLastSymbol, InvalidLength, InvalidPadding};
+    let at = match error {
+        InvalidByte(at, _) | InvalidLastSymbol(at, _) => *at,
+        // Go reads four letters at a time, and names the first of those that are too few.
+        InvalidLength(length) => length / 4 * 4,
+        InvalidPadding => return "illegal base64 data".to_owned(),
+    };
+    format!("illegal base64 data at input byte {at}")
+}
+
 /// One value while it is read.
 struct Node<'a> {
     twice: &'a mut Vec<String>,

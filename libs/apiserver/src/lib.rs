@@ -32,6 +32,7 @@ mod body;
 mod discovery;
 mod front;
 mod gc;
+mod go;
 mod handlers;
 mod inner;
 mod json;

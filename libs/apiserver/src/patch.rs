@@ -49,6 +49,14 @@ fn undecodable(why: impl std::fmt::Display) -> ApiError {
     ApiError::bad_request(format!("error decoding patch: {why}"))
 }
 
+/// What is to be said of fields that a patch gives twice; of operations nothing is.
+pub(crate) fn twice(kind: PatchType, patch: &[u8]) -> Vec<String> {
+    match kind {
+        PatchType::Merge | PatchType::Strategic => body::notes(patch),
+        PatchType::Json | PatchType::Apply => Vec::new(),
+    }
+}
+
 /// RFC 7386.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ mod library;
 mod ordered;
 mod parse;
 mod prune;
+mod published;
 mod rules;
 mod times;
 mod types;
@@ -25,6 +26,7 @@ use serde_json::Value;
 use crate::status::Cause;
 
 pub(crate) use prune::{default, drop_nulls, each_embedded, prune};
+pub(crate) use published::of_definition;
 pub(crate) use validate::{validate, validate_status};
 
 /// Deepest nesting of a schema; CRDs beyond it are refused.
@@ -89,7 +91,7 @@ pub(crate) struct Schema {
     required: Vec<String>,
     values: Vec<Value>,
     pattern: Option<regex::Regex>,
-    format: Option<String>,
+    pub format: Option<String>,
     bounds: Bounds,
     all_of: Vec<Schema>,
     any_of: Vec<Schema>,

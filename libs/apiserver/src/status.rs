@@ -416,6 +416,19 @@ impl ApiError {
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
     }
 
+    /// The same from the router of the built-in kinds; a collection can be watched, too.
+    pub fn no_representation(lists: bool) -> Self {
+        let mut types = vec!["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+        if lists {
+            types.extend([
+                "application/json;stream=watch",
+                "application/vnd.kubernetes.protobuf;stream=watch",
+            ]);
+        }
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {}", types.join(", "));
+        Self::generic(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
+    }
+
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         let message = format!(
             "the body of the request was in an unknown format - accepted media types include: {}",

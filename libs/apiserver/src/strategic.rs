@@ -7,6 +7,8 @@
 use serde_json::{Map, Value};
 
 use crate::body;
+use crate::openapi::mismatch;
+use crate::registry::Builtin;
 use crate::status::ApiError;
 
 /// How a list is merged: by the key of its items, or as a set of plain values. Lists not named here are replaced.
@@ -69,6 +71,27 @@ fn go(value: &Value) -> String {
 fn bad_type(directive: &str, patch: &Map<String, Value>) -> ApiError {
     let shown = go(&Value::Object(patch.clone()));
     ApiError::unexplained(format!("unknown patch type: {directive} in map: {shown}"))
+}
+
+/// Refuses the order of a list that the kind does not have.
+///
+/// # Errors
+/// 500, as kube-apiserver answers it.
+pub(crate) fn check_lists(kind: Builtin, patch: &[u8]) -> Result<(), ApiError> {
+    body::document(patch).map_or(Ok(()), |patch| check_lists_at(kind, &patch, ""))
+}
+
+fn check_lists_at(kind: Builtin, patch: &Value, path: &str) -> Result<(), ApiError> {
+    for (key, below) in patch.as_object().into_iter().flatten() {
+        if let Some(field) = key.strip_prefix(SET_ORDER)
+            && let Some(structure) = mismatch::without_field(kind, path, field)
+        {
+            let why = format!("unable to find api field in struct {structure} for the json field {field:?}");
+            return Err(ApiError::unexplained(why));
+        }
+        check_lists_at(kind, below, &child(path, key))?;
+    }
+    Ok(())
 }
 
 fn child(path: &str, key: &str) -> String {
@@ -254,6 +277,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn lists_that_a_kind_does_not_have_have_no_order() {
+        let check = |patch: Value| check_lists(Builtin::ServiceAccount, patch.to_string().as_bytes());
+        assert!(
+            check(json!({"$setElementOrder/secrets": [], "metadata": {"$setElementOrder/finalizers": []}}))
+                .is_ok()
+        );
+        let error = check(json!({"metadata": {"$setElementOrder/others": []}})).unwrap_err();
+        let why = "unable to find api field in struct ObjectMeta for the json field \"others\"";
+        assert_eq!((error.code().as_u16(), &error.body()["message"]), (500, &json!(why)));
+    }
 
     fn merge_of(object: &Value, patch: &Value) -> Result<Value, ApiError> {
         merge(object, patch.to_string().as_bytes())

@@ -75,7 +75,7 @@ impl View {
         let mut out = BytesMut::new();
         out.extend_from_slice(&self.list_head());
         self.list_items(&mut out, items, true)?;
-        out.extend_from_slice(&self.list_tail(meta));
+        out.extend_from_slice(&self.list_tail(meta, items.is_empty()));
         Ok(out.freeze())
     }
 
@@ -90,7 +90,9 @@ impl View {
             Form::Partial => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList"),
             _ => (self.served.api_version(), self.served.resource.list_kind.as_str()),
         };
-        format!("{{\"apiVersion\":{},\"kind\":{},\"items\":[", json!(api_version), json!(kind)).into()
+        // Whether there is a list at all is told by its items.
+        let begin = if self.accept.form == Form::Partial { "" } else { "[" };
+        format!("{{\"apiVersion\":{},\"kind\":{},\"items\":{begin}", json!(api_version), json!(kind)).into()
     }
 
     /// Appends items of a list; `first` when none was appended before.
@@ -99,6 +101,8 @@ impl View {
         for (index, item) in items.iter().enumerate() {
             if index > 0 || !first {
                 out.extend_from_slice(b",");
+            } else if self.accept.form == Form::Partial {
+                out.extend_from_slice(b"[");
             }
             if self.accept.form == Form::Full && self.served.resource.builtin().is_some() {
                 // What the items of a typed list are is told by the list.
@@ -120,14 +124,15 @@ impl View {
         Ok(())
     }
 
-    /// A list from the end of its items.
-    pub fn list_tail(&self, meta: &ListMeta) -> Bytes {
+    /// A list from the end of its items; `empty` when there were none.
+    pub fn list_tail(&self, meta: &ListMeta, empty: bool) -> Bytes {
         let mut meta = meta.value();
         if self.accept.form == Form::Full && self.served.resource.builtin().is_none() {
             // The lists of custom resources always have it.
             crate::object::object_mut(&mut meta).entry("continue").or_insert_with(|| "".into());
         }
-        format!("],\"metadata\":{meta}}}").into()
+        let end = if empty && self.accept.form == Form::Partial { "null" } else { "]" };
+        format!("{end},\"metadata\":{meta}}}").into()
     }
 
     /// Appends one watch event; `first` of a stream carries the table's column definitions.

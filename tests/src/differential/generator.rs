@@ -20,6 +20,9 @@ const SLOTS: usize = 3;
 /// Steps between two looks at everything.
 const SETTLE_EVERY: usize = 40;
 
+/// `generateName` of the objects that have one.
+pub(super) const GENERATED: &str = "made-";
+
 pub(super) const JSON: &str = "application/json";
 pub(super) const MERGE: &str = "application/merge-patch+json";
 

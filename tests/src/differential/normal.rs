@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::generator::GENERATED;
+
 /// Fields that hold the moment, by their place below the object; a number in a list is `*`.
 const TIMES: &[&str] =
     &["/metadata/creationTimestamp", "/metadata/deletionTimestamp", "/metadata/managedFields/*/time"];
@@ -26,6 +28,8 @@ const PATCHED_CAUSE: [&str; 2] = ["Invalid value: \"{", "Invalid value: \"map["]
 const PARSER: &str = "yaml: ";
 /// Length of what a server puts behind `generateName`.
 const SUFFIX: usize = 5;
+/// Its letters.
+const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Length of a UID.
 const UID: usize = 36;
 
@@ -101,7 +105,7 @@ impl Symbols {
                 text = text.replace(name.as_str(), symbol);
             }
         }
-        text
+        without_suffixes(&text)
     }
 
     fn text(&self, text: &str) -> String {
@@ -128,7 +132,11 @@ impl Symbols {
             Value::Array(list) => {
                 let list: Vec<Value> =
                     list.iter().map(|value| self.value(value, &format!("{at}/*"))).collect();
-                if at.ends_with("/metadata/managedFields") { sorted(list) } else { list.into() }
+                match at {
+                    _ if at.ends_with("/metadata/managedFields") => sorted(list),
+                    _ if at.ends_with("/details/causes") => in_any_order(list),
+                    _ => list.into(),
+                }
             }
             Value::Object(map) => self.object(map, at),
             other => other.clone(),
@@ -147,7 +155,8 @@ impl Symbols {
                 }
                 _ => self.value(value, &place),
             };
-            normal.insert(self.names(field), value);
+            // The keys of owners in managed fields are UIDs.
+            normal.insert(self.text(field), value);
         }
         if let (Some(columns), Some(Value::Array(rows))) =
             (map.get("columnDefinitions"), normal.get_mut("rows"))
@@ -189,6 +198,23 @@ fn nth(versions: &[String], version: &str) -> String {
     let number = |text: &str| text.parse::<u64>().unwrap_or(0);
     let before = versions.iter().rposition(|known| number(known) < number(version));
     format!("<version {}+>", before.map_or(0, |at| at + 1))
+}
+
+/// Generated names of which only a refusal tells: no object has them.
+fn without_suffixes(text: &str) -> String {
+    let mut parts = text.split(GENERATED);
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        result.push_str(GENERATED);
+        match part.split_at_checked(SUFFIX) {
+            Some((suffix, rest)) if suffix.bytes().all(|letter| SUFFIX_LETTERS.contains(&letter)) => {
+                result.push_str("<none>");
+                result.push_str(rest);
+            }
+            _ => result.push_str(part),
+        }
+    }
+    result
 }
 
 /// A message without patched objects and the words of parsers.
@@ -242,6 +268,16 @@ fn sorted(mut list: Vec<Value>) -> Value {
     };
     list.sort_by_key(key);
     Value::Array(list)
+}
+
+/// Kubernetes tells of the managers of an apply conflict in the order of a Go map, which is none.
+fn in_any_order(mut causes: Vec<Value>) -> Value {
+    let text =
+        |cause: &Value, field: &str| cause.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if causes.iter().all(|cause| text(cause, "reason") == "FieldManagerConflict") {
+        causes.sort_by_key(|cause| (text(cause, "message"), text(cause, "field")));
+    }
+    Value::Array(causes)
 }
 
 /// Cells of a table that count seconds.
@@ -313,6 +349,27 @@ mod tests {
             symbols.normal(&message),
             "Too large resource version: #, current: #; <uid 1 of n/w> of made-<1> has 12 too old resource version: # (#)"
         );
+    }
+
+    #[test]
+    fn only_conflicts_of_an_apply_come_in_any_order() {
+        let causes = |reason: &str, messages: [&str; 2]| {
+            let causes = messages.map(|message| json!({"reason": reason, "message": message, "field": ".a"}));
+            Symbols::default().normal(&json!({"details": {"causes": causes}}))
+        };
+        let conflict = "FieldManagerConflict";
+        assert_eq!(causes(conflict, ["one", "two"]), causes(conflict, ["two", "one"]));
+        assert_ne!(causes("FieldValueInvalid", ["one", "two"]), causes("FieldValueInvalid", ["two", "one"]));
+    }
+
+    #[test]
+    fn owners_in_keys_and_names_that_were_refused_are_the_same() {
+        let mut symbols = Symbols::default();
+        symbols.learn(&object(A, "5"));
+        let fields = json!({format!("k:{{\"uid\":\"{A}\"}}"): {}});
+        assert_eq!(symbols.normal(&fields), json!({"k:{\"uid\":\"<uid 1 of n/w>\"}": {}}));
+        let refused = json!("Widget \"made-bcdfg\" is invalid, made-up");
+        assert_eq!(symbols.normal(&refused), "Widget \"made-<none>\" is invalid, made-up");
     }
 
     #[test]

@@ -151,7 +151,7 @@ pub(super) fn watch(generator: &mut Generator) {
             }
         },
         6 => query.push("resourceVersion=x".to_owned()),
-        7 => query.push("resourceVersion=1".to_owned()),
+        // How far back a watch may begin is a server's own affair: none begins before the sequence.
         _ => query.extend(
             ["sendInitialEvents=true", "resourceVersionMatch=NotOlderThan", "allowWatchBookmarks=true"]
                 .map(str::to_owned),

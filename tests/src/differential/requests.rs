@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::generator::{Aim, Generator, MERGE, escape, set, told, with_query};
+use super::generator::{Aim, GENERATED, Generator, MERGE, escape, set, told, with_query};
 use super::step::{Action, Fact, Request};
 use super::{hostile, patches, reads, spoil};
 
@@ -82,7 +82,7 @@ fn create(generator: &mut Generator) {
     let generated = generator.dice.chance(8);
     if generated && let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         metadata.remove("name");
-        metadata.insert("generateName".to_owned(), "made-".into());
+        metadata.insert("generateName".to_owned(), GENERATED.into());
     }
     let query = options(generator);
     let path = with_query(&aim.collection(), &query);

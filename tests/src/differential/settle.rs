@@ -50,7 +50,9 @@ pub(super) fn unsettled(stored: &[(String, Value)]) -> Option<&str> {
         };
         finalizers.contains(&"foregroundDeletion") && !stored.iter().any(|(_, dependent)| held(dependent))
     };
-    stored.iter().find(|(_, object)| open(object)).map(|(path, _)| path.as_str())
+    // Collectors leave Events alone.
+    let collected = stored.iter().filter(|(path, _)| !path.contains("/events/"));
+    collected.into_iter().find(|(_, object)| open(object)).map(|(path, _)| path.as_str())
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ const MAX_DATA_BYTES: usize = 1 << 20;
 const MAX_KEY_BYTES: usize = 253;
 /// Longest action, reason and reporting instance of an Event with a time.
 const MAX_EVENT_WORD: usize = 128;
+/// Longest text of one.
+const MAX_EVENT_NOTE: usize = 1024;
 
 pub(super) fn finish(
     kind: Builtin,
@@ -37,7 +39,7 @@ pub(super) fn finish(
         Builtin::ConfigMap => config_map(object, old, causes),
         Builtin::CustomResourceDefinition => crd(object, old, part, causes),
         Builtin::Event => core_event(object, causes),
-        Builtin::EventsV1Event => new_event(object, old.is_none(), causes),
+        Builtin::EventsV1Event => new_event(object, old, causes),
         Builtin::Lease => lease(object, causes),
         Builtin::ServiceAccount => {}
     }
@@ -62,7 +64,9 @@ fn namespace(object: &mut Value, old: Option<&Value>, part: Part) {
 }
 
 fn secret(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    if let Some(Value::Object(plain)) = object::object_mut(object).remove("stringData") {
+    if let Some(Value::Object(plain)) = object::object_mut(object).remove("stringData")
+        && !plain.is_empty()
+    {
         let data = object::object_mut(object::entry(object, "data"));
         for (key, value) in plain {
             let encoded =
@@ -71,17 +75,17 @@ fn secret(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         }
     }
     object::object_mut(object).entry("type").or_insert_with(|| "Opaque".into());
+    if let Some(old) = old.filter(|old| old.get("type") != object.get("type")) {
+        let found = object.get("type").or(old.get("type")).cloned().unwrap_or_default();
+        causes.push(Cause::invalid("type", &found, "field is immutable"));
+    }
+    check_immutable(object, old, &["data"], causes);
     check_keys(object, "data", causes);
     let bytes: usize = values(object, "data").map(|(_, value)| decoded_length(value)).sum();
     if bytes > MAX_DATA_BYTES {
         causes.push(Cause::too_long("data", MAX_DATA_BYTES as u64));
     }
     secret_type(object, causes);
-    check_immutable(object, old, &["data"], causes);
-    if let Some(old) = old.filter(|old| old.get("type") != object.get("type")) {
-        let found = object.get("type").or(old.get("type")).cloned().unwrap_or_default();
-        causes.push(Cause::invalid("type", &found, "field is immutable"));
-    }
 }
 
 /// What a Secret of a well-known type has to have.
@@ -129,7 +133,8 @@ fn docker(data: Option<&Map<String, Value>>, key: &str, causes: &mut Vec<Cause>)
     }
 }
 
-fn config_map(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+fn config_map(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    check_immutable(object, old, &["data", "binaryData"], causes);
     check_keys(object, "data", causes);
     for (key, _) in values(object, "data") {
         if object::at(object, &["binaryData", key]).is_some() {
@@ -144,7 +149,6 @@ fn config_map(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) 
         // Of the object as a whole: kube-apiserver names no field.
         causes.push(Cause::too_long("[]", MAX_DATA_BYTES as u64));
     }
-    check_immutable(object, old, &["data", "binaryData"], causes);
 }
 
 fn values<'a>(object: &'a Value, field: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -188,21 +192,22 @@ fn check_immutable(object: &Value, old: Option<&Value>, fields: &[&str], causes:
     }
 }
 
-/// An Event of the core group: what its type always has is there.
-fn core_event(object: &mut Value, causes: &mut Vec<Cause>) {
-    event(object, "involvedObject", "reportingComponent", causes);
-    let map = object::object_mut(object);
-    for field in ["reportingComponent", "reportingInstance"] {
-        map.entry(field).or_insert_with(|| "".into());
-    }
+/// An Event of the core group.
+fn core_event(object: &Value, causes: &mut Vec<Cause>) {
+    event(object, ["involvedObject", "reportingComponent", "message"], causes);
 }
 
 /// An Event of `events.k8s.io`, which has to be of the new form when it is made.
-fn new_event(object: &mut Value, made: bool, causes: &mut Vec<Cause>) {
-    event(object, "regarding", "reportingController", causes);
-    if !made {
+fn new_event(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    event(object, ["regarding", "reportingController", "note"], causes);
+    if let Some(old) = old {
+        if object.get("series") != old.get("series") {
+            series(object, causes);
+        }
+        unchanged(object, old, causes);
         return;
     }
+    series(object, causes);
     if object.get("eventTime").is_none_or(Value::is_null) {
         causes.push(Cause::required("eventTime"));
     }
@@ -210,15 +215,93 @@ fn new_event(object: &mut Value, made: bool, causes: &mut Vec<Cause>) {
     if !matches!(kind, "Normal" | "Warning") {
         causes.push(Cause::invalid("type", &"".into(), format!("has invalid value: {kind}")));
     }
-    for field in ["deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedCount"] {
-        if let Some(value) = object.get(field).filter(|value| !value.is_null()) {
-            causes.push(Cause::invalid(field, value, "needs to be unset"));
+    for (field, core) in [
+        ("deprecatedFirstTimestamp", "firstTimestamp"),
+        ("deprecatedLastTimestamp", "lastTimestamp"),
+        ("deprecatedCount", "count"),
+        ("deprecatedSource", "source"),
+    ] {
+        let says_nothing = |value: &Value| value.is_null() || *value == json!(0) || *value == json!({});
+        if object.get(field).is_some_and(|value| !says_nothing(value)) {
+            causes.push(Cause::invalid(core, &"".into(), "needs to be unset"));
         }
     }
 }
 
+/// What an Event that stands for several has to say of them.
+fn series(object: &Value, causes: &mut Vec<Cause>) {
+    let Some(series) = object.get("series").filter(|series| !series.is_null()) else { return };
+    if series.get("count").and_then(Value::as_i64).unwrap_or(0) < 2 {
+        causes.push(Cause::invalid("series.count", &"".into(), "should be at least 2"));
+    }
+    if series.get("lastObservedTime").is_none_or(Value::is_null) {
+        causes.push(Cause::required("series.lastObservedTime"));
+    }
+}
+
+/// Only the series of an Event changes: each other field is named as in the core group.
+fn unchanged(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    const FIELDS: [(&str, &str); 14] = [
+        ("regarding", "involvedObject"),
+        ("reason", "reason"),
+        ("note", "message"),
+        ("deprecatedSource", "source"),
+        ("deprecatedFirstTimestamp", "firstTimestamp"),
+        ("deprecatedLastTimestamp", "lastTimestamp"),
+        ("deprecatedCount", "count"),
+        // Kubernetes looks twice.
+        ("reason", "reason"),
+        ("type", "type"),
+        ("eventTime", "eventTime"),
+        ("action", "action"),
+        ("related", "related"),
+        ("reportingController", "reportingController"),
+        ("reportingInstance", "reportingInstance"),
+    ];
+    for (field, core) in FIELDS {
+        let nothing = match field {
+            "reason" | "note" | "type" | "action" | "reportingController" | "reportingInstance" => json!(""),
+            "regarding" | "deprecatedSource" => json!({}),
+            "deprecatedCount" => json!(0),
+            _ => Value::Null,
+        };
+        let of = |event: &Value| event.get(field).cloned().unwrap_or_else(|| nothing.clone());
+        let value = of(object);
+        if value != of(old) {
+            let shown = match field {
+                "regarding" | "related" if value.is_object() => internal(&value, REFERENCE),
+                "deprecatedSource" => internal(&value, SOURCE),
+                _ => value.to_string(),
+            };
+            causes.push(Cause::invalid_json(core, &shown, "field is immutable"));
+        }
+    }
+}
+
+/// Fields and what they are called in the type that Kubernetes has for itself, which writes all of them.
+type Internal = &'static [(&'static str, &'static str)];
+
+const REFERENCE: Internal = &[
+    ("kind", "Kind"),
+    ("namespace", "Namespace"),
+    ("name", "Name"),
+    ("uid", "UID"),
+    ("apiVersion", "APIVersion"),
+    ("resourceVersion", "ResourceVersion"),
+    ("fieldPath", "FieldPath"),
+];
+const SOURCE: Internal = &[("component", "Component"), ("host", "Host")];
+
+fn internal(value: &Value, fields: Internal) -> String {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    let shown = fields.iter().map(|(field, name)| format!("{name:?}:{}", json!(text(field))));
+    format!("{{{}}}", shown.collect::<Vec<_>>().join(","))
+}
+
 /// What both forms share. One with a time says who reports it.
-fn event(object: &Value, about: &str, reporter: &str, causes: &mut Vec<Cause>) {
+fn event(object: &Value, [about, reporter, message]: [&str; 3], causes: &mut Vec<Cause>) {
+    // Named so in either form.
+    const REPORTER: &str = "reportingController";
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let namespace = object::meta_str(object, "namespace");
     let involved = object::at(object, &[about, "namespace"]).and_then(Value::as_str).unwrap_or_default();
@@ -237,10 +320,10 @@ fn event(object: &Value, about: &str, reporter: &str, causes: &mut Vec<Cause>) {
         return;
     }
     if text(reporter).is_empty() {
-        causes.push(Cause::required(reporter));
+        causes.push(Cause::required(REPORTER));
     }
     for why in qualified_name_problems(text(reporter)) {
-        causes.push(Cause::invalid(reporter, &text(reporter).into(), why));
+        causes.push(Cause::invalid(REPORTER, &text(reporter).into(), why));
     }
     for field in ["reportingInstance", "action", "reason"] {
         match text(field) {
@@ -251,6 +334,10 @@ fn event(object: &Value, about: &str, reporter: &str, causes: &mut Vec<Cause>) {
             }
             _ => {}
         }
+    }
+    if text(message).len() > MAX_EVENT_NOTE {
+        let why = format!("can have at most {MAX_EVENT_NOTE} characters");
+        causes.push(Cause::invalid("message", &"".into(), why));
     }
 }
 

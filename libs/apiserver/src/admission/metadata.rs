@@ -38,13 +38,7 @@ pub(crate) fn generated_name(object: &Value, mut random: impl FnMut() -> u32) ->
 }
 
 pub(super) fn prepare_create(object: &mut Value, namespace: &str, stamp: &Stamp) -> Result<(), ApiError> {
-    let given = object::meta_str(object, "namespace");
-    // Of what lives in no namespace it is taken away.
-    if !given.is_empty() && !namespace.is_empty() && given != namespace {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+    check_namespace(object, namespace)?;
     if !object::meta_str(object, "resourceVersion").is_empty() {
         return Err(ApiError::version_on_create());
     }
@@ -78,29 +72,23 @@ pub(crate) fn check_name(object: &Value, name: &str) -> Result<(), ApiError> {
     Err(ApiError::bad_request(message))
 }
 
+/// The namespace in a body, where there is one, is that of its address; of what lives in none it is taken away.
+///
+/// # Errors
+/// 400.
+pub(crate) fn check_namespace(object: &Value, namespace: &str) -> Result<(), ApiError> {
+    let given = object::meta_str(object, "namespace");
+    if given.is_empty() || namespace.is_empty() || given == namespace {
+        return Ok(());
+    }
+    let message = "the namespace of the provided object does not match the namespace sent on the request";
+    Err(ApiError::bad_request(message))
+}
+
 pub(super) fn check_identity(old: &Value, new: &Value) -> Result<(), ApiError> {
     let name = object::name(old);
     check_name(new, name)?;
-    let (namespace, given) = (object::meta_str(old, "namespace"), object::meta_str(new, "namespace"));
-    if !given.is_empty() && !namespace.is_empty() && given != namespace {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    Ok(())
-}
-
-/// The UID in a body that replaces an object is a condition.
-///
-/// # Errors
-/// 409.
-pub(crate) fn check_uid(resource: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
-    let (uid, given) = (object::uid(old), object::uid(new));
-    if given.is_empty() || given == uid {
-        return Ok(());
-    }
-    let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
-    Err(ApiError::conflict(&resource.subject(object::name(old)), &why))
+    check_namespace(new, object::meta_str(old, "namespace"))
 }
 
 /// Takes what only the system sets from `old`.
@@ -115,7 +103,6 @@ pub(super) fn prepare_update(old: &Value, new: &mut Value) {
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "generation",
-        "generateName",
         "resourceVersion",
     ] {
         match before.get(owned) {
@@ -193,7 +180,9 @@ fn validate_finalizers(resource: &Resource, finalizers: &[Value], causes: &mut V
         let why = "finalizer orphan and foregroundDeletion cannot be both set";
         causes.push(Cause::invalid(FIELD, &finalizers.into(), why));
     }
-    if matches!(resource.builtin(), None | Some(Builtin::CustomResourceDefinition)) {
+    // Those of the core group alone, but for its Events.
+    use Builtin::{CustomResourceDefinition, Event, Lease};
+    if matches!(resource.builtin(), None | Some(CustomResourceDefinition | Event | Lease)) {
         return;
     }
     for (index, finalizer) in finalizers.iter().enumerate() {

@@ -130,6 +130,16 @@ impl FieldSet {
         }
     }
 
+    /// One field.
+    pub fn field(path: &[&str]) -> Self {
+        let mut set = Self::default();
+        if let Some((first, rest)) = path.split_first() {
+            let node = Node { member: rest.is_empty(), children: Self::field(rest) };
+            set.put(Step::Field((*first).to_owned()), node);
+        }
+        set
+    }
+
     /// The fields that a configuration sets: leaves, items of lists, keys of maps; not the structures around them.
     pub fn of(value: &Value, shape: Shape<'_>) -> Self {
         let mut set = Self::default();
@@ -139,7 +149,8 @@ impl FieldSet {
                     let inner = shape.field(name);
                     let children = Self::of(below, inner);
                     let empty = below.as_object().is_some_and(Map::is_empty);
-                    let member = is_leaf(below, inner) || empty || !shape.names_field(name);
+                    let member =
+                        is_leaf(below, inner) || below.is_null() || empty || !shape.names_field(name);
                     set.put(Step::Field(name.clone()), Node { member, children });
                 }
             }

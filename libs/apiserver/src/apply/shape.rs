@@ -151,7 +151,8 @@ impl<'a> Shape<'a> {
     pub fn names_field(self, name: &str) -> bool {
         match self {
             Self::Root(schema) | Self::Schema(schema) => {
-                schema.properties.contains_key(name) || matches!(self, Self::Root(_))
+                let head = matches!(self, Self::Root(_)) && name == "metadata";
+                schema.properties.contains_key(name) || head
             }
             Self::Fixed(_) | Self::Struct => true,
             Self::Map | Self::Unknown => false,

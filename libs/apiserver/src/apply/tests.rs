@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::fields::FieldSet;
 use super::shape::Shape;
-use super::{Manager, apply, record_update};
+use super::{Applied, Manager, record_scale, record_status, record_update};
 use crate::registry::{Registry, Served, parse_crd};
+use crate::status::ApiError;
 
 fn served() -> Served {
     let yaml = include_str!("../../tests/common/widget.yaml");
@@ -21,6 +22,17 @@ fn manager(name: &str) -> Manager {
 
 fn widget(spec: Value) -> Value {
     json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec})
+}
+
+fn apply(
+    served: &Served,
+    live: Option<&Value>,
+    applied: &Value,
+    manager: &Manager,
+    force: bool,
+) -> Result<Value, ApiError> {
+    let applied = Applied { object: applied.clone(), given: applied.clone() };
+    super::apply(served, live, &applied, manager, force)
 }
 
 fn fields_of<'a>(object: &'a Value, name: &str) -> &'a Value {
@@ -152,4 +164,48 @@ fn all_nodes_contain_what_is_set() {
     let of = FieldSet::of(&value, shape);
     assert_eq!(of.intersection(&FieldSet::all(&value, shape)), of);
     assert!(FieldSet::changed(&value, &value, shape).is_empty());
+}
+
+#[test]
+fn a_scale_moves_the_ownership_of_the_replicas_alone() {
+    let served = served();
+    let applied = widget(json!({"size": 3, "colour": "red"}));
+    let live = apply(&served, None, &applied, &manager("one"), false).unwrap();
+    let scaler = Manager { subresource: "scale".into(), ..manager("scaler") };
+    let scaled = |live: &Value, size: i64| {
+        let mut new = live.clone();
+        new["spec"]["size"] = json!(size);
+        record_scale(&served, live, &mut new, &scaler);
+        new
+    };
+    assert_eq!(scaled(&live, 3), live);
+    let more = scaled(&live, 5);
+    assert_eq!(fields_of(&more, "one"), &json!({"f:spec": {"f:colour": {}}}));
+    assert_eq!(fields_of(&more, "scaler"), &json!({"f:spec": {"f:size": {}}}));
+    assert_eq!(scaled(&more, 0)["metadata"]["managedFields"].as_array().unwrap().len(), 1);
+    // An update's owner comes back in an entry beside its own.
+    let mut made = widget(json!({"size": 3, "colour": "red"}));
+    record_update(&served, None, &mut made, &manager("maker"));
+    let list = scaled(&made, 3)["metadata"]["managedFields"].clone();
+    assert_eq!(list[0]["fieldsV1"], json!({"f:spec": {"f:size": {}}}));
+    assert_eq!(list[1]["fieldsV1"], json!({"f:spec": {".": {}, "f:colour": {}}}));
+    assert_eq!((&list[0]["manager"], &list[1]["manager"]), (&json!("maker"), &json!("maker")));
+}
+
+#[test]
+fn who_writes_a_status_owns_the_metadata_that_was_sent_along() {
+    let served = served();
+    let live = apply(&served, None, &widget(json!({"colour": "red"})), &manager("one"), false).unwrap();
+    let mut requested = live.clone();
+    requested["metadata"]["labels"] = json!({"a": "b"});
+    requested["spec"]["colour"] = json!("blue");
+    let mut new = live.clone();
+    new["status"] = json!({"state": "x"});
+    let writer = Manager { subresource: "status".into(), ..manager("two") };
+    record_status(&served, &live, &requested, &mut new, &writer);
+    assert_eq!(fields_of(&new, "one"), &json!({"f:spec": {"f:colour": {}}}));
+    let owned =
+        json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:status": {".": {}, "f:state": {}}});
+    assert_eq!(fields_of(&new, "two"), &owned);
+    assert_eq!(new["metadata"].get("labels"), None);
 }

@@ -3,11 +3,27 @@
 //! Whether an applied configuration fits the schema of its kind: an apply must know whose every field is, so a field that the schema does not have is refused
 //! however unknown fields are to be treated, and so is a value of another type.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use super::fields::Step;
 use super::shape::{Keys, List};
+use crate::go;
+use crate::openapi::mismatch;
+use crate::registry::Builtin;
 use crate::schema::{ListType, Schema, Type};
+
+/// Schemas of the built-in kinds but for definitions, whose schemas contain themselves.
+static BUILTIN: LazyLock<Vec<(Builtin, Schema)>> = LazyLock::new(|| {
+    let kinds = Builtin::ALL.iter().filter(|kind| **kind != Builtin::CustomResourceDefinition);
+    kinds.filter_map(|kind| Some((*kind, mismatch::schema(*kind)?))).collect()
+});
+
+/// The schema of a built-in kind.
+pub(super) fn of_builtin(kind: Builtin) -> Option<&'static Schema> {
+    BUILTIN.iter().find(|(of, _)| *of == kind).map(|(_, schema)| schema)
+}
 
 /// Every problem with the configuration but for its metadata.
 pub(super) fn misfits(schema: &Schema, configuration: &Value) -> Vec<String> {
@@ -30,7 +46,10 @@ fn field(schema: &Schema, name: &str, value: &Value, path: &str, problems: &mut 
 }
 
 fn check(schema: &Schema, value: &Value, at: &str, problems: &mut Vec<String>) {
-    let mut expected = |what: &str| problems.push(format!("{at}: expected {what}, got {}", shown(value)));
+    let mut expected = |what: &str, got: String| problems.push(format!("{at}: expected {what}, got {got}"));
+    // Of the values that structured-merge-diff wraps, it shows some with the wrapper.
+    let wrapped = || format!("&{{{}}}", go::plain(value));
+    let typed = || format!("&value.valueUnstructured{{Value:{}}}", go::literal(value));
     match (schema.kind, value) {
         (_, Value::Null) => {}
         (Type::Object, Value::Object(map)) => {
@@ -42,11 +61,19 @@ fn check(schema: &Schema, value: &Value, at: &str, problems: &mut Vec<String>) {
             }
         }
         (Type::Array, Value::Array(items)) => list(schema, items, at, problems),
-        (Type::Object, _) => expected("map"),
-        (Type::Array, _) => expected("list"),
-        (Type::String, found) if !found.is_string() => expected("string"),
-        (Type::Boolean, found) if !found.is_boolean() => expected("boolean"),
-        (Type::Integer | Type::Number, found) if !found.is_number() => expected("numeric (int or float)"),
+        (Type::Object, _) => expected("map", wrapped()),
+        (Type::Array, _) => expected("list", wrapped()),
+        // A text with a format may be given as any other scalar.
+        (Type::String, found) if schema.format.as_deref().is_some_and(|format| format != "byte") => {
+            if found.is_object() || found.is_array() {
+                expected("any scalar", wrapped());
+            }
+        }
+        (Type::String, found) if !found.is_string() => expected("string", typed()),
+        (Type::Boolean, found) if !found.is_boolean() => expected("boolean", typed()),
+        (Type::Integer | Type::Number, found) if !found.is_number() => {
+            expected("numeric (int or float)", go::type_name(value).to_owned());
+        }
         _ => {}
     }
 }
@@ -59,6 +86,12 @@ fn list(schema: &Schema, items: &[Value], at: &str, problems: &mut Vec<String>) 
     };
     let mut seen: Vec<Step> = Vec::new();
     for (index, item) in items.iter().enumerate() {
+        if matches!(list, List::Map(_)) && !item.is_object() {
+            problems.push(format!(
+                "{at}: element {index}: associative list with keys may not have non-map elements"
+            ));
+            continue;
+        }
         if let Some(key) = missing_key(schema, item) {
             problems.push(format!(
                 "{at}: element {index}: associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
@@ -88,24 +121,4 @@ fn missing_key<'a>(schema: &'a Schema, item: &Value) -> Option<&'a str> {
     let without_default = |key: &&String| items.field(key).is_none_or(|field| field.default.is_none());
     let lacks = |key: &&String| item.is_object() && item.get(key.as_str()).is_none();
     keys.iter().filter(without_default).find(lacks).map(String::as_str)
-}
-
-/// A value as Go writes one of unknown type.
-fn shown(value: &Value) -> String {
-    format!("&value.valueUnstructured{{Value:{}}}", go(value))
-}
-
-fn go(value: &Value) -> String {
-    match value {
-        Value::Null => "interface {}(nil)".to_owned(),
-        Value::Array(items) => {
-            format!("[]interface {{}}{{{}}}", items.iter().map(go).collect::<Vec<_>>().join(", "))
-        }
-        Value::Object(map) => {
-            let pairs: Vec<String> =
-                map.iter().map(|(key, value)| format!("{key:?}:{}", go(value))).collect();
-            format!("map[string]interface {{}}{{{}}}", pairs.join(", "))
-        }
-        plain => plain.to_string(),
-    }
 }

@@ -48,6 +48,8 @@ struct DeleteOptions {
     propagation: Option<Propagation>,
     preconditions: Preconditions,
     dry_run: bool,
+    /// In the words of old clients: dependents go, too.
+    cascades: bool,
 }
 
 /// Options from the body or, where there is none, from the query: never from both.
@@ -60,6 +62,7 @@ fn options(call: &Call<'_>, media_type: &str, bytes: &Bytes) -> Result<DeleteOpt
             propagation,
             preconditions: Preconditions::default(),
             dry_run: query.dry_run,
+            cascades: orphan == Some(false),
         });
     }
     let body = body::options(media_type, bytes)?;
@@ -75,7 +78,12 @@ fn options(call: &Call<'_>, media_type: &str, bytes: &Bytes) -> Result<DeleteOpt
         uid: text(&["preconditions", "uid"]),
         version: text(&["preconditions", "resourceVersion"]),
     };
-    Ok(DeleteOptions { propagation, preconditions, dry_run: !all.is_empty() })
+    Ok(DeleteOptions {
+        propagation,
+        preconditions,
+        dry_run: !all.is_empty(),
+        cascades: orphan == Some(false),
+    })
 }
 
 fn propagation(
@@ -124,6 +132,7 @@ pub(super) async fn delete(
     let options = options(call, media_type, bytes)?;
     let call = &call.with_dry_run(options.dry_run);
     match remove(inner, call, call.name(), options.propagation, &options.preconditions).await? {
+        Removed::Pending(bytes) if options.cascades => call.show(StatusCode::ACCEPTED, bytes),
         Removed::Pending(bytes) => call.show(StatusCode::OK, bytes),
         Removed::Gone(bytes) if call.served.resource.builtin().is_some_and(Builtin::returns_deleted) => {
             call.show(StatusCode::OK, bytes)
@@ -147,7 +156,8 @@ pub(super) async fn delete_collection(
     let mut removed = Vec::new();
     for stored in read::selected(inner, call)? {
         match remove(inner, call, stored.key.name(), options.propagation, &options.preconditions).await {
-            Ok(Removed::Gone(bytes) | Removed::Pending(bytes)) => removed.push(bytes),
+            // Shown as they were found.
+            Ok(Removed::Gone(_) | Removed::Pending(_)) => removed.push(stored.bytes),
             // Somebody else removed it in between.
             Err(error) if error.code() == StatusCode::NOT_FOUND => {}
             Err(error) => return Err(error),
@@ -155,20 +165,6 @@ pub(super) async fn delete_collection(
     }
     let meta = crate::view::ListMeta { version: inner.store.snapshot()?.version(), ..Default::default() };
     Ok(body::answer(StatusCode::OK, "application/json", call.view.list(&removed, &meta)?))
-}
-
-impl Call<'_> {
-    fn with_dry_run(&self, dry_run: bool) -> Call<'_> {
-        let mut query = self.query.clone();
-        query.dry_run = dry_run;
-        Call {
-            served: self.served.clone(),
-            address: self.address,
-            query,
-            view: self.view.clone(),
-            user_agent: self.user_agent,
-        }
-    }
 }
 
 /// Namespaces that everything relies on; Kubernetes refuses their removal, too.
@@ -193,7 +189,9 @@ pub(crate) async fn remove(
         let live: Value = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
         let live = call.served.request_form(live);
         preconditions.check(&subject, &live)?;
-        let marked = marked(resource.builtin().is_some(), &live, propagation);
+        // Nobody waits for an Event: the collector leaves it alone.
+        let collected = !matches!(resource.builtin(), Some(Builtin::Event | Builtin::EventsV1Event));
+        let marked = marked(resource.builtin().is_some(), &live, propagation.filter(|_| collected));
         let gone = may_go(resource.builtin(), &marked);
         if !gone && marked == live {
             return Ok(Removed::Pending(stored.bytes));

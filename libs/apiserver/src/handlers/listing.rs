@@ -68,7 +68,7 @@ pub(super) async fn answer(inner: Arc<Inner>, listing: Listing) -> Result<Answer
     out.extend_from_slice(&listing.view.list_head());
     listing.view.list_items(&mut out, &chunk.items, true)?;
     if chunk.last.is_none() || listing.left == 0 {
-        out.extend_from_slice(&listing.tail(&inner).await?);
+        out.extend_from_slice(&listing.tail(&inner, chunk.items.is_empty()).await?);
         return Ok(body::answer(StatusCode::OK, "application/json", out.freeze()));
     }
     let begun = !chunk.items.is_empty();
@@ -97,7 +97,7 @@ impl Listing {
             let begun = begun || !chunk.items.is_empty();
             return Ok((out.freeze(), Some((listing, begun))));
         }
-        out.extend_from_slice(&listing.tail(inner).await?);
+        out.extend_from_slice(&listing.tail(inner, !begun && chunk.items.is_empty()).await?);
         Ok((out.freeze(), None))
     }
 
@@ -210,18 +210,16 @@ impl Listing {
             let more = (following > 0).then(|| after.clone());
             return Ok(End { more, following: Some(following) });
         }
+        // Whether the selector picks any of those that follow is found by whoever asks for them.
         let mut more = None;
-        self.scan(Some(after), |stored| {
-            if self.wants(&stored) {
-                more = Some(after.clone());
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
+        self.scan(Some(after), |_| {
+            more = Some(after.clone());
+            ControlFlow::Break(())
         })?;
         Ok(End { more, following: None })
     }
 
-    async fn tail(self, inner: &Inner) -> Result<Bytes, ApiError> {
+    async fn tail(self, inner: &Inner, empty: bool) -> Result<Bytes, ApiError> {
         let ended = tokio::task::spawn_blocking(move || {
             let end = self.end();
             (self, end)
@@ -237,6 +235,6 @@ impl Listing {
                 inner.snapshots.keep(listing.snapshot);
             }
         }
-        Ok(listing.view.list_tail(&meta))
+        Ok(listing.view.list_tail(&meta, empty))
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,7 @@ use super::listing::{self, Listing};
 use super::past::{self, Past};
 use crate::body::{self, Answer};
 use crate::inner::Inner;
+use crate::json;
 use crate::request::VersionMatch;
 use crate::selector::Selector;
 use crate::status::ApiError;
@@ -40,6 +43,9 @@ fn check_reached(wanted: Option<u64>, current: u64) -> Result<(), ApiError> {
     }
 }
 
+/// Continue tokens, read as forgivingly as Go reads base64.
+const TOKENS: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
+
 /// Where a chunked list goes on. Opaque to clients.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Continue {
@@ -61,15 +67,21 @@ impl Continue {
 
     pub fn encode(&self) -> Result<String, ApiError> {
         let json = serde_json::to_vec(self).map_err(ApiError::internal)?;
-        Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json))
+        Ok(TOKENS.encode(json))
     }
 
     fn decode(token: &str) -> Result<Self, ApiError> {
-        let invalid =
-            |why: &dyn std::fmt::Display| ApiError::bad_request(format!("continue key is not valid: {why}"));
-        let json =
-            base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).map_err(|why| invalid(&why))?;
-        serde_json::from_slice(&json).map_err(|why| invalid(&why))
+        let wrong = |why: String| {
+            ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+        };
+        let bytes = TOKENS.decode(token);
+        let bytes = bytes.map_err(|error| wrong(json::not_base64(&error)))?;
+        if let Some(why) = json::problem(&bytes) {
+            return Err(wrong(why));
+        }
+        // Kubernetes names a version in its tokens.
+        let foreign = |_| wrong("server does not recognize this encoded version ".to_owned());
+        serde_json::from_slice(&bytes).map_err(foreign)
     }
 }
 
@@ -145,10 +157,10 @@ async fn at_version(inner: &Arc<Inner>, call: &Call<'_>, version: u64) -> Result
 
 /// The state and position of a continue token.
 async fn continued(inner: &Arc<Inner>, call: &Call<'_>) -> Result<(State, Position), ApiError> {
+    let token = Continue::decode(&call.query.continue_token)?;
     if call.query.version.is_some_and(|version| version != 0) {
         return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
     }
-    let token = Continue::decode(&call.query.continue_token)?;
     let after = call.served.resource.key(&token.namespace, &token.name);
     if token.version == 0 {
         return Ok((State::of(Arc::new(inner.store.snapshot()?)), (Some(after), None)));
@@ -161,6 +173,11 @@ async fn continued(inner: &Arc<Inner>, call: &Call<'_>) -> Result<(State, Positi
             Err(ApiError::expired(message, Some(newest.encode()?)))
         }
     }
+}
+
+/// Refuses selectors that make no sense.
+pub(super) fn check_selectors(call: &Call<'_>) -> Result<(), ApiError> {
+    selector(call).map(drop)
 }
 
 fn selector(call: &Call<'_>) -> Result<Selector, ApiError> {

@@ -30,7 +30,7 @@ pub(super) async fn restore(
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let given = decode_body(call, media_type, bytes, FieldValidation::Strict)?.object;
+    let given = decode_body(call, media_type, bytes, FieldValidation::Strict)?;
     let object = admitted(call, given)?;
     let resource = &call.served.resource;
     let subject = resource.subject(object::name(&object));

@@ -145,10 +145,10 @@ async fn apply_replicas(
     if object::at(&given, &["spec", "replicas"]).is_some() {
         set(&mut configuration, &scale.spec_replicas, replicas(call, &given)?.into());
     }
+    let applied = apply::Applied { given: configuration.clone(), object: configuration };
     let outcome = modify(inner, call, |live| {
         let manager = call.manager_at(&crate::admission::Stamp::new());
-        apply::apply(&call.served, Some(live), &configuration, &manager, call.query.force)
-            .map(Successor::Applied)
+        apply::apply(&call.served, Some(live), &applied, &manager, call.query.force).map(Successor::Applied)
     })
     .await?;
     let stored = serde_json::from_slice(&outcome.bytes).map_err(ApiError::internal)?;

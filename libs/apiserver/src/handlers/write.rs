@@ -17,7 +17,7 @@ use crate::object;
 use crate::openapi::mismatch;
 use crate::patch::{self, PatchType};
 use crate::registry::{Behaviour, Builtin, Served};
-use crate::request::{Address, FieldValidation};
+use crate::request::{self, Address, FieldValidation};
 use crate::status::{ApiError, Cause, Subject};
 use crate::store::{Change, Committed, Expect, Key, ReadError, Write, WriteError};
 use crate::{apply, strategic};
@@ -38,8 +38,6 @@ pub(crate) enum Successor {
 /// The object after a change.
 pub(crate) struct Outcome {
     pub bytes: Bytes,
-    /// What is to be said of what was written.
-    pub warnings: Vec<String>,
 }
 
 pub(super) async fn create(
@@ -48,28 +46,27 @@ pub(super) async fn create(
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let decoded = decode_body(call, media_type, bytes, call.query.field_validation)?;
-    let outcome = create_object(inner, call, decoded.object).await?;
-    let mut answer = call.show(StatusCode::CREATED, outcome.bytes)?;
-    body::warn(&mut answer, &decoded.warnings);
-    body::warn(&mut answer, &outcome.warnings);
-    Ok(answer)
+    let object = decode_body(call, media_type, bytes, call.query.field_validation)?;
+    let outcome = create_object(inner, call, object).await?;
+    call.show(StatusCode::CREATED, outcome.bytes)
 }
 
-/// The object in a body.
+/// The object in a body; the call notes what is to be said of it.
 pub(super) fn decode_body(
     call: &Call<'_>,
     media_type: &str,
     bytes: &Bytes,
     validation: FieldValidation,
-) -> Result<admission::Decoded, ApiError> {
+) -> Result<Value, ApiError> {
     let resource = &call.served.resource;
     let expected = body::Expected { kind: &resource.kind, custom: resource.builtin().is_none() };
     let noted = body::parse_noted(expected, media_type, bytes)?;
     let text = |field: &str| noted.0.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let given = (text("apiVersion"), text("kind"));
-    admission::decode_in_order(&call.served, noted, validation, bytes)
-        .map_err(|refusal| refusal.of_body(&call.served, (&given.0, &given.1)))
+    let decoded = admission::decode_in_order(&call.served, noted, validation, bytes)
+        .map_err(|refusal| refusal.of_body(&call.served, (&given.0, &given.1)))?;
+    call.warn(decoded.warnings);
+    Ok(decoded.object)
 }
 
 /// Creates a decoded object, under a generated name if it has none.
@@ -87,15 +84,15 @@ pub(crate) async fn create_object(
         }
         let mut object = admission::create(&call.served, object, call.namespace(), &stamp)?;
         apply::record_update(&call.served, None, &mut object, &call.manager_at(&stamp));
+        call.warn_of(None, &object);
         let name = object::name(&object).to_owned();
-        let warnings = admission::warnings(&call.served.resource, None, &object);
         check_namespace(inner, call, &name)?;
         match put(inner, call, Expect::Absent, object, false).await {
             Err(PutError::Exists) if generates && attempt < NAME_ATTEMPTS => {}
             Err(PutError::Exists) => return Err(taken(inner, call, &name)?),
             Err(PutError::Lost) => return Err(ApiError::modified(&call.served.resource.subject(&name))),
             Err(PutError::Other(error)) => return Err(error),
-            Ok(outcome) => return Ok(Outcome { warnings, ..outcome }),
+            Ok(outcome) => return Ok(outcome),
         }
     }
     Err(ApiError::internal("no attempts left"))
@@ -151,30 +148,41 @@ pub(super) async fn update(
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let decoded = decode_body(call, media_type, bytes, call.query.field_validation)?;
+    let new = decode_body(call, media_type, bytes, call.query.field_validation)?;
     let resource = &call.served.resource;
     let builtin = resource.builtin();
-    let unpinned = object::meta_str(&decoded.object, "resourceVersion").is_empty();
-    let new = decoded.object;
     // Before anything is read: what is on the address does not matter.
     admission::check_name(&new, call.name())?;
+    admission::check_namespace(&new, call.namespace())?;
     let result = modify(inner, call, |live| {
-        admission::check_uid(resource, live, &new)?;
+        check_uid(call, &new, object::uid(live))?;
         Ok(Successor::Updated(new.clone()))
     })
     .await;
     let (status, outcome) = match result {
-        Err(error)
-            if missing(&error) && builtin.is_some_and(Builtin::allows_create_on_update) && unpinned =>
-        {
+        Err(error) if missing(&error) && builtin.is_some_and(Builtin::allows_create_on_update) => {
+            check_uid(call, &new, "")?;
+            // Whichever version it names.
+            let mut new = new;
+            object::metadata_mut(&mut new).remove("resourceVersion");
             (StatusCode::CREATED, create_object(inner, call, new).await?)
         }
         other => (StatusCode::OK, other?),
     };
-    let mut answer = call.show(status, outcome.bytes)?;
-    body::warn(&mut answer, &decoded.warnings);
-    body::warn(&mut answer, &outcome.warnings);
-    Ok(answer)
+    call.show(status, outcome.bytes)
+}
+
+/// A UID in an object that replaces another is a condition, which the storage checks.
+fn check_uid(call: &Call<'_>, new: &Value, uid: &str) -> Result<(), ApiError> {
+    let wanted = object::uid(new);
+    if wanted.is_empty() || wanted == uid {
+        return Ok(());
+    }
+    let key = call.served.resource.storage_path(call.namespace(), call.name());
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+    );
+    Err(ApiError::conflict(&call.subject(), &why))
 }
 
 fn missing(error: &ApiError) -> bool {
@@ -197,12 +205,15 @@ pub(super) async fn patch(
     if kind == PatchType::Apply {
         return apply_patch(inner, call, bytes).await;
     }
-    let warnings = std::sync::Mutex::new(Vec::new());
+    let twice = patch::twice(kind, bytes);
     let outcome = modify(inner, call, |live| {
         let patched = match kind {
             PatchType::Merge => patch::merge(live, bytes)?,
             PatchType::Json => patch::json(live, bytes)?,
-            PatchType::Strategic => strategic::merge(live, bytes)?,
+            PatchType::Strategic => {
+                call.served.resource.builtin().map_or(Ok(()), |kind| strategic::check_lists(kind, bytes))?;
+                strategic::merge(live, bytes)?
+            }
             PatchType::Apply => return Err(ApiError::internal("apply is not a patch of this kind")),
         };
         let mut shown = patched.to_string();
@@ -213,18 +224,14 @@ pub(super) async fn patch(
                 return Err(admission::Refusal::Unfit(why).of_patch(&call.served, &shown));
             }
         }
-        let decoded = admission::decode(&call.served, patched, call.query.field_validation)
+        let noted = (patched, twice.clone());
+        let decoded = admission::decode_noted(&call.served, noted, call.query.field_validation)
             .map_err(|refusal| refusal.of_patch(&call.served, &shown))?;
-        if let Ok(mut warnings) = warnings.lock() {
-            *warnings = decoded.warnings;
-        }
+        call.warn(decoded.warnings);
         Ok(Successor::Updated(decoded.object))
     })
     .await?;
-    let mut answer = call.show(StatusCode::OK, outcome.bytes)?;
-    body::warn(&mut answer, &warnings.into_inner().unwrap_or_default());
-    body::warn(&mut answer, &outcome.warnings);
-    Ok(answer)
+    call.show(StatusCode::OK, outcome.bytes)
 }
 
 /// Server-side apply: creates what is not there, else changes what the manager owns.
@@ -233,10 +240,25 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
     let wanted = (call.served.api_version(), call.served.resource.kind.clone());
     let nameless = object::name(&body).is_empty();
     let configuration = apply::configuration((&wanted.0, &wanted.1), body, call.name())?;
+    if call.address.subresource.is_some() {
+        // Only what is there has a part.
+        let key = call.served.resource.key(call.namespace(), call.name());
+        inner.store.snapshot()?.get(&key)?.ok_or_else(|| ApiError::not_found(&call.subject()))?;
+    }
     check_typed(call, &configuration)?;
+    let given = configuration.clone();
+    let builtin = call.served.resource.builtin();
+    if let Some(why) = builtin.and_then(|builtin| mismatch::find_unconvertible(builtin, &configuration)) {
+        let (subject, kind) = configured(call);
+        return Err(ApiError::unexplained(format!(
+            "failed to convert new object ({subject}) to proper version: unable to convert unstructured object to {kind}: {why}"
+        )));
+    }
     let decoded = admission::decode_noted(&call.served, (configuration, noted), call.query.field_validation)
         .map_err(|refusal| refusal.of_body(&call.served, (&wanted.0, &wanted.1)))?;
-    let (applied, force) = (decoded.object, call.query.force);
+    call.warn(decoded.warnings);
+    let applied = apply::Applied { object: decoded.object, given };
+    let force = call.query.force;
     for _ in 0..ATTEMPTS {
         let stamp = Stamp::new();
         let manager = call.manager_at(&stamp);
@@ -249,7 +271,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
                 if nameless {
                     return Err(ApiError::nameless(call.name()));
                 }
-                let uid = object::uid(&applied);
+                let uid = object::uid(&applied.object);
                 if !uid.is_empty() {
                     let why = format!(
                         "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
@@ -258,6 +280,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
                 }
                 let object = apply::apply(&call.served, None, &applied, &manager, force)?;
                 let object = admission::create(&call.served, object, call.namespace(), &stamp)?;
+                call.warn_of(None, &object);
                 check_namespace(inner, call, call.name())?;
                 match put(inner, call, Expect::Absent, object, false).await {
                     // Somebody else created it in between: apply to that.
@@ -268,10 +291,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
             }
             other => (StatusCode::OK, other?),
         };
-        let mut answer = call.show(status, outcome.bytes)?;
-        body::warn(&mut answer, &decoded.warnings);
-        body::warn(&mut answer, &outcome.warnings);
-        return Ok(answer);
+        return call.show(status, outcome.bytes);
     }
     Err(ApiError::modified(&call.subject()))
 }
@@ -283,10 +303,14 @@ fn check_typed(call: &Call<'_>, configuration: &Value) -> Result<(), ApiError> {
     if problems.is_empty() {
         return Ok(());
     }
+    Err(ApiError::untyped_configuration(&configured(call).0, &problems))
+}
+
+/// What a configuration is about, and its kind, in the words of errors of an apply.
+fn configured(call: &Call<'_>) -> (String, String) {
     let Address { group, version, .. } = call.address;
-    let kind = &call.served.resource.kind;
-    let subject = format!("{}/{}; {group}/{version}, Kind={kind}", call.namespace(), call.name());
-    Err(ApiError::untyped_configuration(&subject, &problems))
+    let kind = format!("{group}/{version}, Kind={}", call.served.resource.kind);
+    (format!("{}/{}; {kind}", call.namespace(), call.name()), kind)
 }
 
 impl Call<'_> {
@@ -296,6 +320,13 @@ impl Call<'_> {
             name: self.manager(),
             subresource: self.address.subresource.clone().unwrap_or_default(),
             time: stamp.now.clone(),
+        }
+    }
+
+    /// Notes what is odd, but allowed, in an object that was admitted.
+    fn warn_of(&self, old: Option<&Value>, object: &Value) {
+        if self.part() == Part::Main {
+            self.warn_too(admission::warnings(&self.served.resource, old, object));
         }
     }
 
@@ -325,7 +356,11 @@ pub(crate) async fn modify(
         let successor = change(&live)?;
         let updates = matches!(successor, Successor::Updated(_));
         let (Successor::Updated(new) | Successor::Applied(new)) = successor;
+        admission::check_name(&new, call.name())?;
         let wanted = object::meta_str(&new, "resourceVersion");
+        if !wanted.is_empty() && wanted.parse::<u64>().is_err() {
+            return Err(ApiError::unexplained(request::not_unsigned(wanted)));
+        }
         let current = object::meta_str(&live, "resourceVersion");
         if wanted.is_empty() && !resource.builtin().is_some_and(Builtin::allows_unconditional_update) {
             let why = "must be specified for an update";
@@ -338,24 +373,31 @@ pub(crate) async fn modify(
             return Err(ApiError::modified(&call.subject()));
         }
         let stamp = Stamp::new();
+        let requested = new.clone();
         let mut new = admission::update(&call.served, &live, new, call.part())?;
+        call.warn_of(Some(&live), &new);
         if updates {
-            let mut manager = call.manager_at(&stamp);
-            // A Scale has no room for the time of its managers.
-            if manager.subresource == "scale" {
-                manager.time.clear();
+            let manager = call.manager_at(&stamp);
+            match manager.subresource.as_str() {
+                "scale" => apply::record_scale(&call.served, &live, &mut new, &manager),
+                // Whoever writes the status of a custom resource comes to own the metadata that was sent along, though it stays.
+                "status" if resource.builtin().is_none() => {
+                    apply::record_status(&call.served, &live, &requested, &mut new, &manager);
+                }
+                _ => apply::record_update(&call.served, Some(&live), &mut new, &manager),
             }
-            apply::record_update(&call.served, Some(&live), &mut new, &manager);
         }
         if new == live {
-            return Ok(Outcome { bytes: stored.bytes, warnings: Vec::new() });
+            return Ok(Outcome { bytes: stored.bytes });
         }
-        let warnings = admission::warnings(resource, Some(&live), &new);
         let gone = object::is_deleting(&new) && may_go(resource.builtin(), &new);
-        match put(inner, call, Expect::Version(stored.version), new, gone).await {
+        // What goes is removed as it was; who took its last finalizer sees it without.
+        let last = if gone { live } else { new.clone() };
+        match put(inner, call, Expect::Version(stored.version), last, gone).await {
             Err(PutError::Lost | PutError::Exists) => tokio::task::yield_now().await,
             Err(PutError::Other(error)) => return Err(error),
-            Ok(outcome) => return Ok(Outcome { warnings, ..outcome }),
+            Ok(_) if gone => return Ok(Outcome { bytes: call.served.stored_form(new).to_string().into() }),
+            Ok(outcome) => return Ok(outcome),
         }
     }
     Err(ApiError::modified(&call.subject()))
@@ -394,20 +436,20 @@ pub(super) async fn put(
     let name = object::name(&object).to_owned();
     let keep_previous = expect != Expect::Absent && !gone && selectors_care(inner, call, &object);
     let stored = call.served.stored_form(object);
+    let key = resource.key(call.namespace(), &name);
     let size = stored.to_string().len();
     if size > inner.options.max_object_bytes {
         return Err(PutError::Other(ApiError::object_too_large()));
     }
     if call.query.dry_run {
-        if expect == Expect::Absent
-            && inner.store.snapshot()?.get(&resource.key(call.namespace(), &name))?.is_some()
-        {
+        let found = inner.store.snapshot().and_then(|snapshot| snapshot.get(&key));
+        if expect == Expect::Absent && found.map_err(|error| PutError::Other(error.into()))?.is_some() {
             return Err(PutError::Exists);
         }
-        return Ok(Outcome { bytes: stored.to_string().into(), warnings: Vec::new() });
+        return Ok(Outcome { bytes: stored.to_string().into() });
     }
     let write = Write {
-        key: resource.key(call.namespace(), &name),
+        key,
         expect,
         change: if gone { Change::Delete(stored) } else { Change::Put(stored) },
         requires: resource.namespaced.then(|| namespace_key(call.namespace())),
@@ -419,7 +461,7 @@ pub(super) async fn put(
         WriteError::RequirementGone => PutError::Other(namespace_missing(call.namespace())),
         other => PutError::Other(other.into()),
     })?;
-    Ok(Outcome { bytes: committed.bytes, warnings: Vec::new() })
+    Ok(Outcome { bytes: committed.bytes })
 }
 
 /// One write, and what follows from it at once: an applied CRD is served when its writer is answered.

@@ -6,7 +6,9 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::schemas;
+use crate::body;
 use crate::registry::Builtin;
+use crate::schema::{self, Schema};
 
 /// Definition of the metadata of every object.
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -44,6 +46,25 @@ pub(crate) fn find(kind: Builtin, object: &Value) -> Option<String> {
     walk(&Typed::of(&name)?, "", object, 0)
 }
 
+/// The Go structure at a path (`a.b`, through the items of lists) of a built-in kind, when it has no such field.
+pub(crate) fn without_field(kind: Builtin, path: &str, field: &str) -> Option<String> {
+    let mut name = schemas::definition_name(kind);
+    let mut schema = schemas::published(&name)?;
+    for step in path.split('.').filter(|step| !step.is_empty()) {
+        schema = schema.get("properties")?.get(step)?;
+        schema = schema.get("items").unwrap_or(schema);
+        name = target(schema)?.to_owned();
+        schema = schemas::published(&name)?;
+    }
+    schema.get("properties")?.get(field).is_none().then(|| last(&name).to_owned())
+}
+
+/// The schema of a built-in kind.
+pub(crate) fn schema(kind: Builtin) -> Option<Schema> {
+    let find = |reference: &str| schemas::published(reference.strip_prefix(schemas::PREFIX)?);
+    Some(schema::of_definition(schemas::published(&schemas::definition_name(kind))?, &find))
+}
+
 /// The same for the metadata of a custom resource, which is decoded by itself.
 pub(crate) fn find_in_metadata(metadata: &Value) -> Option<String> {
     walk(&Typed::of(META)?, "", metadata, 0)
@@ -61,7 +82,7 @@ pub(crate) fn find_in_delete_options(options: &Value) -> Option<String> {
     walk(&Typed::of(schemas::DELETE_OPTIONS)?, "", options, 0)
 }
 
-/// Puts the empty text where null stands for one: among the values of a map and the items of a list.
+/// Puts the empty text or object where null stands for one: among the values of a map and the items of a list.
 pub(crate) fn fill_nulls(kind: Builtin, object: &mut Value) {
     let name = schemas::definition_name(kind);
     if let Some(schema) = schemas::published(&name) {
@@ -87,8 +108,13 @@ fn fill(schema: &Value, value: &mut Value, depth: usize) {
         return;
     }
     let below = |schema: &Value, value: &mut Value| {
-        if value.is_null() && schema.get("type").is_some_and(|kind| kind == "string") {
-            *value = "".into();
+        if value.is_null() {
+            let schema = target(schema).and_then(schemas::published).unwrap_or(schema);
+            match schema.get("type").and_then(Value::as_str) {
+                Some("string") => *value = "".into(),
+                Some("object") => *value = Value::Object(serde_json::Map::new()),
+                _ => {}
+            }
         }
         fill(schema, value, depth + 1);
     };
@@ -147,7 +173,16 @@ fn walk(typed: &Typed<'_>, path: &str, value: &Value, depth: usize) -> Option<St
         let schema = schemas::published(name)?;
         // A wrong value is told of as the field that holds the reference.
         if !fits(schema, value) {
-            return Some(told(typed, path, value));
+            // Times read themselves, from a text.
+            let is_time = TIMES.iter().any(|(time, _)| *time == name);
+            return Some(match (is_time, typed.converts) {
+                (true, true) => {
+                    let found = body::go_kind(value);
+                    format!("json: cannot unmarshal {found} into Go value of type string")
+                }
+                (true, false) => told(&Typed { schema, ..*typed }, path, value),
+                (false, _) => told(typed, path, value),
+            });
         }
         if let Some(why) = malformed_time(name, value) {
             return Some(why);
@@ -231,7 +266,8 @@ fn told(typed: &Typed<'_>, path: &str, value: &Value) -> String {
     let found = match value {
         Value::Null => "null".to_owned(),
         Value::Bool(_) => "bool".to_owned(),
-        Value::Number(number) if number.is_f64() => format!("number {number}"),
+        // Where a number is wanted, it is this one that does not do.
+        Value::Number(number) if number.is_f64() && is_number(typed.schema) => format!("number {number}"),
         Value::Number(_) => "number".to_owned(),
         Value::String(_) => "string".to_owned(),
         Value::Array(_) => "array".to_owned(),
@@ -247,6 +283,10 @@ fn told(typed: &Typed<'_>, path: &str, value: &Value) -> String {
         return format!("json: cannot unmarshal {found} into Go value of type v1.{}", last(typed.name));
     }
     format!("json: cannot unmarshal {found} into Go struct field {}.{path} of type {wanted}", typed.structure)
+}
+
+fn is_number(schema: &Value) -> bool {
+    matches!(schema.get("type").and_then(Value::as_str), Some("integer" | "number"))
 }
 
 fn go_type(schema: &Value) -> String {

@@ -86,10 +86,13 @@ impl Builtin {
             Self::Lease => json!({"spec": {}}),
             Self::Namespace => json!({"spec": {}, "status": {}}),
             Self::Event => {
-                json!({"source": {}, "eventTime": null, "firstTimestamp": null, "lastTimestamp": null})
+                json!({
+                    "involvedObject": {}, "source": {}, "eventTime": null, "firstTimestamp": null,
+                    "lastTimestamp": null, "reportingComponent": "", "reportingInstance": "",
+                })
             }
             Self::EventsV1Event => json!({
-                "deprecatedSource": {}, "eventTime": null, "deprecatedFirstTimestamp": null,
+                "regarding": {}, "deprecatedSource": {}, "eventTime": null, "deprecatedFirstTimestamp": null,
                 "deprecatedLastTimestamp": null,
             }),
             Self::CustomResourceDefinition => json!({"spec": {"names": {}}, "status": {}}),
@@ -287,6 +290,10 @@ const EVENT_FIELDS: &[(&str, &str)] = &[
 
 pub(super) fn event_to_core(event: &mut Value) {
     rename(event, EVENT_FIELDS.iter().map(|(new, core)| (*new, *core)));
+    let map = object::object_mut(event);
+    for field in ["reportingComponent", "reportingInstance"] {
+        map.entry(field).or_insert_with(|| "".into());
+    }
 }
 
 pub(super) fn event_from_core(event: &mut Value) {
@@ -294,6 +301,12 @@ pub(super) fn event_from_core(event: &mut Value) {
     let map = object::object_mut(event);
     map.entry("eventTime").or_insert(Value::Null);
     map.entry("deprecatedSource").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    // What the older form always has.
+    for field in ["reportingController", "reportingInstance"] {
+        if map.get(field).and_then(Value::as_str) == Some("") {
+            map.remove(field);
+        }
+    }
 }
 
 fn rename<'a>(object: &mut Value, names: impl Iterator<Item = (&'a str, &'a str)>) {

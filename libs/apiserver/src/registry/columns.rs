@@ -42,8 +42,8 @@ pub(super) fn of(kind: Builtin) -> Vec<Column> {
             vec![Some(holder.described(LEASE_SPEC, "holderIdentity")), age]
         }
         Builtin::CustomResourceDefinition => {
-            let created = path("Created At", "date", ".metadata.creationTimestamp");
-            vec![created.map(|created| created.described(OBJECT_META, "creationTimestamp"))]
+            let made = Column::made("Created At", "date", 0, made_at);
+            vec![Some(made.described(OBJECT_META, "creationTimestamp"))]
         }
         Builtin::Event | Builtin::EventsV1Event => return events(),
     };
@@ -68,6 +68,11 @@ fn age(now: Timestamp, then: &str) -> Value {
 
 fn created(object: &Value, now: Timestamp) -> Value {
     age(now, object::meta_str(object, "creationTimestamp"))
+}
+
+/// The time itself, which readers of the table make an age of, or not.
+fn made_at(object: &Value, _: Timestamp) -> Value {
+    object::meta_str(object, "creationTimestamp").into()
 }
 
 fn data(object: &Value, _: Timestamp) -> Value {

@@ -2,9 +2,13 @@
 
 //! Pruning of unknown fields and filling in of defaults. Called by admission on every write of a custom resource.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 
 use super::{Schema, Type, child};
+
+static UNKNOWN: LazyLock<Schema> = LazyLock::new(Schema::default);
 
 /// Removes what the schema does not know; returns the paths removed (`spec.foo`, `spec.list[2].bar`). The root's `apiVersion`, `kind` and `metadata` are
 /// known in any case.
@@ -25,7 +29,12 @@ fn prune_node(schema: &Schema, value: &mut Value, path: &str, resource: bool, re
     match value {
         Value::Object(map) => prune_map(schema, map, path, resource, removed),
         Value::Array(list) => {
-            let Some(items) = &schema.items else { return };
+            // Of the items of what is to be no list nothing is known.
+            let items = match &schema.items {
+                Some(items) => items.as_ref(),
+                None if schema.preserve_unknown => return,
+                None => &UNKNOWN,
+            };
             for (index, item) in list.iter_mut().enumerate() {
                 prune_node(items, item, &format!("{path}[{index}]"), items.embedded_resource, removed);
             }

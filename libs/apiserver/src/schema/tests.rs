@@ -9,7 +9,7 @@ fn schema(spec: Value) -> Schema {
 }
 
 fn wrong(spec: &Value, value: Value) -> Vec<String> {
-    let causes = validate(&schema(spec.clone()), &json!({"spec": value}), None, Vec::new());
+    let causes = validate(&schema(spec.clone()), &json!({"spec": value}), None, (Vec::new(), Vec::new()));
     causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
 }
 
@@ -163,7 +163,8 @@ fn transition_rules_compare_with_the_old_object() {
         "x-kubernetes-validations": [{"rule": "self >= oldSelf", "message": "may only grow"}]}}});
     let check = |old: Option<i64>, new: i64| {
         let old = old.map(|v| json!({"spec": {"v": v}}));
-        validate(&schema(spec.clone()), &json!({"spec": {"v": new}}), old.as_ref(), Vec::new()).len()
+        validate(&schema(spec.clone()), &json!({"spec": {"v": new}}), old.as_ref(), (Vec::new(), Vec::new()))
+            .len()
     };
     assert_eq!((check(None, 1), check(Some(1), 2), check(Some(2), 1)), (0, 0, 1));
 }
@@ -370,7 +371,7 @@ fn an_optional_old_value_lets_a_rule_hold_for_creations_too() {
         {"rule": "oldSelf.hasValue() || self == 1", "optionalOldSelf": true, "message": "starts at 1", "fieldPath": ".v", "reason": "FieldValueForbidden"}]}}});
     let check = |old: Option<i64>, new: i64| {
         let old = old.map(|v| json!({"spec": {"v": v}}));
-        validate(&schema(spec.clone()), &json!({"spec": {"v": new}}), old.as_ref(), Vec::new())
+        validate(&schema(spec.clone()), &json!({"spec": {"v": new}}), old.as_ref(), (Vec::new(), Vec::new()))
     };
     assert!(check(None, 1).is_empty() && check(Some(1), 9).is_empty());
     let causes = check(None, 2);

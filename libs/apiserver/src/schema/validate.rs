@@ -12,16 +12,17 @@ use crate::status::Cause;
 /// Most causes reported for one object: a huge wrong list must not make a huge answer.
 const MAX_CAUSES: usize = 100;
 
-/// All that is wrong with `object`, behind what is known of its metadata; `old` is the state before, for transition rules.
+/// All that is wrong with `object`, behind what is known of its metadata and before what is known of its scale and its rules; `old` is the state before, for transition rules.
 pub(crate) fn validate(
     schema: &Schema,
     object: &Value,
     old: Option<&Value>,
-    mut causes: Vec<Cause>,
+    (mut causes, scale): (Vec<Cause>, Vec<Cause>),
 ) -> Vec<Cause> {
     // The root's metadata is checked by admission, whatever the CRD says of it.
     embedded(schema, object, "", &mut causes);
     node(schema, object, old, "", &mut causes);
+    causes.extend(scale);
     with_rules(schema, object, old, causes)
 }
 
@@ -30,7 +31,7 @@ pub(crate) fn validate_status(
     schema: &Schema,
     object: &Value,
     old: Option<&Value>,
-    mut causes: Vec<Cause>,
+    (mut causes, scale): (Vec<Cause>, Vec<Cause>),
 ) -> Vec<Cause> {
     let mut found = Vec::new();
     if let (Some(schema), Some(status)) = (schema.field("status"), object.get("status")) {
@@ -42,6 +43,7 @@ pub(crate) fn validate_status(
             if cause.field.is_empty() { "status".to_owned() } else { child("status", &cause.field) };
         cause
     }));
+    causes.extend(scale);
     with_rules(schema, object, old, causes)
 }
 
@@ -351,16 +353,22 @@ fn junctors(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, cau
     for sub in &schema.all_of {
         node(sub, value, old, path, causes);
     }
+    // Told of the object as a whole: kube-openapi gives these no field.
+    let mut wrong = |what: &str, why: &str| {
+        causes.push(Cause::invalid("<nil>", &"".into(), format!("\"{path}\" must {what}{why}")));
+    };
     if !schema.any_of.is_empty() && !schema.any_of.iter().any(fits) {
-        let why = format!("{path} in body must validate at least one schema (anyOf)");
-        causes.push(Cause::invalid(path, value, why));
+        wrong("validate at least one schema (anyOf)", "");
     }
-    if !schema.one_of.is_empty() && schema.one_of.iter().filter(|sub| fits(sub)).count() != 1 {
-        let why = format!("{path} in body must validate one and only one schema (oneOf)");
-        causes.push(Cause::invalid(path, value, why));
+    let fitting = schema.one_of.iter().filter(|sub| fits(sub)).count();
+    if !schema.one_of.is_empty() && fitting != 1 {
+        let found = match fitting {
+            0 => ". Found none valid".to_owned(),
+            many => format!(". Found {many} valid alternatives"),
+        };
+        wrong("validate one and only one schema (oneOf)", &found);
     }
     if schema.not.as_deref().is_some_and(fits) {
-        let why = format!("{path} in body must not validate the schema (not)");
-        causes.push(Cause::invalid(path, value, why));
+        wrong("not validate the schema (not)", "");
     }
 }
