@@ -13,16 +13,18 @@
 //! | [`provider`] | where machines come from |
 //! | [`pki`], [`token`] | certificates and keys of a cluster, and what lets a machine join |
 //! | [`node`] | what a machine is told so that it becomes a node |
+//! | [`lifecycle`] | making a cluster and taking it apart, step by step |
 //! | [`templates`] | what an installation consists of |
 //! | [`syntax`] | forms of names, addresses, URLs, keys |
 //!
-//! `tink` calls it, reads the files and prints. Everything is pure but [`probe`], which asks and changes nothing, and
-//! [`inventory::apply()`], which sends the objects of an inventory.
+//! `tink` calls it, reads the files and prints. Everything is pure but [`probe`], which asks and changes nothing,
+//! [`inventory::apply()`], which sends the objects of an inventory, the providers' drivers, and the rim of [`lifecycle`].
 
 pub mod check;
 pub mod cluster;
 pub mod finding;
 pub mod inventory;
+pub mod lifecycle;
 pub mod node;
 pub mod pki;
 pub mod plan;

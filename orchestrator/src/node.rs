@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use api::anywhere::v1alpha1::{ClusterSpec, HostOsConfiguration, TinkerbellMachineConfigSpec, User};
 use daemon::Secret;
 use k8s_openapi::api::core::v1::Taint;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -37,7 +38,8 @@ pub const API_PORT: u16 = 6443;
 const IMAGE_VERSION: &str = "KUBERNETES_VERSION";
 
 /// How a machine becomes a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Entry {
     /// It makes the cluster.
     Init,

@@ -80,6 +80,21 @@ pub enum Power {
     Off,
 }
 
+/// What became of switching a machine off or on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// Nobody asked for it.
+    NotAsked,
+    /// It is on the way.
+    Running,
+    /// It was done.
+    Done,
+    /// It failed, and may be asked for again.
+    Failed(String),
+    /// Nobody can do it from here.
+    ByHand(String),
+}
+
 /// A part of the provisioner that has to be where the cluster is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -161,6 +176,9 @@ pub trait Provider: Send + Sync {
 
     /// Takes back what came of an installation that failed, so that [`Self::boot`] begins anew.
     fn reset<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, ()>;
+
+    /// What became of [`Self::power`].
+    fn switched<'a>(&'a self, machine: &'a str, slot: &'a Slot, power: Power) -> Answer<'a, Switched>;
 
     /// Switches a machine on or off.
     fn power<'a>(&'a self, machine: &'a str, slot: &'a Slot, power: Power) -> Answer<'a, ()>;

@@ -97,18 +97,26 @@ impl fmt::Display for Minor {
 /// Whether it is a duration as Go writes it: numbers with units, such as `1h30m` or `20m0s`.
 #[must_use]
 pub fn is_go_duration(text: &str) -> bool {
-    let mut rest = text;
+    go_seconds(text).is_some()
+}
+
+/// A duration as Go writes it, in whole seconds.
+#[must_use]
+pub fn go_seconds(text: &str) -> Option<i64> {
+    let (mut rest, mut sum) = (text, 0.0);
     while !rest.is_empty() {
         let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
         let number = rest.strip_suffix(digits).unwrap_or_default();
-        let unit = ["ns", "us", "ms", "s", "m", "h"].into_iter().find(|unit| {
+        let units = [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+        let (unit, seconds) = units.into_iter().find(|(unit, _)| {
             let after = digits.strip_prefix(unit);
             after.is_some_and(|after| after.is_empty() || after.starts_with(|c: char| c.is_ascii_digit()))
-        });
-        let (Some(unit), true) = (unit, number.parse::<f64>().is_ok()) else { return false };
+        })?;
+        sum += number.parse::<f64>().ok()? * seconds;
         rest = digits.strip_prefix(unit).unwrap_or_default();
     }
-    !text.is_empty()
+    let whole = std::time::Duration::try_from_secs_f64(sum).ok()?.as_secs();
+    i64::try_from(whole).ok().filter(|_| !text.is_empty())
 }
 
 /// A URL of the web.
@@ -291,6 +299,8 @@ mod tests {
 
     #[test]
     fn versions_durations_and_digests() {
+        assert_eq!(go_seconds("1h2m3s"), Some(3723));
+        assert_eq!(go_seconds("1.5s"), Some(1));
         assert_eq!(Minor::parse("1.34"), Some(Minor(34)));
         for text in ["1.3.4", "v1.34", "1.34.1", "1.034", "1.", "2.1", "1.34-eks", ""] {
             assert_eq!(Minor::parse(text), None, "{text}");

@@ -7,6 +7,7 @@ pub mod balancer;
 pub mod bench;
 pub mod differential;
 pub mod install;
+pub mod kubeadm;
 pub mod kubernetes;
 pub mod process;
 pub mod runner;

@@ -195,7 +195,7 @@ enum Command {
     /// Machines of a hardware.csv as objects: print or apply them
     #[command(subcommand)]
     Hardware(HardwareCommand),
-    /// Clusters: a file to begin with, and a check of everything before anything is touched
+    /// Clusters: a file to begin with, a check of everything before anything is touched, making and deleting them
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Take simulated servers from powered off to their installed operating system
@@ -295,7 +295,7 @@ impl Cli {
             Command::Hardware(command) => return hardware::run(command, client).await,
             Command::Cluster(command) => {
                 let state_dir = daemon::state_dir(self.global.state_dir.clone());
-                return cluster::run(command, &state_dir).await;
+                return cluster::run(command, client, &state_dir).await;
             }
             Command::Backup { file, force } => {
                 let made = backup::backup(&client.await?, &file, force).await?;

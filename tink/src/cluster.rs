@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `tink cluster`: the file of a cluster, and whether it can be so.
+//! `tink cluster`: the file of a cluster, whether it can be so, and the cluster itself.
 //!
-//! Owns the flags and how findings look; what is found is the orchestrator's.
+//! Owns the flags and how findings and progress look; what is found and done is the orchestrator's.
 
 use std::{
     io::IsTerminal as _,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand, ValueEnum};
+use kube::Client;
 use orchestrator::{
     check::{self, Subject},
     cluster,
@@ -19,9 +20,13 @@ use orchestrator::{
 };
 use serde_json::json;
 
-use crate::{cli::Failure, hardware, output, rpc::RpcArgs};
+use crate::{cli::Failure, connect::ConnectError, hardware, output, rpc::RpcArgs};
 
+mod create;
 mod host;
+mod progress;
+
+use create::{CreateArgs, DeleteArgs, GetArgs};
 
 /// What can be done with a cluster.
 #[derive(Debug, Subcommand)]
@@ -37,6 +42,16 @@ pub(crate) enum ClusterCommand {
     /// Tell everything that is wrong with a cluster and its machines; changes nothing
     #[command(after_help = "Ends with 1 when anything cannot work, with 0 when there are only warnings.")]
     Check(Box<CheckArgs>),
+    /// Make a cluster out of machines: check, install all at once, join in order; goes on where an earlier run ended
+    #[command(
+        after_help = "Works against the API server of `tink up`, which must run on this machine. Whatever ends it, the same command \
+                            goes on: no machine is installed twice. A machine that fails is tried again and then replaced by a spare."
+    )]
+    Create(Box<CreateArgs>),
+    /// Show clusters, and what of them is and is not ready
+    Get(GetArgs),
+    /// Take a cluster apart, from whatever state it is in: machines are switched off and given back
+    Delete(DeleteArgs),
 }
 
 /// Where machines come from.
@@ -77,7 +92,11 @@ pub(crate) enum ReportFormat {
 }
 
 /// Runs one of the commands.
-pub(crate) async fn run(command: ClusterCommand, state_dir: &Path) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(
+    command: ClusterCommand,
+    client: impl Future<Output = Result<Client, ConnectError>>,
+    state_dir: &Path,
+) -> Result<ExitCode, Failure> {
     match command {
         ClusterCommand::Generate { name, provider: Provider::Tinkerbell } => {
             let text = cluster::generate(&name).map_err(|finding| Failure::Usage(finding.to_string()))?;
@@ -85,6 +104,9 @@ pub(crate) async fn run(command: ClusterCommand, state_dir: &Path) -> Result<Exi
             Ok(ExitCode::SUCCESS)
         }
         ClusterCommand::Check(args) => check(&args, state_dir).await,
+        ClusterCommand::Create(args) => create::create(&args, client.await?, state_dir).await,
+        ClusterCommand::Get(args) => create::get(&args, client.await?).await,
+        ClusterCommand::Delete(args) => create::delete(&args, client.await?).await,
     }
 }
 

@@ -31,7 +31,9 @@ use super::candidates;
 use crate::{
     inventory::Server,
     plan::Candidate,
-    provider::{Addressing, Answer, Boot, Observation, Phase, Power, Provider, ProviderError, Service, Slot},
+    provider::{
+        Addressing, Answer, Boot, Observation, Phase, Power, Provider, ProviderError, Service, Slot, Switched,
+    },
     templates,
 };
 
@@ -190,6 +192,9 @@ impl Provider for Rack {
             }
             self.delete::<Workflow>(machine, &slot.name).await?;
             self.delete::<Template>(machine, &slot.name).await?;
+            for power in [Power::On, Power::Off] {
+                self.delete::<Job>(machine, &job_name(slot, power)).await?;
+            }
             let metadata = json!({
                 "labels": { LABEL_OWNER_NAME: null, LABEL_OWNER_NAMESPACE: null, LABEL_CLUSTER: null },
                 "annotations": { PROVISIONED: null },
@@ -235,6 +240,18 @@ impl Provider for Rack {
         .boxed()
     }
 
+    fn switched<'a>(&'a self, machine: &'a str, slot: &'a Slot, power: Power) -> Answer<'a, Switched> {
+        async move {
+            if self.hardware(machine).await?.bmc_name().is_none() {
+                return Ok(Switched::ByHand("it has no BMC".to_owned()));
+            }
+            let found = self.api::<Job>().get_opt(&job_name(slot, power)).await;
+            let job = found.map_err(|source| failed(machine, source))?;
+            Ok(job.map_or(Switched::NotAsked, |job| switched(&job)))
+        }
+        .boxed()
+    }
+
     fn power<'a>(&'a self, machine: &'a str, slot: &'a Slot, power: Power) -> Answer<'a, ()> {
         async move {
             let hardware = self.held_by(machine, slot).await?;
@@ -242,11 +259,11 @@ impl Provider for Rack {
                 let problem = "it has no BMC: switch it by hand".to_owned();
                 return Err(ProviderError::Impossible { machine: machine.to_owned(), problem });
             };
-            let (action, word) = match power {
-                Power::On => (PowerAction::On, "poweron"),
-                Power::Off => (PowerAction::Off, "poweroff"),
+            let action = match power {
+                Power::On => PowerAction::On,
+                Power::Off => PowerAction::Off,
             };
-            let name = format!("{}-{word}", slot.name);
+            let name = job_name(slot, power);
             // What an earlier one came to says nothing of now.
             self.delete::<Job>(machine, &name).await?;
             let machine_ref = MachineRef { name: bmc.to_owned(), namespace: NAMESPACE.to_owned() };
@@ -319,6 +336,24 @@ fn observation(status: Option<&WorkflowStatus>) -> Observation {
     let step = status.current_state.as_ref().and_then(|current| current.action_name.clone());
     let bytes = status.progress.as_ref().map(|progress| (progress.bytes_read, progress.bytes_total));
     Observation { phase, step, bytes: bytes.filter(|_| phase == Phase::Installing) }
+}
+
+/// Name of the Job that switches a slot's machine.
+fn job_name(slot: &Slot, power: Power) -> String {
+    let word = match power {
+        Power::On => "poweron",
+        Power::Off => "poweroff",
+    };
+    format!("{}-{word}", slot.name)
+}
+
+fn switched(job: &Job) -> Switched {
+    let status = job.status.clone().unwrap_or_default();
+    if status.is("Failed") {
+        let message = status.condition("Failed").and_then(|condition| condition.message.clone());
+        return Switched::Failed(message.unwrap_or_default());
+    }
+    if status.is("Completed") { Switched::Done } else { Switched::Running }
 }
 
 fn taken(machine: &str, by: &Slot) -> ProviderError {

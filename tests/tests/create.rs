@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From two files to a cluster of three control-plane machines and two workers, on simulated servers that become real members of
+//! a real etcd: `tink cluster create` is killed with SIGKILL at each thing that it tells, and goes on each time. The machines join
+//! in their order, each image is read once, and `tink cluster delete` leaves every machine off and free.
+//!
+//! No test harness: the process moves into a network namespace before it starts a thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use api::anywhere::v1alpha1::{Cluster, NAMESPACE};
+use api::v1alpha1::Hardware;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+use lab::chassis::{BootTarget, Chassis as _, PowerState};
+use lab::netns::Namespace;
+use serde_json::Value;
+use tests::kubeadm::{Machine, Order};
+use tests::runner;
+use tests::simulated::{self, PROVISIONER, Simulated};
+use tests::stack::{Up, client, client_of, run_tink, tink};
+use tests::web::Web;
+use tink::demo::Artefacts;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+const NAME: &str = "a_cluster_comes_to_be_although_its_maker_is_killed_at_each_step";
+const READY: Duration = Duration::from_secs(120);
+/// For the whole of it, with all kills, on a machine whose cores are shared.
+const CREATE: Duration = Duration::from_secs(900);
+const ENDPOINT: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 5);
+const PASSWORD: &str = "secret-7";
+const DISK: u64 = 2 << 20;
+const IMAGE: usize = 1200 << 10;
+const CONTROL_PLANE: [&str; 3] = ["cp1", "cp2", "cp3"];
+const WORKERS: [&str; 2] = ["wk1", "wk2"];
+
+fn main() -> ExitCode {
+    runner::main(NAME, || runner::in_namespace("create-", run))
+}
+
+async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
+    simulated::plug(namespace)?;
+    let (started, state) = (Instant::now(), dir.join("state"));
+    let step = |what: &str| println!("  {:4} s  {what}", started.elapsed().as_secs());
+    // An inventory names disks below /dev.
+    let disks = tempfile::Builder::new().prefix("create-").tempdir_in("/dev/shm")?;
+    let mut up = Up::start(&Artefacts::find()?.up_flags(&state, PROVISIONER), &dir.join("up.log"))?;
+    let image: Vec<u8> = (0..IMAGE).map(|at| u8::try_from(at % 251).unwrap_or(0) | 1).collect();
+    let web = Web::start(PROVISIONER, image.clone(), IMAGE).await?;
+    web.release();
+    let order: Order = Arc::new(Mutex::new(Vec::new()));
+    let mut machines = Vec::new();
+    for (number, name) in (1..).zip(CONTROL_PLANE.iter().chain(&WORKERS)) {
+        machines.push(mount(dir, disks.path(), name, number, &image, &order).await?);
+    }
+    write_files(dir, &machines, &web.slow_url())?;
+    up.ready(READY).await?;
+    step("the stack is ready");
+
+    let kills = create_with_kills(dir, &state).await?;
+    step(&format!("the cluster is ready after {} kills", kills.len()));
+    for action in ["claim", "boot", "admit", "revoke", "apply"] {
+        let begins = format!("\"event\":\"begins\",\"action\":\"{action}\"");
+        let told = kills.iter().filter(|line| line.contains(&begins)).count();
+        ensure!(told > 0, "it was never killed when it was about to {action}: {kills:#?}");
+    }
+    let came_up = order.lock().map_err(|_| anyhow::anyhow!("a machine panicked"))?.clone();
+    let members: Vec<_> = came_up.iter().filter(|name| name.starts_with("cp")).collect();
+    ensure!(members == CONTROL_PLANE.iter().collect::<Vec<_>>(), "they joined in the order {members:?}");
+    ensure!(came_up.first().map(String::as_str) == Some("cp1"), "somebody was before the first: {came_up:?}");
+    let images = web.slow_requests();
+    ensure!(images == 5, "five machines read {images} images");
+    for machine in &machines {
+        let starts = machine.chassis.starts();
+        ensure!(starts == [BootTarget::Pxe], "{} was started {starts:?}", machine.server.name);
+    }
+    is_a_cluster(dir).await?;
+    let shown = run_tink(&state, &["cluster", "get", "rack"])?;
+    ensure!(shown.matches(" True ").count() == 5, "not all is ready:\n{shown}");
+
+    run_tink(&state, &["cluster", "delete", "rack", "--yes"])?;
+    step("the cluster is deleted");
+    is_gone(&state, &machines).await?;
+    let ended = up.terminate(READY).await?;
+    ensure!(ended.success(), "tink up ended with {ended}");
+    Ok(())
+}
+
+async fn mount(
+    dir: &Path,
+    disks: &Path,
+    name: &str,
+    number: u8,
+    image: &[u8],
+    order: &Order,
+) -> Result<Simulated> {
+    let mounted = simulated::mount(disks, name, number, PASSWORD, DISK).await?;
+    let root = dir.join(name);
+    fs::create_dir_all(&root)?;
+    let machine = Machine {
+        name: name.to_owned(),
+        address: mounted.server.address,
+        chassis: mounted.chassis.clone(),
+        root,
+        endpoint: ENDPOINT,
+    };
+    machine.start_when_installed(mounted.server.disk.clone().into(), image.to_vec(), Arc::clone(order))?;
+    Ok(mounted)
+}
+
+/// The files of the cluster, as their owner would write them.
+fn write_files(dir: &Path, machines: &[Simulated], image: &str) -> Result<()> {
+    let mut csv =
+        "hostname,bmc_ip,bmc_username,bmc_password,mac,ip_address,netmask,gateway,nameservers,labels,disk\n"
+            .to_owned();
+    for Simulated { server, .. } in machines {
+        let kind = server.name.get(..2).context("a name of two letters")?;
+        writeln!(
+            csv,
+            "{},{},{},{PASSWORD},{},{},24,{PROVISIONER},{PROVISIONER},type={kind},{}",
+            server.name, server.bmc, server.user, server.mac, server.address, server.disk
+        )?;
+    }
+    fs::write(dir.join("hardware.csv"), csv)?;
+    let generated =
+        orchestrator::cluster::generate("rack").map_err(|finding| anyhow::anyhow!("{finding}"))?;
+    ensure!(generated.contains("kind: Cluster"), "no file to begin with");
+    let config = |name: &str, label: &str| {
+        format!(
+            "---
+apiVersion: anywhere.eks.amazonaws.com/v1alpha1
+kind: TinkerbellMachineConfig
+metadata: {{name: {name}}}
+spec:
+  hardwareSelector: {{type: {label}}}
+  osFamily: ubuntu
+  templateRef: {{kind: TinkerbellTemplateConfig, name: rack}}
+  users:
+    - name: ec2-user
+      sshAuthorizedKeys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEEwDkJ9RMuXy3QpVzmK3lYGQe5lIhWHkPPkPSJlOOyQ me@host]
+"
+        )
+    };
+    let cluster = format!(
+        "apiVersion: anywhere.eks.amazonaws.com/v1alpha1
+kind: Cluster
+metadata: {{name: rack}}
+spec:
+  kubernetesVersion: \"1.34\"
+  clusterNetwork:
+    cniConfig: {{cilium: {{}}}}
+    pods: {{cidrBlocks: [192.168.0.0/16]}}
+    services: {{cidrBlocks: [10.96.0.0/12]}}
+  controlPlaneConfiguration:
+    count: 3
+    endpoint: {{host: {ENDPOINT}}}
+    machineGroupRef: {{kind: TinkerbellMachineConfig, name: rack-cp}}
+  datacenterRef: {{kind: TinkerbellDatacenterConfig, name: rack}}
+  managementCluster: {{name: rack}}
+  workerNodeGroupConfigurations:
+    - name: md-0
+      count: 2
+      machineGroupRef: {{kind: TinkerbellMachineConfig, name: rack}}
+---
+apiVersion: anywhere.eks.amazonaws.com/v1alpha1
+kind: TinkerbellDatacenterConfig
+metadata: {{name: rack}}
+spec: {{tinkerbellIP: 172.31.0.6, osImageURL: \"http://{PROVISIONER}/debian-1-34.gz\"}}
+{}{}---
+apiVersion: anywhere.eks.amazonaws.com/v1alpha1
+kind: TinkerbellTemplateConfig
+metadata: {{name: rack}}
+spec:
+  template:
+    version: \"0.1\"
+    name: rack
+    global_timeout: 600
+    tasks:
+      - name: rack
+        worker: \"{{{{.device_1}}}}\"
+        actions:
+          - name: stream image to disk
+            image: 127.0.0.1/embedded/image2disk:latest
+            timeout: 600
+            environment:
+              DEST_DISK: \"{{{{ index .Hardware.Disks 0 }}}}\"
+              IMG_URL: {image}
+",
+        config("rack-cp", "cp"),
+        config("rack", "wk"),
+    );
+    fs::write(dir.join("cluster.yaml"), cluster)?;
+    let cni = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: network, namespace: kube-system}\ndata: {mode: none}\n";
+    Ok(fs::write(dir.join("cni.yaml"), cni)?)
+}
+
+/// Runs it as often as it tells something that it was not killed at before; gives what it was killed at.
+async fn create_with_kills(dir: &Path, state: &Path) -> Result<BTreeSet<String>> {
+    let mut killed_at = BTreeSet::new();
+    let until = Instant::now() + CREATE;
+    loop {
+        ensure!(Instant::now() < until, "it is not done; killed at {killed_at:#?}");
+        let errors = fs::File::options().create(true).append(true).open(dir.join("create.log"))?;
+        let mut maker = Command::new(tink()?)
+            .arg("--state-dir")
+            .arg(state)
+            .args(["cluster", "create", "--offline", "--yes", "--output", "json", "-f", "cluster.yaml"])
+            .args(["-z", "hardware.csv", "--cni-manifest", "cni.yaml"])
+            .args(["--tinkerbell-bootstrap-ip", &PROVISIONER.to_string()])
+            .current_dir(dir)
+            .env_remove("KUBECONFIG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut lines = BufReader::new(maker.stdout.take().context("no output")?).lines();
+        let told = async {
+            while let Some(line) = lines.next_line().await? {
+                if let Some(what) = moment(&line)?
+                    && killed_at.insert(what)
+                {
+                    return Ok::<_, anyhow::Error>(true);
+                }
+            }
+            Ok(false)
+        };
+        let kill = tokio::time::timeout(CREATE, told).await.context("it tells nothing")??;
+        if kill {
+            maker.kill().await?;
+            continue;
+        }
+        let ended = maker.wait().await?;
+        ensure!(ended.success(), "it ended with {ended}: {}", fs::read_to_string(dir.join("create.log"))?);
+        return Ok(killed_at);
+    }
+}
+
+/// What a line tells of, without what differs from run to run; nothing for a wait.
+fn moment(line: &str) -> Result<Option<String>> {
+    let event: BTreeMap<String, Value> = serde_json::from_str(line).with_context(|| line.to_owned())?;
+    match event.get("event").and_then(Value::as_str) {
+        Some("waits" | "failed" | "ready") => Ok(None),
+        Some(_) => Ok(Some(line.to_owned())),
+        None => bail!("no event: {line}"),
+    }
+}
+
+async fn is_a_cluster(dir: &Path) -> Result<()> {
+    let kubeconfig = dir.join("rack/rack-eks-a-cluster.kubeconfig");
+    let mode = fs::metadata(&kubeconfig)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o600, "the kubeconfig has mode {mode:o}");
+    let cluster = client_of(&kubeconfig).await?;
+    let nodes = Api::<Node>::all(cluster.clone()).list(&ListParams::default()).await?.items;
+    let names: Vec<_> = nodes.iter().map(|node| node.name_any()).collect();
+    ensure!(names == ["cp1", "cp2", "cp3", "wk1", "wk2"], "the nodes are {names:?}");
+    let identity = nodes.first().and_then(|node| node.spec.as_ref()?.provider_id.clone());
+    ensure!(identity.as_deref() == Some("tinkerbell://eksa-system/cp1"), "{identity:?}");
+    let networks: Api<ConfigMap> = Api::namespaced(cluster.clone(), "kube-system");
+    networks.get("network").await.context("the network plugin")?;
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(cluster, "kube-system");
+    let tokens = secrets.list(&ListParams::default().fields("type=bootstrap.kubernetes.io/token")).await?;
+    ensure!(tokens.items.is_empty(), "{} tokens are left", tokens.items.len());
+    Ok(())
+}
+
+async fn is_gone(state: &Path, machines: &[Simulated]) -> Result<()> {
+    for machine in machines {
+        ensure!(machine.chassis.power() == PowerState::Off, "{} is still on", machine.server.name);
+    }
+    let client = client(state).await?;
+    let hardware: Api<Hardware> = Api::namespaced(client.clone(), NAMESPACE);
+    for one in hardware.list(&ListParams::default()).await?.items {
+        ensure!(one.labels().len() == 1, "{} is still held: {:?}", one.name_any(), one.labels());
+        ensure!(one.spec.user_data.is_none(), "{} keeps its user data", one.name_any());
+    }
+    let clusters: Api<Cluster> = Api::namespaced(client, NAMESPACE);
+    ensure!(clusters.get_opt("rack").await?.is_none(), "the Cluster is still there");
+    Ok(())
+}
