@@ -8,26 +8,6 @@ use crate::session::Difference;
 type Known = (&'static str, &'static str, &'static str);
 
 const KNOWN: &[Known] = &[
-    ("printing", "get crd gadgets.tests.invalid", "a definition's time is printed as an age"),
-    (
-        "printing",
-        "get crd gadgets.tests.invalid hardware.tinkerbell.org -o wide --show-labels",
-        "a definition's time is printed as an age",
-    ),
-    ("events", "get events.events.k8s.io alpha.first -o yaml", "empty fields of Events"),
-    ("dry_run", "create -f %gadgets-three.yaml --dry-run=server", "creates what exists"),
-    ("strategic_patches", "get configmap settings -o yaml --show-managed-fields", "order of merged lists"),
-    ("strategic_patches", "get serviceaccount default -o yaml", "order of merged lists"),
-    (
-        "strategic_patches",
-        r#"patch configmap settings -p '{"data":{"a":1}}'"#,
-        "words for a value that does not decode",
-    ),
-    (
-        "strategic_patches",
-        r#"patch configmap settings -p '{"data":[]}'"#,
-        "words for a value that does not decode",
-    ),
     (
         "strategic_patches",
         r#"patch secret login -p '{"data":{"a":"not base64!"}}'"#,
@@ -37,11 +17,6 @@ const KNOWN: &[Known] = &[
         "strategic_patches",
         r#"patch configmap settings --type=merge -p '{"immutable":"yes"}'"#,
         "words for a value that does not decode",
-    ),
-    (
-        "events",
-        "get events.events.k8s.io alpha.second -o yaml --show-managed-fields",
-        "null and empty fields of Events, and what a new one must have",
     ),
     (
         "definitions",
@@ -67,33 +42,6 @@ const KNOWN: &[Known] = &[
         "definitions",
         "create -f - <<< apiVersion: apiextensions.k8s.io/v1 kind: CustomResourceDefinition metadata: { name: broken.current.invalid } spec:  group: current.invalid  scope: Cluster  names: { kind: Widget, plural: broken, singular: widget, shortNames: [wd] }  versions:  - name: 1v  served: true  storage: true  schema: { openAPIV3Schema: { type: object, properties: { spec: { type: object, properties: { a: { type: string } } } } } }",
         "causes of an invalid definition, and paths that are no longer served",
-    ),
-    ("refusals", "create -f @bad-owner.yaml", "words for an owner that is not complete"),
-    ("refusals", "apply --server-side -f @bad-owner.yaml", "words for an owner that is not complete"),
-    (
-        "invalid_objects",
-        "create -f - <<< {apiVersion: tests.invalid/v1, kind: Gadget, metadata: {name: a}, spec: []}",
-        "replicas below what is no object",
-    ),
-    (
-        "invalid_objects",
-        "create -f - <<< {apiVersion: tests.invalid/v1, kind: Gadget, metadata: {name: a}, spec: text}",
-        "replicas below what is no object",
-    ),
-    (
-        "invalid_objects",
-        "create -f - <<< {apiVersion: v1, kind: ConfigMap, metadata: {name: a}, binaryData: {a: '!'}}",
-        "words for a value that does not decode",
-    ),
-    (
-        "invalid_objects",
-        "create -f - <<< {apiVersion: v1, kind: Secret, metadata: {name: a}, data: {a: '!'}}",
-        "words for a value that does not decode",
-    ),
-    (
-        "invalid_objects",
-        "create -f - <<< {apiVersion: v1, kind: Secret, metadata: {name: a}, type: kubernetes.io/dockerconfigjson, data: {.dockerconfigjson: eA==}}",
-        "data that the type of a Secret asks for",
     ),
 ];
 
