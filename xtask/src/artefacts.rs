@@ -33,12 +33,15 @@ const PEERS: &[&str] = &[
     "tftpd-hpa",
     "atftp",
     "dnsmasq-base",
-    // kea-admin has perfdhcp.
+    // kea-admin has perfdhcp, kea-common the libraries of all of Kea.
     "kea-admin",
+    "kea-common",
     "kea-dhcp4-server",
     "nginx",
     "wrk",
+    // wireshark-common has dumpcap.
     "tshark",
+    "wireshark-common",
     "nftables",
     "openssh-client",
     "procps",
