@@ -325,7 +325,7 @@ impl Store {
         written.map(drop).map_err(|source| failed::<Cluster>(&self.cluster, source))
     }
 
-    /// Asks for the end of the cluster; the Cluster stays until [`Self::forget`].
+    /// Asks for the end of the cluster; the Cluster stays until `forget`.
     ///
     /// # Errors
     ///
