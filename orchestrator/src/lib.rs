@@ -26,6 +26,7 @@ pub mod finding;
 pub mod inventory;
 pub mod lifecycle;
 pub mod node;
+mod object;
 pub mod pki;
 pub mod plan;
 pub mod probe;

@@ -15,7 +15,7 @@ use kube::{Api, Client};
 use rustix::process::Signal;
 
 use crate::kubernetes::{Cluster, Options, free_port};
-use crate::process::Process;
+use crate::process::{Process, memory};
 use crate::stack::{client_of, eventually, tink};
 use crate::target::Kind;
 
@@ -112,15 +112,9 @@ impl Alone {
         };
         let (mut now, mut peak) = (0, 0);
         for number in processes {
-            let status = fs::read_to_string(format!("/proc/{number}/status"))?;
-            let field = |name: &str| -> Result<u64> {
-                let line =
-                    status.lines().find_map(|line| line.strip_prefix(name)).context("no such field")?;
-                let kibibytes = line.trim().trim_end_matches(" kB");
-                Ok(kibibytes.parse::<u64>()? * 1024)
-            };
-            now += field("VmRSS:")?;
-            peak += field("VmHWM:")?;
+            let (resident, highest) = memory(number)?;
+            now += resident;
+            peak += highest;
         }
         Ok((now, peak))
     }

@@ -3,8 +3,10 @@
 //!
 //! Runs of both sides alternate, so that a slow spell of a shared machine hits both; the median is shown.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 
 pub mod api;
@@ -52,6 +54,26 @@ fn table(rows: &[Row]) -> String {
         format!("{:bench$}  {:subject$}  {:>10.1} {}\n", row.bench, row.subject, row.value, row.unit)
     });
     lines.collect()
+}
+
+/// Measures on a thread in a network namespace of its own, whose loopback interface is up.
+fn in_namespace<T: Send + 'static>(measure: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .context("make a network namespace, as root")?;
+        succeed(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+        measure()
+    });
+    thread.join().map_err(|_| anyhow!("the benchmark panicked"))?
+}
+
+/// Runs a program to its end; its output.
+fn succeed(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {name}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{name}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(said)
 }
 
 /// The median of some measurements.

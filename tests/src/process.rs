@@ -26,6 +26,20 @@ pub struct Process {
     log: PathBuf,
 }
 
+/// Resident memory of a process now and at its highest, in bytes.
+///
+/// # Errors
+/// When it is gone.
+pub fn memory(process: u32) -> Result<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let field = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such field")?;
+        let kibibytes = line.trim().trim_end_matches(" kB");
+        Ok(kibibytes.parse::<u64>()? * 1024)
+    };
+    Ok((field("VmRSS:")?, field("VmHWM:")?))
+}
+
 impl Process {
     /// Starts `program` as `configure` says, with its output at the end of `log`. Must be called on a thread that stays: the
     /// parent-death signal is tied to it.

@@ -6,7 +6,7 @@
 //! row says something else keeps everything from being sent. Objects are applied on the server's side under a field manager of
 //! their own; a Hardware that somebody claims in between is refused by its resource version.
 
-use std::fmt::{self, Debug};
+use std::fmt;
 
 use api::{
     annotations::{LABEL_OWNER_NAME, LABEL_OWNER_NAMESPACE},
@@ -14,20 +14,19 @@ use api::{
     bmc::v1alpha1::Machine,
     v1alpha1::Hardware,
 };
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{Namespace, Secret},
-};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams},
     core::ObjectMeta,
 };
-use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use super::{Inventory, RpcBmc, Server};
-use crate::finding::{Findings, Place};
+use crate::{
+    finding::{Findings, Place},
+    object::Namespaced,
+};
 
 /// Who wrote the objects, in their managed fields.
 const FIELD_MANAGER: &str = "tink-hardware";
@@ -200,10 +199,7 @@ async fn namespace(client: &Client) -> Result<(), ApplyError> {
 }
 
 /// Whether the server knows a kind: nothing else tells an unknown kind from an absent object.
-async fn known<K>(client: &Client, kind: &'static str) -> Result<(), ApplyError>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
+async fn known<K: Namespaced>(client: &Client, kind: &'static str) -> Result<(), ApplyError> {
     let api: Api<K> = Api::namespaced(client.clone(), NAMESPACE);
     match api.list(&ListParams::default().limit(1)).await {
         Ok(_) => Ok(()),
@@ -212,22 +208,12 @@ where
     }
 }
 
-async fn get<K>(client: &Client, name: &str) -> Result<Option<K>, ApplyError>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
+async fn get<K: Namespaced>(client: &Client, name: &str) -> Result<Option<K>, ApplyError> {
     let api: Api<K> = Api::namespaced(client.clone(), NAMESPACE);
     api.get_opt(name).await.map_err(|source| told::<K>(name, source))
 }
 
-async fn send<K>(client: &Client, object: K) -> Result<Applied, ApplyError>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Serialize,
-{
+async fn send<K: Namespaced>(client: &Client, object: K) -> Result<Applied, ApplyError> {
     let api: Api<K> = Api::namespaced(client.clone(), NAMESPACE);
     let name = object.name_any();
     let before = get::<K>(client, &name).await?.and_then(|before| before.resource_version());

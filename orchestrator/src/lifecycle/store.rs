@@ -9,10 +9,7 @@
 //! | `<cluster>-machines` (ConfigMap) | the [`Record`], written by compare and swap |
 //! | `<cluster>-addons` (ConfigMap) | manifests that are put into the cluster |
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
     annotations::LABEL_CLUSTER,
@@ -22,16 +19,12 @@ use api::{
 };
 use daemon::Secret;
 use jiff::Timestamp;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{self, ConfigMap, Namespace},
-};
+use k8s_openapi::api::core::v1::{self, ConfigMap, Namespace};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::ObjectMeta,
 };
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use thiserror::Error;
 
@@ -39,6 +32,7 @@ use super::{Addon, Record, addons::FIELD_MANAGER};
 use crate::{
     cluster::ClusterFile,
     node::API_PORT,
+    object::Namespaced,
     pki::{self, Part, Pki, PkiError},
     token::Token,
 };
@@ -384,36 +378,20 @@ impl Store {
         }
     }
 
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
+    fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
-    async fn get<K>(&self, name: &str) -> Result<Option<K>, StoreError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    async fn get<K: Namespaced>(&self, name: &str) -> Result<Option<K>, StoreError> {
         self.api::<K>().get_opt(name).await.map_err(|source| failed::<K>(name, source))
     }
 
-    async fn list<K>(&self, params: &ListParams) -> Result<Vec<K>, StoreError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    async fn list<K: Namespaced>(&self, params: &ListParams) -> Result<Vec<K>, StoreError> {
         Ok(self.api::<K>().list(params).await.map_err(|source| failed::<K>("", source))?.items)
     }
 
     /// Creates an object; the one that is there wins.
-    async fn create<K>(&self, object: K) -> Result<K, StoreError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned,
-    {
+    async fn create<K: Namespaced>(&self, object: K) -> Result<K, StoreError> {
         let name = object.name_any();
         match self.api::<K>().create(&PostParams::default(), &object).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -424,14 +402,7 @@ impl Store {
         }
     }
 
-    async fn apply<K>(&self, mut object: K) -> Result<(), StoreError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned,
-    {
+    async fn apply<K: Namespaced>(&self, mut object: K) -> Result<(), StoreError> {
         let name = object.name_any();
         object.meta_mut().namespace = Some(NAMESPACE.to_owned());
         let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -439,10 +410,7 @@ impl Store {
         applied.map(drop).map_err(|source| failed::<K>(&name, source))
     }
 
-    async fn delete<K>(&self, name: &str) -> Result<(), StoreError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    async fn delete<K: Namespaced>(&self, name: &str) -> Result<(), StoreError> {
         match self.api::<K>().delete(name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(drop).map_err(|source| failed::<K>(name, source)),

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::Request;
 use kube::Client;
 use serde_json::json;
 
-use super::{RUNS, Row, median};
+use super::{RUNS, Row, in_namespace, median, succeed};
 use crate::apart::{Program, Server};
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::stack;
 
 mod dhcp;
@@ -42,12 +42,9 @@ const COLLECTION: &str = "/apis/tinkerbell.org/v1alpha1/namespaces/default/hardw
 /// # Errors
 /// When a program is missing or does not start, or without the rights to make network namespaces.
 pub fn run(quick: bool) -> Result<Vec<Row>> {
-    let thread = std::thread::spawn(move || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
-            .context("make a network namespace, as root")?;
+    in_namespace(move || {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(quick))
-    });
-    thread.join().map_err(|_| anyhow!("the benchmark panicked"))?
+    })
 }
 
 async fn measure(quick: bool) -> Result<Vec<Row>> {
@@ -114,7 +111,6 @@ impl ClientSide {
             ensure!(std::time::Instant::now() < until, "unshare makes no namespace");
             std::thread::sleep(Duration::from_millis(5));
         }
-        ip(&["link", "set", "lo", "up"])?;
         ip(&["link", "add", "servers", "type", "veth", "peer", "name", "clients", "netns", &process])?;
         ip(&["address", "add", &format!("{SERVER}/16"), "dev", "servers"])?;
         ip(&["link", "set", "servers", "up"])?;
@@ -146,15 +142,6 @@ impl Drop for ClientSide {
 
 fn ip(arguments: &[&str]) -> Result<()> {
     succeed(Command::new("ip").args(arguments)).map(drop)
-}
-
-/// Runs a program to its end; its output.
-fn succeed(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {name}"))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{name}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(said)
 }
 
 /// What both HTTP servers serve.
@@ -237,11 +224,9 @@ async fn fill(client: &Client, machines: usize) -> Result<()> {
 }
 
 /// Resident memory of a process, in megabytes (10^6 bytes).
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
 fn memory(process: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kibibytes * 1024.0 / 1e6)
+    Ok(process::memory(process)?.0 as f64 / 1e6)
 }
 
 impl Program {

@@ -12,11 +12,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use tftp::{Content, Dropped, Ports, Provider, Refusal, Report, Request, Server, Socket};
 use tokio_util::sync::CancellationToken;
 
-use super::{RUNS, Row, median, megabytes_per_second};
+use super::{RUNS, Row, in_namespace, median, megabytes_per_second, succeed};
 
 const MEGABYTE: u64 = 1_000_000;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -51,13 +51,7 @@ const CASES: [Case; 5] = [
 
 /// Measures all servers; `quick` leaves the loss out, which takes the peers minutes.
 pub fn run(quick: bool) -> Result<Vec<Row>> {
-    let thread = std::thread::spawn(move || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
-            .context("make a network namespace, as root")?;
-        command("ip", &["link", "set", "lo", "up"])?;
-        measure(quick)
-    });
-    thread.join().map_err(|_| anyhow!("the benchmark panicked"))?
+    in_namespace(move || measure(quick))
 }
 
 fn measure(quick: bool) -> Result<Vec<Row>> {
@@ -77,7 +71,7 @@ fn measure(quick: bool) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for case in CASES.iter().filter(|case| !(quick && case.is_lossy)) {
         if case.is_lossy {
-            command("nft", &[LOSS])?;
+            succeed(Command::new("nft").arg(LOSS))?;
         }
         // A lost packet costs the peers a second; there are enough of them in one run.
         let runs = if case.is_lossy { 1 } else { RUNS };
@@ -138,13 +132,6 @@ fn client(case: &Case, server: SocketAddr, out: &Path) -> Result<Child> {
         .stderr(Stdio::null())
         .spawn()
         .with_context(|| format!("start {}", case.program))
-}
-
-fn command(program: &str, arguments: &[&str]) -> Result<()> {
-    let output =
-        Command::new(program).args(arguments).output().with_context(|| format!("start {program}"))?;
-    ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
 }
 
 /// Our server over the same files, in memory as boots has its own.

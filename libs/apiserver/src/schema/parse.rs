@@ -55,13 +55,13 @@ fn node(schema: &Value, path: &str, depth: usize, problems: &mut Problems) -> Sc
     }
     let flag = |name: &str| map.get(name).and_then(Value::as_bool).unwrap_or(false);
     let mut parsed = Schema {
-        kind: kind(map),
+        kind: kind(schema),
         nullable: flag("nullable"),
         int_or_string: flag("x-kubernetes-int-or-string"),
         preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
         embedded_resource: flag("x-kubernetes-embedded-resource"),
         default: map.get("default").filter(|default| !default.is_null()).cloned(),
-        list_type: list_type(map),
+        list_type: list_type(schema),
         atomic_map: map.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic"),
         required: strings(map.get("required")),
         values: map.get("enum").and_then(Value::as_array).cloned().unwrap_or_default(),
@@ -112,8 +112,9 @@ fn children(
     }
 }
 
-fn kind(map: &Map<String, Value>) -> Type {
-    match map.get("type").and_then(Value::as_str) {
+/// What a node says of its type.
+pub(super) fn kind(node: &Value) -> Type {
+    match node.get("type").and_then(Value::as_str) {
         Some("object") => Type::Object,
         Some("array") => Type::Array,
         Some("string") => Type::String,
@@ -125,10 +126,11 @@ fn kind(map: &Map<String, Value>) -> Type {
     }
 }
 
-fn list_type(map: &Map<String, Value>) -> ListType {
-    match map.get("x-kubernetes-list-type").and_then(Value::as_str) {
+/// What a node says of its list.
+pub(super) fn list_type(node: &Value) -> ListType {
+    match node.get("x-kubernetes-list-type").and_then(Value::as_str) {
         Some("set") => ListType::Set,
-        Some("map") => ListType::Map(strings(map.get("x-kubernetes-list-map-keys"))),
+        Some("map") => ListType::Map(strings(node.get("x-kubernetes-list-map-keys"))),
         _ => ListType::Atomic,
     }
 }

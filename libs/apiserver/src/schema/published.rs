@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{ListType, Schema, Type};
+use super::{Schema, parse};
 
 /// Deepest nesting that is followed; definitions that contain themselves end there.
 const MAX_DEPTH: usize = 16;
@@ -18,7 +18,6 @@ pub(crate) fn of_definition<'a>(definition: &'a Value, find: &impl Fn(&str) -> O
 fn read<'a>(node: &'a Value, find: &impl Fn(&str) -> Option<&'a Value>, depth: usize) -> Schema {
     let all_of = node.get("allOf").and_then(Value::as_array).and_then(|all| all.first());
     let reference = node.get("$ref").or_else(|| all_of.and_then(|one| one.get("$ref")));
-    let text = |field: &str| node.get(field).and_then(Value::as_str);
     let named = reference.and_then(Value::as_str).and_then(find);
     if depth > MAX_DEPTH {
         return Schema::anything();
@@ -29,28 +28,12 @@ fn read<'a>(node: &'a Value, find: &impl Fn(&str) -> Option<&'a Value>, depth: u
     let below = |node: &'a Value| Box::new(read(node, find, depth + 1));
     let properties = node.get("properties").and_then(Value::as_object).into_iter().flatten();
     Schema {
-        kind: match text("type") {
-            Some("object") => Type::Object,
-            Some("array") => Type::Array,
-            Some("string") => Type::String,
-            Some("integer") => Type::Integer,
-            Some("number") => Type::Number,
-            Some("boolean") => Type::Boolean,
-            _ => Type::Any,
-        },
-        format: text("format").map(str::to_owned),
+        kind: parse::kind(node),
+        format: node.get("format").and_then(Value::as_str).map(str::to_owned),
         properties: properties.map(|(name, node)| (name.clone(), *below(node))).collect(),
         additional: node.get("additionalProperties").map(below),
         items: node.get("items").map(below),
-        list_type: match text("x-kubernetes-list-type") {
-            Some("set") => ListType::Set,
-            Some("map") => {
-                let keys = node.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
-                let keys = keys.into_iter().flatten().filter_map(Value::as_str);
-                ListType::Map(keys.map(str::to_owned).collect())
-            }
-            _ => ListType::Atomic,
-        },
+        list_type: parse::list_type(node),
         ..Schema::default()
     }
 }

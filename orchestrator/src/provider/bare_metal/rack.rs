@@ -6,7 +6,7 @@
 //! version that was read. An installation is a Template and a Workflow with the name of the slot. Objects that are there are never
 //! written a second time: a Workflow that has run must not run again.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::collections::BTreeMap;
 
 use api::{
     annotations::{LABEL_CLUSTER, LABEL_OWNER_NAME, LABEL_OWNER_NAMESPACE},
@@ -18,18 +18,17 @@ use api::{
     },
 };
 use futures::FutureExt as _;
-use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::ObjectMeta,
 };
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::candidates;
 use crate::{
     inventory::Server,
+    object::Namespaced,
     plan::Candidate,
     provider::{
         Addressing, Answer, Boot, Observation, Phase, Power, Provider, ProviderError, Service, Slot, Switched,
@@ -60,10 +59,7 @@ impl Rack {
         Self { client }
     }
 
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
+    fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
@@ -101,14 +97,7 @@ impl Rack {
     }
 
     /// Creates an object; one that is there stays as it is.
-    async fn create<K>(&self, machine: &str, object: &K) -> Result<(), ProviderError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned,
-    {
+    async fn create<K: Namespaced>(&self, machine: &str, object: &K) -> Result<(), ProviderError> {
         match self.api::<K>().create(&PostParams::default(), object).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
@@ -117,10 +106,7 @@ impl Rack {
     }
 
     /// Deletes an object; one that is not there is as good as deleted.
-    async fn delete<K>(&self, machine: &str, name: &str) -> Result<(), ProviderError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    async fn delete<K: Namespaced>(&self, machine: &str, name: &str) -> Result<(), ProviderError> {
         match self.api::<K>().delete(name, &DeleteParams::default()).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
