@@ -41,6 +41,21 @@ fn fields_of<'a>(object: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
+fn only_times_of_managers_count_for_nothing() {
+    let object = |time: &str, manager: &str, data: &str| {
+        json!({
+            "metadata": {"name": "a", "managedFields": [{"manager": manager, "time": time}]},
+            "data": {"time": data},
+        })
+    };
+    let one = object("2026-01-01T00:00:00Z", "m", "x");
+    assert!(super::same_but_for_times(&one, &object("2026-01-01T00:00:01Z", "m", "x")));
+    assert!(!super::same_but_for_times(&one, &object("2026-01-01T00:00:00Z", "n", "x")));
+    assert!(!super::same_but_for_times(&one, &object("2026-01-01T00:00:00Z", "m", "y")));
+    assert!(!super::same_but_for_times(&one, &json!({"metadata": {"name": "a"}, "data": {"time": "x"}})));
+}
+
+#[test]
 fn applied_fields_are_owned_in_the_published_format() {
     let served = served();
     let applied =
