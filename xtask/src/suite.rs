@@ -54,7 +54,8 @@ pub fn bench(name: Option<&str>, quick: bool, report: Option<&Path>) -> Result<(
     prepare()?;
     Artefacts::build_peers()?;
     // Together, so that they share the libraries that are built for them.
-    run(cargo().args(["build", "--release", "-p", "tests", "-p", "tink", "--bins"]))?;
+    let parts = ["tests", "tink", "boots", "hegel", "rufio", "tink-server"];
+    run(cargo().args(["build", "--release", "--bins"]).args(parts.iter().flat_map(|part| ["-p", part])))?;
     let programs = target_folder().join("release");
     let mut command = Command::new(programs.join("bench"));
     with_places(&mut command)?.env("TINK_BIN_DIR", &programs).args(name);

@@ -14,9 +14,10 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use http::Request;
 use kube::Client;
 use serde_json::json;
+use tink::demo::Artefacts;
 
 use super::{RUNS, Row, in_namespace, median, succeed};
-use crate::apart::{Program, Server};
+use crate::apart::{Program, Server, daemons};
 use crate::process::{self, Process};
 use crate::stack;
 
@@ -161,9 +162,10 @@ impl Files {
     }
 }
 
-/// `tink api` with its machines, and boots.
+/// `tink api` with its machines, and the daemons: boots begins when tink-server made the key of agent tokens.
 struct Ours {
     boots: Program,
+    _others: Vec<Program>,
     _api: Server,
 }
 
@@ -174,22 +176,13 @@ impl Ours {
         std::fs::create_dir_all(&state)?;
         let api = Server::embedded(&state, &dir, READY).await?;
         fill(&stack::client(&state).await?, machines).await?;
-        let boots = Self::boots(&dir, &state, files).await?;
-        Ok(Self { boots, _api: api })
-    }
-
-    async fn boots(dir: &Path, state: &Path, files: &Files) -> Result<Program> {
-        let flags = [
-            format!("--state-dir={}", state.display()),
-            format!("--public-ipv4={SERVER}"),
-            "--dhcp-bind-interface=servers".to_owned(),
-            format!("--images-dir={}", files.root.join("images").display()),
-            format!("--boot-program-dir={}", files.root.join("images").display()),
-            "--smee-health-port=9101".to_owned(),
-        ];
-        let mut boots = Program::start("boots", "boots", &flags, 9101, dir)?;
-        boots.ready(READY).await?;
-        Ok(boots)
+        let mut flags = Artefacts::find()?.up_flags(&state, SERVER.parse()?);
+        flags.retain(|flag| !flag.starts_with("--images-dir") && !flag.starts_with("--dhcp-bind-interface"));
+        flags.push("--dhcp-bind-interface=servers".to_owned());
+        flags.push(format!("--images-dir={}", files.root.join("images").display()));
+        let mut others = daemons(&state, &flags, &dir, READY).await?;
+        let boots = others.pop().context("boots is the last of them")?;
+        Ok(Self { boots, _others: others, _api: api })
     }
 }
 

@@ -81,7 +81,7 @@ fn nginx(files: &Files, dir: &Path) -> Result<Foreign> {
     Ok(process)
 }
 
-/// Clients that have taken the first window of a large file and go on holding their transfers.
+/// Clients that have taken the first window of a boot program and go on holding their transfers.
 pub async fn hold(count: u32) -> Result<Vec<UdpSocket>> {
     /// Transfers that one address may have.
     const PER_CLIENT: u32 = 25;
@@ -89,7 +89,7 @@ pub async fn hold(count: u32) -> Result<Vec<UdpSocket>> {
     for number in 0..count {
         let from = Ipv4Addr::from_bits(0x7f01_0001 + number / PER_CLIENT);
         let socket = UdpSocket::bind((from, 0)).await?;
-        let request = b"\0\x01file\0octet\0blksize\x001468\0windowsize\x0064\0";
+        let request = b"\0\x01ipxe.efi\0octet\0blksize\x001468\0windowsize\x0064\0";
         socket.send_to(request, (Ipv4Addr::LOCALHOST, 69)).await?;
         let mut buffer = [0; 1600];
         let answer = tokio::time::timeout(READY, socket.recv_from(&mut buffer)).await;
