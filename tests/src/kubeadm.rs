@@ -133,11 +133,11 @@ impl Machine {
         })
         .await?;
         for (path, object) in self.bootstrap_objects(&url)? {
-            self.admin("POST", &path, Some(&object)).await.map_err(anyhow::Error::msg)?;
+            created(&path, async || self.admin("POST", &path, Some(&object)).await).await?;
         }
         self.controllers(&url, processes)?;
         let object = self.node(&init["nodeRegistration"], true);
-        self.admin("POST", "/api/v1/nodes", Some(&object)).await.map_err(anyhow::Error::msg)?;
+        created(&self.name, async || self.admin("POST", "/api/v1/nodes", Some(&object)).await).await?;
         self.came_up(order);
         Ok(())
     }
@@ -162,16 +162,21 @@ impl Machine {
         let bearer = format!("Authorization: Bearer {token}");
         let json = "Content-Type: application/json";
         let url = format!("{base}/api/v1/nodes");
-        curl(&["-k", "-H", &bearer, "-H", json, "-d", &object, &url]).await.map_err(anyhow::Error::msg)?;
+        created(&self.name, async || curl(&["-k", "-H", &bearer, "-H", json, "-d", &object, &url]).await)
+            .await?;
         self.came_up(order);
         Ok(())
     }
 
-    /// Adds a learner, starts it, and lets it vote when it is up to date.
+    /// Adds a learner, starts it, and lets it vote when it is up to date. Asks again as kubeadm does: etcd refuses a member
+    /// while another one has not been connected for some seconds.
     async fn join_etcd(&self, base: &str, token: &str, processes: &mut Vec<Process>) -> Result<()> {
         let bearer = format!("Authorization: Bearer {token}");
-        let listed = curl(&["-k", "-H", &bearer, &format!("{base}/api/v1/nodes")]).await;
-        let nodes: Value = serde_json::from_str(&listed.map_err(anyhow::Error::msg)?)?;
+        let nodes: Value = eventually("the nodes", READY, async || {
+            let listed = curl(&["-k", "-H", &bearer, &format!("{base}/api/v1/nodes")]).await?;
+            serde_json::from_str(&listed).map(Some).map_err(|error| error.to_string())
+        })
+        .await?;
         let nodes = nodes["items"].as_array().context("no nodes")?.iter();
         let first = nodes.filter(|node| node["metadata"]["labels"].get(CONTROL_PLANE).is_some());
         let mut addresses =
@@ -179,17 +184,27 @@ impl Machine {
         let there = addresses.next_back().context("no control plane")?.to_owned();
         self.certificate("etcd/ca", "etcd/client", "kubeadm", None, &[])?;
         let own = format!("https://{}:2380", self.address);
-        let added = self.etcd_call(&there, "add", &json!({ "peerURLs": [own], "isLearner": true })).await;
-        let added = added.map_err(anyhow::Error::msg)?;
-        let id = added["member"]["ID"].as_str().context("no ID")?.to_owned();
-        let peers: Vec<_> = added["members"].as_array().context("no members")?.iter().collect();
-        let peers = peers.iter().map(|member| {
-            let name = member["name"].as_str().unwrap_or(&self.name);
+        let (id, members) = eventually(&format!("the place of {} in etcd", self.name), READY, async || {
+            // An addition whose answer was lost is found in the list.
+            let listed = self.etcd_call(&there, "list", &json!({})).await?;
+            let members = listed["members"].as_array().ok_or("no members")?;
+            if let Some(member) = members.iter().find(|member| member["peerURLs"][0] == own) {
+                return Ok(Some((member["ID"].as_str().ok_or("no ID")?.to_owned(), members.clone())));
+            }
+            self.etcd_call(&there, "add", &json!({ "peerURLs": [own], "isLearner": true })).await?;
+            Ok(None)
+        })
+        .await?;
+        let peers = members.iter().map(|member| {
+            let name = member["name"].as_str().filter(|name| !name.is_empty()).unwrap_or(&self.name);
             format!("{name}={}", member["peerURLs"][0].as_str().unwrap_or(""))
         });
         self.etcd("existing", &peers.collect::<Vec<_>>().join(","), processes)?;
         eventually(&format!("the vote of {}", self.name), READY, async || {
-            self.etcd_call(&there, "promote", &json!({ "ID": id })).await.map(Some)
+            match self.etcd_call(&there, "promote", &json!({ "ID": id })).await {
+                Err(error) if !error.contains("can only promote a learner member") => Err(error),
+                _ => Ok(Some(())),
+            }
         })
         .await?;
         Ok(())
@@ -418,6 +433,16 @@ impl Machine {
             order.push(self.name.clone());
         }
     }
+}
+
+/// Creates an object, as often as it takes while the server has no answer; one that is there already was created by a request
+/// whose answer was lost.
+async fn created(what: &str, create: impl AsyncFn() -> Result<String, String>) -> Result<()> {
+    eventually(what, READY, async || match create().await {
+        Err(error) if !error.contains("AlreadyExists") => Err(error),
+        _ => Ok(Some(())),
+    })
+    .await
 }
 
 /// What curl gets; its error, and the body with it, when the answer is none.

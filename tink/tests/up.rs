@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The program as a person uses it: `tink up` in one terminal, the other commands in another. Everything is on loopback
-//! and on ports that were free a moment ago.
+//! and on ports of its own.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -48,9 +51,7 @@ impl Site {
                 fs::write(site.path(folder).join(name), b"not a real one").unwrap();
             }
         }
-        let ports: Vec<_> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = ports.iter().map(|port| port.local_addr().unwrap().port()).collect();
-        let [api, http, metadata, grpc, tftp, syslog] = ports[..] else { panic!() };
+        let [api, http, metadata, grpc, tftp, syslog] = ports();
         let (programs, hook, images) = (site.path("programs"), site.path("hook"), site.path("images"));
         let config = format!(
             "api: {{port: {api}, health-port: 0}}\n\
@@ -121,6 +122,20 @@ impl Site {
     fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
+}
+
+/// Ports that are free, and stay so while `tink up` does not run: they lie below those that outgoing connections get, and no
+/// other test of this process gets them.
+fn ports<const N: usize>() -> [u16; N] {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = 16_000 + u16::try_from(std::process::id() % 160).unwrap() * 100;
+    std::array::from_fn(|_| {
+        let candidates = std::iter::repeat_with(|| begin + NEXT.fetch_add(1, Ordering::Relaxed) % 100);
+        let is_free = |port: &u16| {
+            TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok()
+        };
+        candidates.take(100).find(is_free).expect("a free port")
+    })
 }
 
 impl Up {
@@ -316,7 +331,7 @@ fn the_log_of_a_machine_is_read_and_followed_over_a_restart() {
     assert_eq!(mode(&site.path("state/boots.access")), 0o600);
     let config = fs::read_to_string(site.path("up.yaml")).unwrap();
     let port = config.split("syslog-bind-port: ").nth(1).unwrap().lines().next().unwrap();
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let say = |text: &str| socket.send_to(text.as_bytes(), format!("127.0.0.1:{port}")).unwrap();
     // The Hardware may not have reached boots yet, and then the line is a stranger's.
     let (begin, mut log) = (Instant::now(), String::new());
