@@ -416,7 +416,7 @@ async fn run_until_signal(
     warnings: Vec<String>,
     start: impl Future<Output = Result<Stack, up::UpError>>,
 ) -> Result<ExitCode, Failure> {
-    daemon::abort_on_panic();
+    daemon::abort_on_panic(apiserver::opens_a_store);
     for warning in warnings {
         tracing::warn!(warning, "configuration");
     }

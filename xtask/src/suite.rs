@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The demo, the tests and the benchmarks: sees to what they need, then calls them.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -43,6 +44,9 @@ pub fn test(full: bool, filter: Option<&str>) -> Result<()> {
     } else {
         tally.failed += 1;
         println!("test host: units, /boot and /etc are as they were ... FAILED\n  {}", changes.join("\n  "));
+    }
+    for end in &tally.failures {
+        println!("\nthe end of what a failed program printed:\n{end}");
     }
     println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     ensure!(tally.succeeded && changes.is_empty(), "tests failed");
@@ -105,27 +109,48 @@ struct Tally {
     failed: u64,
     skipped: u64,
     succeeded: bool,
+    /// The last lines of each test program that failed: a log is long, and its reader looks at its end.
+    failures: Vec<String>,
 }
+
+/// How much of a failed program's output is shown again.
+const LAST_LINES: usize = 100;
 
 /// Shows what the test runner prints and adds its closing lines up.
 fn run_counted(command: &mut Command) -> Result<Tally> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("start cargo test")?;
     let output = child.stdout.take().context("cargo test's output")?;
     let mut tally = Tally::default();
+    let mut last = VecDeque::new();
     for line in BufReader::new(output).lines() {
         let line = line?;
-        if let Some(counts) = line.strip_prefix("test result: ") {
-            tally.passed += count(counts, " passed");
-            tally.failed += count(counts, " failed");
-            tally.skipped += count(counts, " ignored");
-        }
         println!("{line}");
+        tally.add(&line, &mut last);
     }
     tally.succeeded = child.wait()?.success();
     if tally.passed == 0 && tally.failed == 0 {
         bail!("no test ran");
     }
     Ok(tally)
+}
+
+impl Tally {
+    /// Takes a line in; `last` are the lines of the same test program before it.
+    fn add(&mut self, line: &str, last: &mut VecDeque<String>) {
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line.to_owned());
+        let Some(counts) = line.strip_prefix("test result: ") else { return };
+        self.passed += count(counts, " passed");
+        self.skipped += count(counts, " ignored");
+        let failed = count(counts, " failed");
+        self.failed += failed;
+        let lines: Vec<_> = last.drain(..).collect();
+        if failed > 0 {
+            self.failures.push(lines.join("\n"));
+        }
+    }
 }
 
 /// The number that stands before `label` in "ok. 5 passed; 0 failed; ...".
@@ -142,5 +167,21 @@ mod tests {
     fn closing_lines_are_counted() {
         let line = "FAILED. 12 passed; 3 failed; 4 ignored; 0 measured; 0 filtered out; finished in 0.00s";
         assert_eq!((count(line, " passed"), count(line, " failed"), count(line, " ignored")), (12, 3, 4));
+    }
+
+    #[test]
+    fn the_last_lines_of_a_failed_program_are_kept() {
+        let (mut tally, mut last) = (Tally::default(), VecDeque::new());
+        let mut lines =
+            vec!["of a good program".to_owned(), "test result: ok. 1 passed; 0 failed".to_owned()];
+        lines.extend((0..200).map(|number| format!("line {number}")));
+        lines.push("test result: FAILED. 2 passed; 1 failed".to_owned());
+        for line in &lines {
+            tally.add(line, &mut last);
+        }
+        assert_eq!(tally.failures.len(), 1);
+        let end = tally.failures.concat();
+        assert!(end.starts_with("line 101\n") && end.ends_with(" 1 failed"), "{end}");
+        assert_eq!((tally.passed, tally.failed), (3, 1));
     }
 }

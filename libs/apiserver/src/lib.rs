@@ -59,5 +59,5 @@ mod watch;
 
 pub use body::{BoxError, ResponseBody};
 pub use server::{ApiService, InstallError, Options, Server};
-pub use store::OpenError;
+pub use store::{OpenError, opens_a_store};
 pub use tls::{ServeError, Tls};

@@ -38,7 +38,7 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 pub(crate) use codec::{ChangeKind, LogEntry};
-pub use open::OpenError;
+pub use open::{OpenError, opens_a_store};
 
 use handle::Handle;
 use pack::{Packed, Packer, Text};

@@ -14,6 +14,7 @@ mod common;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use apiserver::{OpenError, Options, Server};
 use common::{widget, widget_crd, widgets};
@@ -189,9 +190,24 @@ async fn contents(server: &Server) -> Vec<String> {
     list.items.iter().map(|item| serde_json::to_string(item).unwrap()).collect()
 }
 
+/// Panics while a store is being opened, in this process.
+static WHILE_OPENING: AtomicUsize = AtomicUsize::new(0);
+/// Panics at any other time.
+static UNFORESEEN: AtomicUsize = AtomicUsize::new(0);
+
 #[tokio::test]
 async fn damage_in_any_page_is_refused_or_harmless() {
     const PAGE: usize = 4096;
+    // A hook that ends the process at a panic can tell that redb's are caught.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if apiserver::opens_a_store() {
+            WHILE_OPENING.fetch_add(1, Ordering::Relaxed);
+        } else {
+            UNFORESEEN.fetch_add(1, Ordering::Relaxed);
+            usual(info);
+        }
+    }));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.redb");
     small_store(&path).await;
@@ -230,6 +246,9 @@ async fn damage_in_any_page_is_refused_or_harmless() {
         }
     }
     assert!(refusals > 20, "{refusals} refused, {harmless} harmless");
+    let panics = WHILE_OPENING.load(Ordering::Relaxed);
+    assert_eq!(UNFORESEEN.load(Ordering::Relaxed), 0, "beside {panics} that are caught");
+    println!("{refusals} refused ({panics} because redb panicked), {harmless} harmless");
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ where
         }
     };
     skeleton.telemetry.init();
-    abort_on_panic();
+    abort_on_panic(|| false);
     install_crypto();
     for warning in warnings {
         tracing::warn!(warning, "configuration");
@@ -297,10 +297,14 @@ pub fn shutdown_on_signal(shutdown: CancellationToken) -> std::io::Result<impl F
     })
 }
 
-/// Makes a panic of any task end the process, after the usual message on standard error and a log record.
-pub fn abort_on_panic() {
+/// Makes a panic of any task end the process, after the usual message on standard error and a log record; one that is
+/// `expected`, as its thread says, is left to whoever catches it.
+pub fn abort_on_panic(expected: fn() -> bool) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        if expected() {
+            return;
+        }
         usual(info);
         tracing::error!(panic = %info, "a task panicked; the process ends");
         std::process::abort();

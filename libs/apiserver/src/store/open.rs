@@ -6,6 +6,7 @@
 //! some 25 ms for 50,000 objects. A new file gets its name when it is complete, so an empty one is damaged and never taken for new. An older format is
 //! brought to this one in one transaction (`migrate`).
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -90,6 +91,17 @@ impl Opened<Database> {
     }
 }
 
+thread_local! {
+    static OPENS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is opening the file of a store: redb panics at some kinds of damage, which is caught and told as
+/// [`OpenError::Damaged`]. For a panic hook that ends the process, which has to leave these alone.
+#[must_use]
+pub fn opens_a_store() -> bool {
+    OPENS.get()
+}
+
 pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Opened<Database>, OpenError> {
     if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory).map_err(|source| OpenError::Io { path: path.into(), source })?;
@@ -99,12 +111,14 @@ pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Opened<Database>, 
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
         Err(source) => return Err(OpenError::Io { path: path.into(), source }),
     }
+    OPENS.set(true);
     let attempt = std::panic::catch_unwind(|| {
         inspect(path)?;
         let mut builder = Builder::new();
         builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
         builder.open(path).map_err(|e| database_error(path, e))
     });
+    OPENS.set(false);
     let mut db = attempt.unwrap_or_else(|_| {
         Err(OpenError::Damaged { path: path.into(), reason: "its pages do not decode".into() })
     })?;
