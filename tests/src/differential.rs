@@ -15,7 +15,6 @@ pub mod driver;
 pub mod generator;
 mod hostile;
 pub mod kinds;
-pub mod known;
 pub mod normal;
 mod patches;
 mod reads;

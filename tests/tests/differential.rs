@@ -9,7 +9,6 @@ use anyhow::{Context, Result, ensure};
 use tests::differential::difference::Report;
 use tests::differential::driver::Pair;
 use tests::differential::generator::sequence;
-use tests::differential::known;
 use tests::differential::shrink::shrink;
 use tests::runner::{Scenario, suite};
 
@@ -32,24 +31,22 @@ fn main() -> ExitCode {
 async fn fixed(pair: &Pair) -> Result<()> {
     match std::env::var(SEED) {
         Ok(seed) => run(pair, &[seed.parse().with_context(|| format!("{SEED}={seed}"))?], Shows::Steps).await,
-        Err(_) => run(pair, &(1..=FIXED).collect::<Vec<_>>(), Shows::Everything).await,
+        Err(_) => run(pair, &(1..=FIXED).collect::<Vec<_>>(), Shows::First).await,
     }
 }
 
 async fn random(pair: &Pair) -> Result<()> {
     let seeds: Vec<u64> = (0..RANDOM).map(|_| u64::from(rand::random::<u32>())).collect();
     println!("seeds {seeds:?}");
-    run(pair, &seeds, Shows::New).await
+    run(pair, &seeds, Shows::First).await
 }
 
-/// What a run is held to.
+/// What a run shows of the differences that it finds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shows {
-    /// Every kind that is known, and no other.
-    Everything,
-    /// No kind that is not known.
-    New,
-    /// Nothing at all, with the steps that each difference needs.
+    /// The first of each kind.
+    First,
+    /// And the steps that it needs.
     Steps,
 }
 
@@ -67,11 +64,6 @@ async fn run(pair: &Pair, seeds: &[u64], shows: Shows) -> Result<()> {
             group.steps = shrink(pair, &sequence(group.seed, LENGTH), &group.first).await?;
         }
     }
-    let gone = match shows {
-        Shows::Steps => Vec::new(),
-        _ => known::judged(&mut report, shows == Shows::Everything),
-    };
-    ensure!(gone.is_empty(), "{}\n{report}", gone.join("\n"));
     ensure!(report.count() == 0, "{report}\nrepeat one with {SEED}=<its seed>");
     ensure!(asked > skipped * 4, "most steps of the sequences must be possible");
     Ok(())

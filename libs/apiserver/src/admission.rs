@@ -21,7 +21,7 @@ use crate::schema;
 use crate::status::{ApiError, Cause, Subject};
 
 pub(crate) use builtin::CRD_FINALIZER;
-pub(crate) use metadata::{check_name, check_namespace, generated_name, warnings};
+pub(crate) use metadata::{check_name, check_namespace, generated_name, warnings, wipe};
 
 /// Facts of the moment that a write records.
 #[derive(Debug, Clone)]
@@ -145,7 +145,7 @@ pub(crate) fn unknown_fields(served: &Served, body: &Value) -> Vec<String> {
     decoded.map(|(_, unknown)| unknown).unwrap_or_default()
 }
 
-/// Empty maps and lists that Kubernetes' encoder leaves out.
+/// Empty maps, lists and texts that Kubernetes' encoder leaves out.
 fn drop_empty(object: &mut Value, builtin: Option<Builtin>) {
     let is_empty = |value: &Value| match value {
         Value::Object(map) => map.is_empty(),
@@ -155,9 +155,10 @@ fn drop_empty(object: &mut Value, builtin: Option<Builtin>) {
     let Some(map) = object.as_object_mut() else { return };
     if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
         // An empty list of managed fields is a wish: see `apply::record_update`.
-        metadata.retain(|field, value| field == "managedFields" || !is_empty(value));
+        metadata.retain(|field, value| field == "managedFields" || !(is_empty(value) || *value == ""));
     }
-    if builtin.is_some() {
+    if let Some(builtin) = builtin {
+        builtin.drop_blank(map);
         map.retain(|field, value| {
             !(is_empty(value)
                 && ["data", "binaryData", "secrets", "imagePullSecrets"].contains(&field.as_str()))
@@ -276,7 +277,8 @@ fn lost_fields(before: &Value, after: &Value, path: &str, lost: &mut Vec<String>
     }
 }
 
-/// Makes a decoded object ready to be stored for the first time. The name must be set (see [`generated_name`]).
+/// Makes a decoded object ready to be stored for the first time. The name must be set (see [`generated_name`]), and what a client cannot set must be gone where
+/// the request is one that takes it away (see [`wipe`]).
 ///
 /// # Errors
 /// 400 for a wrong namespace or a given resourceVersion, 422 with every invalid field.
@@ -299,17 +301,17 @@ pub(crate) fn create(
     if served.version().status && resource.builtin().is_none() {
         object::object_mut(&mut object).remove("status");
     }
-    finish(served, &mut object, None, (Part::Main, Vec::new()))?;
+    finish(served, &mut object, None, Part::Main)?;
     Ok(object)
 }
 
-/// Makes `new` the successor of `old`: what the request may not change is taken from `old`. The caller has compared resource versions.
+/// Makes `new` the successor of `old`: what the request may not change is taken from `old`. The caller has compared resource versions and filled in what the
+/// request left out (see [`fill_in`]).
 ///
 /// # Errors
 /// 400 for another name or namespace, 409 for another UID, 422 with every invalid field.
 pub(crate) fn update(served: &Served, old: &Value, mut new: Value, part: Part) -> Result<Value, ApiError> {
     let resource = &served.resource;
-    fill_in(served, &mut new);
     metadata::check_identity(old, &new)?;
     match part {
         Part::Status => new = with_field(old, &new, "status"),
@@ -317,10 +319,9 @@ pub(crate) fn update(served: &Served, old: &Value, mut new: Value, part: Part) -
         Part::Main if served.version().status => keep_status(old, &mut new),
         Part::Main => {}
     }
-    let mut causes = Vec::new();
-    metadata::immutable(old, &new, &mut causes);
+    let immutable = metadata::immutable(old, &new);
     metadata::prepare_update(old, &mut new);
-    finish(served, &mut new, Some(old), (part, causes))?;
+    finish(served, &mut new, Some((old, immutable)), part)?;
     // After the rules of the kind, so that what they fill in is no change.
     if resource.builtin().is_none_or(Builtin::has_generation) {
         let spec_changed = !same_but(
@@ -364,7 +365,7 @@ fn same_but(old: &Value, new: &Value, but: &[&str]) -> bool {
 }
 
 /// What encoders leave out, and defaults of a custom resource: before anything is compared with the old object, so that a field that was filled in then is no change now.
-fn fill_in(served: &Served, object: &mut Value) {
+pub(crate) fn fill_in(served: &Served, object: &mut Value) {
     drop_empty(object, served.resource.builtin());
     if let Some(schema) = served.version().schema.as_ref().filter(|_| is_of_kind(served, object)) {
         schema::default(schema, object);
@@ -406,32 +407,47 @@ fn no_structure(object: &Value, path: &[String]) -> Option<String> {
     None
 }
 
-/// The rules of the kind, and validation.
+/// The rules of the kind, and validation; a change comes with the state before and with what is wrong with what only the system sets.
 fn finish(
     served: &Served,
     object: &mut Value,
-    old: Option<&Value>,
-    (part, mut causes): (Part, Vec<Cause>),
+    change: Option<(&Value, Vec<Cause>)>,
+    part: Part,
 ) -> Result<(), ApiError> {
     let resource = &served.resource;
-    match (resource.builtin(), &served.version().schema) {
-        (Some(builtin), _) => {
-            builtin::finish(builtin, object, old, part, &mut causes);
-            metadata::validate(resource, object, old, &mut causes);
+    let old = change.as_ref().map(|(old, _)| *old);
+    let mut of_kind = Vec::new();
+    if let Some(builtin) = resource.builtin() {
+        builtin::finish(builtin, object, old, part, &mut of_kind);
+    }
+    let (mut causes, mut second) = (Vec::new(), Vec::new());
+    match change {
+        Some((old, immutable)) => {
+            let changed = metadata::validate_update(resource, old, object, immutable);
+            (causes, second) = (changed.first, changed.second);
         }
-        (None, None) => metadata::validate(resource, object, old, &mut causes),
-        (None, Some(schema)) => {
-            let kind = object.get("kind").cloned().unwrap_or_default();
-            if kind.as_str() != Some(&resource.kind) {
-                causes.push(Cause::invalid("kind", &kind, format!("must be {}", resource.kind)));
-            }
-            metadata::validate(resource, object, old, &mut causes);
+        None => metadata::validate(resource, object, &mut second),
+    }
+    let kind = object.get("kind").cloned().unwrap_or_default();
+    match &served.version().schema {
+        // Events are looked at before what all kinds share.
+        _ if old.is_none() && resource.builtin() == Some(Builtin::Event) && !of_kind.is_empty() => {
+            causes = of_kind;
+        }
+        Some(schema) if kind.as_str() == Some(&resource.kind) => {
+            causes.extend(second);
             let scale = replicas(served, object);
             causes = match part {
                 Part::Status => schema::validate_status(schema, object, old, (causes, scale)),
                 _ => schema::validate(schema, object, old, (causes, scale)),
             };
         }
+        // Of an object of another kind only the rules are looked at.
+        Some(schema) => {
+            causes.push(Cause::invalid("kind", &kind, format!("must be {}", resource.kind)));
+            causes = schema::validate_rules(schema, object, old, causes);
+        }
+        None => causes.extend(second.into_iter().chain(of_kind)),
     }
     if causes.is_empty() {
         return Ok(());

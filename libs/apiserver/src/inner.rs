@@ -67,9 +67,23 @@ impl Inner {
     pub fn reload_crds(&self) {
         let _alone = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
         match self.stored_crds() {
-            Ok(custom) => self.registry.replace_custom(custom),
+            Ok(mut custom) => {
+                let before = self.registry.catalogue();
+                custom.iter_mut().for_each(|resource| self.remember(&before, resource));
+                self.registry.replace_custom(custom);
+            }
             Err(error) => tracing::error!(%error, "cannot read the stored CRDs; serving the earlier ones"),
         }
+    }
+
+    /// Notes since when the schemas of a resource are what they are. When the server starts it knows the last change of the definition; while it runs, also
+    /// whether that was one of the schemas, and that objects were written between the change and now as the definition before has it.
+    fn remember(&self, before: &registry::Catalogue, resource: &mut registry::Resource) {
+        let Some(known) = before.by_kind(&resource.group, &resource.kind) else { return };
+        resource.since = match known.stores_like(resource) {
+            true => known.since,
+            false => Some(self.store.head().borrow().saturating_add(1)),
+        };
     }
 
     fn stored_crds(&self) -> Result<Vec<registry::Resource>, ReadError> {
@@ -80,7 +94,8 @@ impl Inner {
                 // Whose names were not accepted waits.
                 let established = registry::is_established(&crd);
                 let parsed = established.then(|| registry::parse_crd(&crd)).transpose();
-                parsed.map_err(|problems| format!("{problems:?}"))
+                let parsed = parsed.map_err(|problems| format!("{problems:?}"))?;
+                Ok(parsed.map(|resource| registry::Resource { since: Some(stored.version), ..resource }))
             });
             match parsed {
                 Ok(resource) => custom.extend(resource),

@@ -76,7 +76,8 @@ async fn write(inner: &Inner, definition: &Definition, mut crd: Value) -> Result
     if let Some(served) = served(inner) {
         let manager =
             Manager { name: MANAGER.into(), subresource: "status".into(), time: object::timestamp() };
-        apply::record_update(&served, Some(&definition.crd), &mut crd, &manager);
+        let requested = crd.clone();
+        apply::record_update(&served, &definition.crd, &requested, &mut crd, &manager);
     }
     let write = Write {
         key: definition.key.clone(),

@@ -69,6 +69,21 @@ pub(crate) fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(object, |value, field| value.get(field))
 }
 
+/// `metadata.resourceVersion` of an object in its bytes.
+pub(crate) fn version_of(bytes: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Named {
+        metadata: Versioned,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Versioned {
+        resource_version: String,
+    }
+    let named: Named = serde_json::from_slice(bytes).ok()?;
+    named.metadata.resource_version.parse().ok()
+}
+
 /// `metadata.ownerReferences[]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]

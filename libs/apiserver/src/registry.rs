@@ -20,9 +20,9 @@ pub(crate) use crd::{
 
 use crate::object;
 use crate::openapi;
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 use crate::status::Subject;
-use crate::store::{Key, Prefix};
+use crate::store::{Key, Prefix, Stored};
 use crate::table::Column;
 
 /// What a resource's objects obey.
@@ -52,6 +52,9 @@ pub(crate) struct Resource {
     pub storage_version: String,
     /// Served versions, the preferred one first.
     pub versions: Vec<Version>,
+    /// Resource version since which the schemas are what they are: what was stored before is read in the form that they give it today. None for built-in
+    /// kinds.
+    pub since: Option<u64>,
 }
 
 /// One served version of a resource.
@@ -94,6 +97,16 @@ impl Resource {
         let group = if named { self.group.as_str() } else { "" };
         let steps = ["/registry", group, &self.plural, namespace, name];
         steps.into_iter().filter(|step| !step.is_empty()).collect::<Vec<_>>().join("/")
+    }
+
+    /// Whether it gives stored objects the same form as another.
+    pub fn stores_like(&self, other: &Self) -> bool {
+        let schemas = |resource: &Self| {
+            let schemas =
+                resource.versions.iter().map(|version| (version.name.clone(), version.openapi.clone()));
+            schemas.collect::<Vec<_>>()
+        };
+        self.storage_version == other.storage_version && schemas(self) == schemas(other)
     }
 
     /// The stored keys of a collection.
@@ -153,6 +166,46 @@ impl Served {
             && self.version().name == self.resource.storage_version
     }
 
+    /// True for an object that was stored under an earlier definition.
+    pub fn is_outdated(&self, version: u64) -> bool {
+        self.resource.since.is_some_and(|since| version < since)
+    }
+
+    /// A stored object in the form that the definition of today gives it: in the storage version, without what its schema does not know, with its defaults.
+    /// Nothing is decoded unless it was stored under an earlier definition.
+    pub fn renewed(&self, stored: Stored) -> Stored {
+        if !self.is_outdated(stored.version) {
+            return stored;
+        }
+        let Ok(mut object) = serde_json::from_slice::<Value>(&stored.bytes) else { return stored };
+        self.renew(&mut object);
+        Stored { bytes: object.to_string().into(), ..stored }
+    }
+
+    /// Whether writing back what was read of an object changes it: it was stored under an earlier definition, in another form.
+    pub fn renews(&self, stored: &Stored) -> bool {
+        let value = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok();
+        self.is_outdated(stored.version) && value(&stored.bytes) != value(&self.renewed(stored.clone()).bytes)
+    }
+
+    /// The same for an object at hand.
+    fn renew(&self, object: &mut Value) {
+        let version = object::meta_str(object, "resourceVersion").parse();
+        if !version.is_ok_and(|version| self.is_outdated(version)) {
+            return;
+        }
+        let written = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        let name = written.rsplit('/').next().unwrap_or_default();
+        let of = |name: &str| self.resource.versions.iter().find(|version| version.name == name);
+        let version = of(name).or_else(|| of(&self.resource.storage_version));
+        if let Some(schema) = version.and_then(|version| version.schema.as_ref()) {
+            schema::prune(schema, object);
+            schema::default(schema, object);
+            schema::drop_nulls(schema, object);
+        }
+        object::object_mut(object).insert("apiVersion".into(), self.stored_api_version().into());
+    }
+
     /// From the version of the request to the stored form.
     pub fn stored_form(&self, mut object: Value) -> Value {
         if self.is_stored_form() {
@@ -167,11 +220,16 @@ impl Served {
 
     /// From the stored form to the version of the request.
     pub fn request_form(&self, mut object: Value) -> Value {
+        self.renew(&mut object);
         if self.is_stored_form() {
             return object;
         }
         if self.resource.builtin() == Some(Builtin::EventsV1Event) {
             builtin::event_from_core(&mut object);
+        }
+        // Versions need not have the same fields.
+        if let Some(schema) = &self.version().schema {
+            schema::prune(schema, &mut object);
         }
         object::object_mut(&mut object).insert("apiVersion".into(), self.api_version().into());
         object

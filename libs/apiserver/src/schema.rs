@@ -27,7 +27,7 @@ use crate::status::Cause;
 
 pub(crate) use prune::{default, drop_nulls, each_embedded, prune};
 pub(crate) use published::of_definition;
-pub(crate) use validate::{validate, validate_status};
+pub(crate) use validate::{validate, validate_rules, validate_status};
 
 /// Deepest nesting of a schema; CRDs beyond it are refused.
 const MAX_DEPTH: usize = 64;

@@ -139,19 +139,21 @@ fn merge_map(
                 let merged = merge_map(before.clone(), changes, &at)?;
                 object.insert(key.clone(), Value::Object(merged));
             }
-            (None, Value::Object(changes)) => {
-                let merged = merge_map(Map::new(), changes, &at)?;
-                object.insert(key.clone(), Value::Object(merged));
-            }
-            (before, Value::Array(changes)) => {
-                let before = before.and_then(Value::as_array).cloned().unwrap_or_default();
-                if let Some(order) = patch.get(&format!("{SET_ORDER}{key}")).and_then(Value::as_array) {
+            (before, value) => {
+                if let (Some(changes), Some(order)) = (value.as_array(), order(patch, key)) {
                     check_order(changes, order, &at)?;
                 }
-                object.insert(key.clone(), Value::Array(merge_list(before, changes, &at)?));
-            }
-            (_, value) => {
-                object.insert(key.clone(), value.clone());
+                let merged = match (before, value) {
+                    (Some(Value::Array(before)), Value::Array(changes)) => {
+                        Some(Value::Array(merge_list(before.clone(), changes, &at)?))
+                    }
+                    // There is nothing to merge with.
+                    (_, value) => without_directives(value),
+                };
+                match merged {
+                    Some(merged) => object.insert(key.clone(), merged),
+                    None => object.remove(key),
+                };
             }
         }
     }
@@ -162,6 +164,25 @@ fn merge_map(
         *list = in_order(std::mem::take(list), order, before, &child(path, field));
     }
     Ok(object)
+}
+
+/// The order that a patch gives a list.
+fn order<'a>(patch: &'a Map<String, Value>, field: &str) -> Option<&'a Vec<Value>> {
+    patch.get(&format!("{SET_ORDER}{field}")).and_then(Value::as_array)
+}
+
+/// What of a patch comes where there was nothing: no nulls, and nothing that says how it is to be merged.
+fn without_directives(patch: &Value) -> Option<Value> {
+    match patch {
+        Value::Object(map) if map.contains_key(DIRECTIVE) => None,
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(_, value)| !value.is_null());
+            let kept = kept.filter_map(|(key, value)| Some((key.clone(), without_directives(value)?)));
+            Some(Value::Object(kept.collect()))
+        }
+        Value::Array(items) => Some(items.iter().filter_map(without_directives).collect()),
+        plain => Some(plain.clone()),
+    }
 }
 
 fn rule(path: &str) -> Option<&'static ListRule> {
@@ -301,6 +322,12 @@ mod tests {
         assert_eq!(patched, json!({"data": {"b": "2", "c": "3"}, "metadata": {"labels": {"x": "y"}}}));
         let replaced = merge_of(&object, &json!({"data": {"$patch": "replace", "z": "9"}})).unwrap();
         assert_eq!(replaced["data"], json!({"z": "9"}));
+    }
+
+    #[test]
+    fn what_is_new_comes_without_directives() {
+        let patch = json!({"data": {"$patch": "replace", "z": "9"}, "spec": {"a": null, "b": {"$patch": "delete"}, "c": [{"$patch": "delete"}, 1]}});
+        assert_eq!(merge_of(&json!({}), &patch).unwrap(), json!({"spec": {"c": [1]}}));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::object;
 use crate::selector::Selector;
 use crate::status::ApiError;
-use crate::store::{ChangeKind, Key, LogEntry, Prefix, ReadError, Snapshot, Store};
+use crate::store::{ChangeKind, Key, LogEntry, Prefix, ReadError, Snapshot, Store, Stored};
 use crate::view::View;
 
 /// Changes or objects handled between two writes to the client.
@@ -150,7 +150,8 @@ impl Watch {
         })
         .await
         .map_err(ApiError::internal)?;
-        let page = page?;
+        let page: Vec<Stored> =
+            page?.into_iter().map(|stored| self.plan.view.served.renewed(stored)).collect();
         let mut out = BytesMut::new();
         for stored in &page {
             if self.matches(&stored.bytes)? {
@@ -224,6 +225,13 @@ impl Watch {
                 continue;
             }
             if let Some((kind, object)) = self.seen(entry)? {
+                let key = entry.key.clone();
+                let object = self
+                    .plan
+                    .view
+                    .served
+                    .renewed(Stored { key, version: entry.version, bytes: object })
+                    .bytes;
                 self.plan.view.event(&mut out, kind, &object, self.first)?;
                 self.first = false;
             }
@@ -263,7 +271,7 @@ impl Watch {
             (ChangeKind::Deleted, false, _) | (_, false, false) => None,
             (_, false, true) => Some(("ADDED", entry.object.clone())),
             (_, true, true) => Some(("MODIFIED", entry.object.clone())),
-            (_, true, false) => Some(("DELETED", at_version(entry)?)),
+            (_, true, false) => Some(("DELETED", self.at_version(entry)?)),
         })
     }
 
@@ -275,19 +283,21 @@ impl Watch {
         Ok(self.plan.selector.matches(&self.plan.view.served.request_form(stored)))
     }
 
+    /// The state before a change with the version of the change: how Kubernetes reports that an object left a selection.
+    fn at_version(&self, entry: &LogEntry) -> Result<Bytes, ApiError> {
+        let bytes = entry.previous.as_ref().unwrap_or(&entry.object).clone();
+        let version = object::version_of(&bytes).unwrap_or(entry.version);
+        let before = self.plan.view.served.renewed(Stored { key: entry.key.clone(), version, bytes });
+        let mut object: Value = serde_json::from_slice(&before.bytes).map_err(ApiError::internal)?;
+        object::metadata_mut(&mut object).insert("resourceVersion".into(), entry.version.to_string().into());
+        Ok(object.to_string().into())
+    }
+
     fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
             self.pending.push_back(chunk);
         }
     }
-}
-
-/// The state before a change with the version of the change: how Kubernetes reports that an object left a selection.
-fn at_version(entry: &LogEntry) -> Result<Bytes, ApiError> {
-    let before = entry.previous.as_ref().unwrap_or(&entry.object);
-    let mut object: Value = serde_json::from_slice(before).map_err(ApiError::internal)?;
-    object::metadata_mut(&mut object).insert("resourceVersion".into(), entry.version.to_string().into());
-    Ok(object.to_string().into())
 }
 
 fn error_event(error: &ApiError) -> Bytes {

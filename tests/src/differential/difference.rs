@@ -165,11 +165,6 @@ impl Report {
         self.groups.iter_mut()
     }
 
-    /// Takes out the group of this name.
-    pub fn remove(&mut self, name: &str) -> Option<Group> {
-        self.groups.remove(name)
-    }
-
     /// How many differences there are.
     pub fn count(&self) -> usize {
         self.groups.values().map(|group| group.count).sum()

@@ -14,6 +14,7 @@ pub const ALL: &[Check] = &[
     ("names_in_use", |w| Box::pin(names_in_use(w))),
     ("no_subresources", |w| Box::pin(no_subresources(w))),
     ("applied", |w| Box::pin(applied(w))),
+    ("a_schema_changes", |w| Box::pin(a_schema_changes(w))),
 ];
 
 /// A definition of a namespaced kind with one version and no subresources.
@@ -262,5 +263,63 @@ async fn applied(w: &World<'_>) -> Result<()> {
     changed["spec"]["versions"][0]["additionalPrinterColumns"] =
         json!([{"name": "N", "type": "integer", "jsonPath": ".spec.n"}]);
     w.patch(APPLY, format!("{crd}?fieldManager=m"), &changed).await?.is(200).at("/metadata/generation", 2);
+    Ok(())
+}
+
+/// What was stored before a schema changed is read as the schema has it now.
+async fn a_schema_changes(w: &World<'_>) -> Result<()> {
+    let group = "changes.example.org";
+    let path = w.of(&format!("{group}/v1"), "cams");
+    let schema = |fields: Value| json!({"type": "object", "properties": {"spec": {"type": "object", "properties": fields}}});
+    let before = schema(json!({"old": {"type": "string"}, "kept": {"type": "integer"}}));
+    w.define(&definition(group, "Cam", "cams", before), &path).await?;
+    let cam = |name: &str| json!({"apiVersion": format!("{group}/v1"), "kind": "Cam", "metadata": {"name": name}, "spec": {"old": "x", "kept": 1}});
+    for name in ["a", "b", "c"] {
+        w.create(&path, &cam(name)).await?;
+    }
+    let one = format!("{path}/a");
+    w.get(&one).await?.is(200).at("/spec", json!({"old": "x", "kept": 1}));
+    let after =
+        schema(json!({"kept": {"type": "integer"}, "new": {"type": "string", "default": "filled in"},
+        "deep": {"type": "object", "default": {}, "properties": {"n": {"type": "integer", "default": 7}}}}));
+    let change =
+        json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": after}]);
+    w.patch(JSON_PATCH, format!("{CRDS}/cams.{group}"), &change).await?.is(200);
+    let filled = json!({"kept": 1, "new": "filled in", "deep": {"n": 7}});
+    let read =
+        w.until("the new schema counts", &one, |answer| answer.json["spec"]["new"] == "filled in").await?;
+    w.same("get", &read["spec"], &filled);
+    let version = read["metadata"]["resourceVersion"].clone();
+    let listed = w.get(&path).await?.is(200).lists(&["a", "b", "c"]).at("/items/1/spec", filled.clone());
+    let since = listed.str("/metadata/resourceVersion").to_owned();
+    w.get(format!("{path}?limit=1")).await?.is(200).at("/items/0/spec", filled.clone());
+    let mut events = w.watch(format!("{path}?watch=1")).await?;
+    for _ in 0..3 {
+        let event = events.next().await?;
+        w.same("watch", &event["object"]["spec"], &filled);
+    }
+    // Nothing was written by that, and writing back what was read writes it.
+    w.get(&one).await?.is(200).at("/metadata/resourceVersion", version.clone());
+    let unchanged =
+        w.patch(MERGE, &one, &json!({"spec": {"kept": 1}})).await?.is(200).at("/spec", filled.clone());
+    w.same("it is written", unchanged.json["metadata"]["resourceVersion"] == version, false);
+    let again = w.patch(MERGE, &one, &json!({"spec": {"kept": 1}})).await?.is(200);
+    w.same(
+        "once",
+        &again.json["metadata"]["resourceVersion"],
+        &unchanged.json["metadata"]["resourceVersion"],
+    );
+    let mut changes = w.watch(format!("{path}?watch=1&resourceVersion={since}")).await?;
+    let event = changes.next().await?;
+    w.same("change", (&event["type"], &event["object"]["spec"]), (&json!("MODIFIED"), &filled));
+    w.patch(MERGE, format!("{path}/b"), &json!({"spec": {"deep": {"n": 8}}}))
+        .await?
+        .is(200)
+        .at("/spec", json!({"kept": 1, "new": "filled in", "deep": {"n": 8}}));
+    let removed = changes.next().await?;
+    w.same("its change", &removed["object"]["spec"]["deep"]["n"], &json!(8));
+    w.delete(format!("{path}/c")).await?.is(200);
+    let removed = changes.next().await?;
+    w.same("removal", (&removed["type"], &removed["object"]["spec"]), (&json!("DELETED"), &filled));
     Ok(())
 }

@@ -16,6 +16,7 @@ const MAX_ANNOTATION_BYTES: usize = 256 << 10;
 const MAX_GENERATED_PREFIX: usize = 58;
 /// Finalizers that need no domain.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+const FINALIZERS: &str = "metadata.finalizers";
 /// Letters of generated suffixes: no vowels, no look-alikes.
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
@@ -37,15 +38,21 @@ pub(crate) fn generated_name(object: &Value, mut random: impl FnMut() -> u32) ->
     Some(generated)
 }
 
+/// Takes what a client cannot set out of an object that is to be made. A write that makes an object only because there is none does not, as on Kubernetes.
+pub(crate) fn wipe(object: &mut Value) {
+    let metadata = object::metadata_mut(object);
+    for owned in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        metadata.remove(owned);
+    }
+}
+
 pub(super) fn prepare_create(object: &mut Value, namespace: &str, stamp: &Stamp) -> Result<(), ApiError> {
     check_namespace(object, namespace)?;
     if !object::meta_str(object, "resourceVersion").is_empty() {
         return Err(ApiError::version_on_create());
     }
     let metadata = object::metadata_mut(object);
-    for owned in
-        ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "namespace"]
-    {
+    for owned in ["selfLink", "resourceVersion", "namespace"] {
         metadata.remove(owned);
     }
     if !namespace.is_empty() {
@@ -118,10 +125,66 @@ pub(super) fn set_generation(old: &Value, new: &mut Value, changed: bool) {
     object::metadata_mut(new).insert("generation".into(), after.into());
 }
 
-pub(super) fn validate(resource: &Resource, object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+/// What is wrong with the metadata of a new object.
+pub(super) fn validate(resource: &Resource, object: &Value, causes: &mut Vec<Cause>) {
+    validate_whole(resource, object, causes);
+    validate_bare_finalizers(resource, object, causes);
+}
+
+/// What is wrong with a change of metadata. kube-apiserver looks at it for all kinds, and again for each.
+pub(super) struct Changed {
+    /// Of the first look.
+    pub first: Vec<Cause>,
+    /// Of the second.
+    pub second: Vec<Cause>,
+}
+
+/// What is wrong with metadata that is changed; `immutable` is what is wrong with what only the system sets.
+pub(super) fn validate_update(
+    resource: &Resource,
+    old: &Value,
+    new: &Value,
+    immutable: Vec<Cause>,
+) -> Changed {
+    let mut change = Vec::new();
+    if object::is_deleting(old) {
+        let added = added_finalizers(Some(old), new);
+        if !added.is_empty() {
+            let added: Vec<String> = added.into_iter().map(|name| format!("{name:?}")).collect();
+            let why = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
+            );
+            change.push(Cause::forbidden("metadata.finalizers", why));
+        }
+    }
+    change.extend(immutable);
+    let metadata = object::metadata(new);
+    validate_labels(&metadata, &mut change);
+    validate_owners(&metadata, &mut change);
+    let mut first = Vec::new();
+    validate_whole(resource, new, &mut first);
+    first.extend(change.iter().cloned());
+    use Builtin::{ConfigMap, Event, Namespace, Secret, ServiceAccount};
+    let mut second = if resource.builtin() == Some(Event) { Vec::new() } else { change };
+    // Kinds whose every change is looked at as if it were new.
+    if matches!(resource.builtin(), Some(ConfigMap | Namespace | Secret | ServiceAccount)) {
+        validate(resource, new, &mut second);
+    }
+    Changed { first, second }
+}
+
+fn validate_whole(resource: &Resource, object: &Value, causes: &mut Vec<Cause>) {
     let metadata = object::metadata(object);
     validate_name(resource, &metadata, causes);
-    for (key, value) in map(&metadata, "labels") {
+    validate_labels(&metadata, causes);
+    validate_owners(&metadata, causes);
+    validate_finalizers(list(&metadata, "finalizers"), causes);
+}
+
+/// Labels and annotations.
+fn validate_labels(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
+    for (key, value) in map(metadata, "labels") {
         let at = "metadata.labels";
         for why in qualified_name_problems(key) {
             causes.push(Cause::invalid(at, &key.as_str().into(), why));
@@ -131,7 +194,7 @@ pub(super) fn validate(resource: &Resource, object: &Value, old: Option<&Value>,
         }
     }
     let mut bytes = 0;
-    for (key, value) in map(&metadata, "annotations") {
+    for (key, value) in map(metadata, "annotations") {
         bytes += key.len() + value.as_str().map_or(0, str::len);
         for why in qualified_name_problems(&key.to_lowercase()) {
             causes.push(Cause::invalid("metadata.annotations", &key.as_str().into(), why));
@@ -139,21 +202,6 @@ pub(super) fn validate(resource: &Resource, object: &Value, old: Option<&Value>,
     }
     if bytes > MAX_ANNOTATION_BYTES {
         causes.push(Cause::too_long("metadata.annotations", MAX_ANNOTATION_BYTES as u64));
-    }
-    validate_finalizers(resource, list(&metadata, "finalizers"), causes);
-    validate_owners(&metadata, causes);
-    if let Some(old) = old.filter(|old| object::is_deleting(old)) {
-        let added = added_finalizers(Some(old), object);
-        if !added.is_empty() {
-            let added: Vec<String> = added.into_iter().map(|name| format!("{name:?}")).collect();
-            let why = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                added.join(", ")
-            );
-            // kube-apiserver looks at changes of metadata twice: for all kinds, and again for each.
-            let cause = Cause::forbidden("metadata.finalizers", why);
-            causes.extend([cause.clone(), cause]);
-        }
     }
 }
 
@@ -168,27 +216,29 @@ fn is_bare(finalizer: &str) -> bool {
     !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer)
 }
 
-/// Kinds of the first groups are strict about finalizers without a domain; definitions and custom resources are not.
-fn validate_finalizers(resource: &Resource, finalizers: &[Value], causes: &mut Vec<Cause>) {
-    const FIELD: &str = "metadata.finalizers";
+fn validate_finalizers(finalizers: &[Value], causes: &mut Vec<Cause>) {
     for finalizer in finalizers {
         for why in qualified_name_problems(finalizer.as_str().unwrap_or_default()) {
-            causes.push(Cause::invalid(FIELD, finalizer, why));
+            causes.push(Cause::invalid(FINALIZERS, finalizer, why));
         }
     }
     if ["orphan", "foregroundDeletion"].iter().all(|wanted| finalizers.iter().any(|one| one == wanted)) {
         let why = "finalizer orphan and foregroundDeletion cannot be both set";
-        causes.push(Cause::invalid(FIELD, &finalizers.into(), why));
+        causes.push(Cause::invalid(FINALIZERS, &finalizers.into(), why));
     }
+}
+
+/// Kinds of the first groups are strict about finalizers without a domain; definitions and custom resources are not.
+fn validate_bare_finalizers(resource: &Resource, object: &Value, causes: &mut Vec<Cause>) {
     // Those of the core group alone, but for its Events.
     use Builtin::{CustomResourceDefinition, Event, Lease};
     if matches!(resource.builtin(), None | Some(CustomResourceDefinition | Event | Lease)) {
         return;
     }
-    for (index, finalizer) in finalizers.iter().enumerate() {
+    for (index, finalizer) in list(&object::metadata(object), "finalizers").iter().enumerate() {
         if finalizer.as_str().is_some_and(is_bare) {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
-            causes.push(Cause::invalid(format!("{FIELD}[{index}]"), finalizer, why));
+            causes.push(Cause::invalid(format!("{FINALIZERS}[{index}]"), finalizer, why));
         }
     }
 }
@@ -206,18 +256,19 @@ pub(crate) fn warnings(resource: &Resource, old: Option<&Value>, new: &Value) ->
 }
 
 /// What only the system sets, and a change gives otherwise; other such fields are silently kept.
-pub(super) fn immutable(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
+pub(super) fn immutable(old: &Value, new: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
     let deleting = object::is_deleting(old);
     for (field, kept) in
-        [("uid", false), ("deletionTimestamp", deleting), ("deletionGracePeriodSeconds", deleting)]
+        [("uid", false), ("deletionTimestamp", deleting), ("deletionGracePeriodSeconds", false)]
     {
         let at = |value: &Value| object::at(value, &["metadata", field]).cloned().unwrap_or_default();
         let (before, given) = (at(old), at(new));
         if !kept && !matches!(given, Value::Null) && given != "" && given != before {
-            let cause = Cause::invalid(format!("metadata.{field}"), &given, "field is immutable");
-            causes.extend([cause.clone(), cause]);
+            causes.push(Cause::invalid(format!("metadata.{field}"), &given, "field is immutable"));
         }
     }
+    causes
 }
 
 fn validate_name(resource: &Resource, metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {

@@ -266,6 +266,16 @@ impl FieldSet {
         result
     }
 
+    /// Takes out a top-level field with everything below it.
+    pub fn remove_field(&mut self, name: &str) {
+        self.0.remove(&Step::Field(name.to_owned()));
+    }
+
+    /// True when all of `other` is in it.
+    pub fn has(&self, other: &Self) -> bool {
+        self.intersection(other) == *other
+    }
+
     /// Below a step: whether the node there is in the set, and what of its children is. None when nothing of it is.
     pub fn at(&self, step: &Step) -> Option<(bool, &FieldSet)> {
         self.0.get(step).map(|node| (node.member, &node.children))

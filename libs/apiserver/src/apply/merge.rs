@@ -10,6 +10,10 @@ use crate::object;
 
 /// `live` with everything that `configuration` sets.
 pub(super) fn merge(live: &Value, configuration: &Value, shape: Shape<'_>) -> Value {
+    // Nothing in the place of what is owned part by part sets no part.
+    if configuration.is_null() && !is_leaf(live, shape) && !is_empty(live) {
+        return live.clone();
+    }
     if is_leaf(live, shape) || is_leaf(configuration, shape) {
         return configuration.clone();
     }
@@ -104,13 +108,16 @@ fn remove_at(
     }
     let kept_below = kept_here.map_or(&nothing, |(_, below)| below);
     let left = remove(value, gone_below, kept_below, shape);
-    let is_empty = |value: &Value| match value {
+    let emptied = is_empty(&left) && !is_empty(value) && kept_here.is_none();
+    (!emptied).then_some(left)
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
         Value::Object(map) => map.is_empty(),
         Value::Array(list) => list.is_empty(),
         _ => false,
-    };
-    let emptied = is_empty(&left) && !is_empty(value) && kept_here.is_none();
-    (!emptied).then_some(left)
+    }
 }
 
 /// `live` with its ownable part replaced.

@@ -2,7 +2,7 @@
 
 //! What the fields of an object are for ownership: granular or atomic maps, lists that are sets or maps.
 
-use crate::registry::Served;
+use crate::registry::Version;
 use crate::schema::{ListType, Schema};
 
 /// How a list is owned.
@@ -115,11 +115,16 @@ pub(super) enum Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    pub fn of(served: &'a Served) -> Self {
-        match &served.version().schema {
+    pub fn of(version: &'a Version) -> Self {
+        match &version.schema {
             Some(schema) => Self::Root(schema),
             None => Self::Fixed(&BUILTIN),
         }
+    }
+
+    /// Of the Scale of an object.
+    pub fn scale() -> Self {
+        Self::Fixed(&BUILTIN)
     }
 
     pub fn field(self, name: &str) -> Self {

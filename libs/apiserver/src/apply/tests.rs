@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fields::FieldSet;
 use super::shape::Shape;
-use super::{Applied, Manager, record_scale, record_status, record_update};
+use super::{Applied, Manager, Owners, record_create};
 use crate::registry::{Registry, Served, parse_crd};
 use crate::status::ApiError;
 
@@ -33,6 +33,12 @@ fn apply(
 ) -> Result<Value, ApiError> {
     let applied = Applied { object: applied.clone(), given: applied.clone() };
     super::apply(served, live, &applied, manager, force)
+}
+
+/// An update of everything that asks for what comes to be.
+fn record_update(served: &Served, old: &Value, new: &mut Value, manager: &Manager) {
+    let requested = new.clone();
+    super::record_update(served, old, &requested, new, manager);
 }
 
 fn fields_of<'a>(object: &'a Value, name: &str) -> &'a Value {
@@ -130,7 +136,7 @@ fn updates_take_what_they_change() {
     let mut updated = object.clone();
     updated["spec"]["colour"] = json!("blue");
     updated["spec"]["tags"] = json!({"k": "v"});
-    record_update(&served, Some(&object), &mut updated, &manager("editor"));
+    record_update(&served, &object, &mut updated, &manager("editor"));
     assert_eq!(fields_of(&updated, "one"), &json!({"f:spec": {"f:size": {}}}));
     assert_eq!(
         fields_of(&updated, "editor"),
@@ -163,7 +169,7 @@ fn many_updaters_are_bounded() {
         next["spec"]["free"][format!("f{index}")] = json!(index);
         let writer =
             Manager { time: format!("2026-01-01T00:00:{index:02}Z"), ..manager(&format!("m{index}")) };
-        record_update(&served, Some(&object), &mut next, &writer);
+        record_update(&served, &object, &mut next, &writer);
         object = next;
     }
     let managed = object["metadata"]["managedFields"].as_array().unwrap();
@@ -174,7 +180,7 @@ fn many_updaters_are_bounded() {
 #[test]
 fn all_nodes_contain_what_is_set() {
     let served = served();
-    let shape = Shape::of(&served);
+    let shape = Shape::of(served.version());
     let value = json!({"spec": {"parts": [{"id": "a", "note": "n"}], "tags": {"x": "y"}, "lines": ["1"]}});
     let of = FieldSet::of(&value, shape);
     assert_eq!(of.intersection(&FieldSet::all(&value, shape)), of);
@@ -190,7 +196,12 @@ fn a_scale_moves_the_ownership_of_the_replicas_alone() {
     let scaled = |live: &Value, size: i64| {
         let mut new = live.clone();
         new["spec"]["size"] = json!(size);
-        record_scale(&served, live, &mut new, &scaler);
+        let shown = |object: &Value| match object["spec"]["size"].as_i64() {
+            None | Some(0) => json!({"spec": {}}),
+            Some(size) => json!({"spec": {"replicas": size}}),
+        };
+        let owners = Owners::of(&served, live).updated((&shown(live), &shown(&new)), &scaler);
+        owners.bring_back(&served, live, &mut new);
         new
     };
     assert_eq!(scaled(&live, 3), live);
@@ -198,13 +209,40 @@ fn a_scale_moves_the_ownership_of_the_replicas_alone() {
     assert_eq!(fields_of(&more, "one"), &json!({"f:spec": {"f:colour": {}}}));
     assert_eq!(fields_of(&more, "scaler"), &json!({"f:spec": {"f:size": {}}}));
     assert_eq!(scaled(&more, 0)["metadata"]["managedFields"].as_array().unwrap().len(), 1);
+    // Where nobody owns them, nobody comes to.
+    let unowned = scaled(&more, 0);
+    assert_eq!(scaled(&unowned, 4)["metadata"]["managedFields"].as_array().unwrap().len(), 1);
     // An update's owner comes back in an entry beside its own.
     let mut made = widget(json!({"size": 3, "colour": "red"}));
-    record_update(&served, None, &mut made, &manager("maker"));
+    record_create(&served, &mut made, &manager("maker"));
     let list = scaled(&made, 3)["metadata"]["managedFields"].clone();
     assert_eq!(list[0]["fieldsV1"], json!({"f:spec": {"f:size": {}}}));
     assert_eq!(list[1]["fieldsV1"], json!({"f:spec": {".": {}, "f:colour": {}}}));
     assert_eq!((&list[0]["manager"], &list[1]["manager"]), (&json!("maker"), &json!("maker")));
+}
+
+#[test]
+fn where_the_fields_cannot_be_told_apart_all_owners_are_forgotten() {
+    let served = served();
+    let live = apply(&served, None, &widget(json!({"colour": "red"})), &manager("one"), false).unwrap();
+    let mut requested = live.clone();
+    requested["spec"]["size"] = json!("not a number");
+    let mut new = live.clone();
+    let writer = Manager { subresource: "status".into(), ..manager("two") };
+    super::record_update(&served, &live, &requested, &mut new, &writer);
+    assert_eq!(new["metadata"].get("managedFields"), None);
+}
+
+#[test]
+fn nothing_in_the_place_of_a_structure_sets_none_of_it() {
+    let served = served();
+    let live = apply(&served, None, &widget(json!({"tags": {"a": "b"}, "size": 3})), &manager("one"), false)
+        .unwrap();
+    let forced =
+        apply(&served, Some(&live), &widget(json!({"tags": null, "size": 4})), &manager("two"), true)
+            .unwrap();
+    assert_eq!(forced["spec"], json!({"tags": {"a": "b"}, "size": 4}));
+    assert_eq!(fields_of(&forced, "one"), &json!({"f:spec": {"f:tags": {"f:a": {}}}}));
 }
 
 #[test]
@@ -214,10 +252,11 @@ fn who_writes_a_status_owns_the_metadata_that_was_sent_along() {
     let mut requested = live.clone();
     requested["metadata"]["labels"] = json!({"a": "b"});
     requested["spec"]["colour"] = json!("blue");
+    requested["status"] = json!({"state": "x"});
     let mut new = live.clone();
     new["status"] = json!({"state": "x"});
     let writer = Manager { subresource: "status".into(), ..manager("two") };
-    record_status(&served, &live, &requested, &mut new, &writer);
+    super::record_update(&served, &live, &requested, &mut new, &writer);
     assert_eq!(fields_of(&new, "one"), &json!({"f:spec": {"f:colour": {}}}));
     let owned =
         json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:status": {".": {}, "f:state": {}}});

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Whether an applied configuration fits the schema of its kind: an apply must know whose every field is, so a field that the schema does not have is refused
-//! however unknown fields are to be treated, and so is a value of another type.
+//! Whether an object fits the schema of its kind: an apply must know whose every field is, so a field that the schema does not have is refused however unknown
+//! fields are to be treated, and so is a value of another type. An update that does not fit is not refused for it: its owners are not told apart.
 
 use std::sync::LazyLock;
 
@@ -25,18 +25,36 @@ pub(super) fn of_builtin(kind: Builtin) -> Option<&'static Schema> {
     BUILTIN.iter().find(|(of, _)| *of == kind).map(|(_, schema)| schema)
 }
 
-/// Every problem with the configuration but for its metadata.
-pub(super) fn misfits(schema: &Schema, configuration: &Value) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (name, value) in configuration.as_object().into_iter().flatten() {
+/// Whether a set or a map may have an item twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duplicates {
+    Allowed,
+    Refused,
+}
+
+/// Every problem with an object but for its metadata.
+pub(super) fn misfits(schema: &Schema, object: &Value, duplicates: Duplicates) -> Vec<String> {
+    let mut problems = Problems { found: Vec::new(), duplicates };
+    for (name, value) in object.as_object().into_iter().flatten() {
         if !["apiVersion", "kind", "metadata"].contains(&name.as_str()) {
             field(schema, name, value, "", &mut problems);
         }
     }
-    problems
+    problems.found
 }
 
-fn field(schema: &Schema, name: &str, value: &Value, path: &str, problems: &mut Vec<String>) {
+struct Problems {
+    found: Vec<String>,
+    duplicates: Duplicates,
+}
+
+impl Problems {
+    fn push(&mut self, problem: String) {
+        self.found.push(problem);
+    }
+}
+
+fn field(schema: &Schema, name: &str, value: &Value, path: &str, problems: &mut Problems) {
     let at = format!("{path}{}", Step::Field(name.to_owned()).show());
     match schema.field(name) {
         Some(below) => check(below, value, &at, problems),
@@ -45,7 +63,7 @@ fn field(schema: &Schema, name: &str, value: &Value, path: &str, problems: &mut 
     }
 }
 
-fn check(schema: &Schema, value: &Value, at: &str, problems: &mut Vec<String>) {
+fn check(schema: &Schema, value: &Value, at: &str, problems: &mut Problems) {
     let mut expected = |what: &str, got: String| problems.push(format!("{at}: expected {what}, got {got}"));
     // Of the values that structured-merge-diff wraps, it shows some with the wrapper.
     let wrapped = || format!("&{{{}}}", go::plain(value));
@@ -82,7 +100,7 @@ fn has_form(schema: &Schema) -> bool {
     schema.format.as_deref().is_some_and(|format| format != "byte")
 }
 
-fn list(schema: &Schema, items: &[Value], at: &str, problems: &mut Vec<String>) {
+fn list(schema: &Schema, items: &[Value], at: &str, problems: &mut Problems) {
     let list = match &schema.list_type {
         ListType::Atomic => List::Atomic,
         ListType::Set => List::Set,
@@ -108,7 +126,7 @@ fn list(schema: &Schema, items: &[Value], at: &str, problems: &mut Vec<String>) 
             None => format!("{at}[{index}]"),
         };
         if let Some(step) = step {
-            if seen.contains(&step) {
+            if problems.duplicates == Duplicates::Refused && seen.contains(&step) {
                 problems.push(format!("{at}: duplicate entries for key {}", step.show()));
             }
             seen.push(step);

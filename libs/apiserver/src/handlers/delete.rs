@@ -186,6 +186,7 @@ pub(crate) async fn remove(
     }
     for _ in 0..ATTEMPTS {
         let stored = inner.store.snapshot()?.get(&key)?.ok_or_else(|| ApiError::not_found(&subject))?;
+        let stored = call.served.renewed(stored);
         let live: Value = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
         let live = call.served.request_form(live);
         preconditions.check(&subject, &live)?;

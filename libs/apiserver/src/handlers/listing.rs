@@ -119,11 +119,13 @@ impl Listing {
         let only_name = self.selector.only_name().filter(|_| self.past.is_none());
         let named = only_name.and_then(|name| self.snapshot.named(&self.prefix, name));
         if let Some(found) = named {
-            chunk.items.extend(found?.filter(|stored| self.wants(stored)).map(|stored| stored.bytes));
+            let found = found?.map(|stored| self.view.served.renewed(stored));
+            chunk.items.extend(found.filter(|stored| self.wants(stored)).map(|stored| stored.bytes));
             return Ok(chunk);
         }
         let (mut seen, mut bytes) = (0, 0);
         self.scan(self.after.as_ref(), |stored| {
+            let stored = self.view.served.renewed(stored);
             seen += 1;
             bytes += stored.bytes.len();
             let wanted = self.wants(&stored);

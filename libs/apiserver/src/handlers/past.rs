@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::object;
 use crate::store::{ChangeKind, Key, Prefix, ReadError, Store, Stored};
 
 /// Log entries read at once.
@@ -45,7 +46,9 @@ fn changed(
             match (entry.kind, &entry.previous) {
                 (ChangeKind::Added, _) => drop(past.insert(key.clone(), None)),
                 (_, Some(bytes)) => {
-                    let stored = Stored { key: key.clone(), version, bytes: bytes.clone() };
+                    // Its own version tells which definition it was stored under.
+                    let own = object::version_of(bytes).unwrap_or(version);
+                    let stored = Stored { key: key.clone(), version: own, bytes: bytes.clone() };
                     past.insert(key.clone(), Some(stored));
                 }
                 (_, None) => drop(unknown.insert(key.clone())),

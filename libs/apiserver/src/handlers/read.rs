@@ -33,7 +33,7 @@ pub(super) fn get(inner: &Inner, call: &Call<'_>) -> Result<Answer, ApiError> {
     check_reached(call.query.version, snapshot.version())?;
     let key = call.served.resource.key(call.namespace(), call.name());
     let stored = snapshot.get(&key)?.ok_or_else(|| ApiError::not_found(&call.subject()))?;
-    call.show(StatusCode::OK, stored.bytes)
+    call.show(StatusCode::OK, call.served.renewed(stored).bytes)
 }
 
 fn check_reached(wanted: Option<u64>, current: u64) -> Result<(), ApiError> {
@@ -194,7 +194,7 @@ pub(super) fn selected(inner: &Inner, call: &Call<'_>) -> Result<Vec<Stored>, Ap
     inner.store.snapshot()?.scan(&prefix, None, |stored| {
         let value = serde_json::from_slice(&stored.bytes);
         if value.is_ok_and(|value| selector.matches(&call.served.request_form(value))) {
-            found.push(stored);
+            found.push(call.served.renewed(stored));
         }
         ControlFlow::Continue(())
     })?;

@@ -67,10 +67,13 @@ fn admitted(call: &Call<'_>, mut given: Value) -> Result<Value, ApiError> {
         ));
     }
     object::metadata_mut(&mut given).remove("resourceVersion");
-    let mut made = admission::create(&call.served, given.clone(), call.namespace(), &Stamp::new())?;
+    let mut made = given.clone();
+    admission::wipe(&mut made);
+    let mut made = admission::create(&call.served, made, call.namespace(), &Stamp::new())?;
     if let Some(status) = given.get("status") {
         let mut new = made.clone();
         object::object_mut(&mut new).insert("status".into(), status.clone());
+        admission::fill_in(&call.served, &mut new);
         let part = if call.served.version().status { Part::Status } else { Part::Main };
         made = admission::update(&call.served, &made, new, part)?;
     }

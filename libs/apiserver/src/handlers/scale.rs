@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::Call;
 use super::write::{Successor, modify};
-use crate::apply;
+use crate::admission::Stamp;
+use crate::apply::{self, Owners};
 use crate::body::{self, Answer};
 use crate::inner::Inner;
 use crate::object;
@@ -20,6 +21,8 @@ use crate::table::{self, Column};
 
 const API_VERSION: &str = "autoscaling/v1";
 const KIND: &str = "Scale";
+/// Stands for replicas that an object does not have.
+const UNSET: i64 = -2_147_483_648;
 
 /// Answers a request that addresses the scale of an object.
 pub(super) async fn handle(
@@ -117,21 +120,24 @@ async fn change(
     scale: &Scale,
     successor: impl Fn(&Value) -> Result<Value, ApiError> + Sync,
 ) -> Result<Value, ApiError> {
-    let outcome = modify(inner, call, |live| {
-        let wanted = successor(&shown(live, scale))?;
+    write(inner, call, |live| {
+        let before = to_change(live, scale);
+        let wanted = successor(&before)?;
         let replicas = replicas(call, &wanted)?;
-        let mut new = live.clone();
-        set(&mut new, &scale.spec_replicas, replicas.into());
+        let manager = call.manager_at(&Stamp::new());
+        let owners = Owners::of(&call.served, live);
+        let owners =
+            owners.updated((&wish(&before), &wish(&json!({"spec": {"replicas": replicas}}))), &manager);
+        let mut new = with_replicas(live, scale, replicas)?;
         // What the Scale pins, the change is pinned to.
         let version = object::meta_str(&wanted, "resourceVersion");
         if !version.is_empty() {
             object::metadata_mut(&mut new).insert("resourceVersion".into(), version.into());
         }
-        Ok(Successor::Updated(new))
+        owners.bring_back(&call.served, live, &mut new);
+        Ok(new)
     })
-    .await?;
-    let stored = serde_json::from_slice(&outcome.bytes).map_err(ApiError::internal)?;
-    Ok(call.served.request_form(stored))
+    .await
 }
 
 async fn apply_replicas(
@@ -141,18 +147,57 @@ async fn apply_replicas(
     bytes: &Bytes,
 ) -> Result<Value, ApiError> {
     let given = apply::configuration((API_VERSION, KIND), body::configuration(bytes)?.0, call.name())?;
-    let mut configuration = json!({"metadata": {"name": call.name()}});
-    if object::at(&given, &["spec", "replicas"]).is_some() {
-        set(&mut configuration, &scale.spec_replicas, replicas(call, &given)?.into());
-    }
-    let applied = apply::Applied { given: configuration.clone(), object: configuration };
-    let outcome = modify(inner, call, |live| {
-        let manager = call.manager_at(&crate::admission::Stamp::new());
-        apply::apply(&call.served, Some(live), &applied, &manager, call.query.force).map(Successor::Applied)
+    replicas(call, &given)?;
+    let configuration = json!({"spec": given.get("spec").cloned().unwrap_or_else(|| json!({}))});
+    write(inner, call, |live| {
+        let before = wish(&to_change(live, scale));
+        let manager = call.manager_at(&Stamp::new());
+        let owners = Owners::of(&call.served, live);
+        let (owners, after) = owners.applied(&before, configuration.clone(), (&manager, call.query.force))?;
+        let mut new = with_replicas(live, scale, replicas(call, &after)?)?;
+        owners.bring_back(&call.served, live, &mut new);
+        Ok(new)
     })
-    .await?;
+    .await
+}
+
+/// Changes the object that has the Scale.
+async fn write(
+    inner: &Inner,
+    call: &Call<'_>,
+    successor: impl Fn(&Value) -> Result<Value, ApiError> + Sync,
+) -> Result<Value, ApiError> {
+    let outcome = modify(inner, call, |live| successor(live).map(Successor::Applied)).await?;
     let stored = serde_json::from_slice(&outcome.bytes).map_err(ApiError::internal)?;
     Ok(call.served.request_form(stored))
+}
+
+/// The Scale that a change begins with: where the object wishes for nothing, with a number that no client sends.
+fn to_change(live: &Value, scale: &Scale) -> Value {
+    let mut before = shown(live, scale);
+    if object::at(live, &path(&scale.spec_replicas)).is_none() {
+        object::object_mut(object::entry(&mut before, "spec")).insert("replicas".into(), UNSET.into());
+    }
+    before
+}
+
+/// What a Scale wishes for. Go leaves out a wish for none.
+fn wish(scale: &Value) -> Value {
+    match object::at(scale, &["spec", "replicas"]).filter(|replicas| replicas.as_i64() != Some(0)) {
+        Some(replicas) => json!({"spec": {"replicas": replicas}}),
+        None => json!({"spec": {}}),
+    }
+}
+
+/// The object with the replicas of its Scale.
+fn with_replicas(live: &Value, scale: &Scale, replicas: i64) -> Result<Value, ApiError> {
+    if replicas == UNSET {
+        let at = scale.spec_replicas.join(".");
+        return Err(ApiError::bad_request(format!("the spec replicas field \".{at}\" cannot be empty")));
+    }
+    let mut new = live.clone();
+    set(&mut new, &scale.spec_replicas, replicas.into());
+    Ok(new)
 }
 
 /// `spec.replicas` of a Scale that a client sent.

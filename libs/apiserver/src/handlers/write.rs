@@ -31,7 +31,7 @@ const NAME_ATTEMPTS: usize = 8;
 pub(crate) enum Successor {
     /// The result of an update or patch: what differs from the live object becomes the writer's.
     Updated(Value),
-    /// The result of a server-side apply, its managed fields already worked out.
+    /// The result of a server-side apply or of a change of the Scale, its managed fields already worked out.
     Applied(Value),
 }
 
@@ -46,7 +46,8 @@ pub(super) async fn create(
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let object = decode_body(call, media_type, bytes, call.query.field_validation)?;
+    let mut object = decode_body(call, media_type, bytes, call.query.field_validation)?;
+    admission::wipe(&mut object);
     let outcome = create_object(inner, call, object).await?;
     call.show(StatusCode::CREATED, outcome.bytes)
 }
@@ -83,7 +84,7 @@ pub(crate) async fn create_object(
             object::metadata_mut(&mut object).insert("name".into(), name.into());
         }
         let mut object = admission::create(&call.served, object, call.namespace(), &stamp)?;
-        apply::record_update(&call.served, None, &mut object, &call.manager_at(&stamp));
+        apply::record_create(&call.served, &mut object, &call.manager_at(&stamp));
         call.warn_of(None, &object);
         let name = object::name(&object).to_owned();
         check_namespace(inner, call, &name)?;
@@ -355,7 +356,7 @@ pub(crate) async fn modify(
         let live = call.served.request_form(live);
         let successor = change(&live)?;
         let updates = matches!(successor, Successor::Updated(_));
-        let (Successor::Updated(new) | Successor::Applied(new)) = successor;
+        let (Successor::Updated(mut new) | Successor::Applied(mut new)) = successor;
         admission::check_name(&new, call.name())?;
         let wanted = object::meta_str(&new, "resourceVersion");
         if !wanted.is_empty() && wanted.parse::<u64>().is_err() {
@@ -372,24 +373,17 @@ pub(crate) async fn modify(
         if !wanted.is_empty() && wanted != current {
             return Err(ApiError::modified(&call.subject()));
         }
-        let stamp = Stamp::new();
-        let requested = new.clone();
+        admission::fill_in(&call.served, &mut new);
+        let requested = updates.then(|| new.clone());
         let mut new = admission::update(&call.served, &live, new, call.part())?;
         call.warn_of(Some(&live), &new);
-        if updates {
-            let manager = call.manager_at(&stamp);
-            match manager.subresource.as_str() {
-                "scale" => apply::record_scale(&call.served, &live, &mut new, &manager),
-                // Whoever writes the status of a custom resource comes to own the metadata that was sent along, though it stays.
-                "status" if resource.builtin().is_none() => {
-                    apply::record_status(&call.served, &live, &requested, &mut new, &manager);
-                }
-                _ => apply::record_update(&call.served, Some(&live), &mut new, &manager),
-            }
+        if let Some(requested) = requested {
+            let manager = call.manager_at(&Stamp::new());
+            apply::record_update(&call.served, &live, &requested, &mut new, &manager);
         }
         // What changes nothing but when somebody said so is not written: an apply that leaves out a default in a list would be
         // a change in every second.
-        if apply::same_but_for_times(&live, &new) {
+        if apply::same_but_for_times(&live, &new) && !call.served.renews(&stored) {
             return Ok(Outcome { bytes: stored.bytes });
         }
         let gone = object::is_deleting(&new) && may_go(resource.builtin(), &new);

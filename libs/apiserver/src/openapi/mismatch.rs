@@ -192,7 +192,8 @@ fn walk(typed: &Typed<'_>, path: &str, value: &Value, depth: usize) -> Option<St
     if let (Some("byte"), Some(text)) = (typed.schema.get("format").and_then(Value::as_str), value.as_str())
         && let Some(at) = malformed_base64(text)
     {
-        return Some(format!("illegal base64 data at input byte {at}"));
+        let decoder = if typed.converts { "error decoding from json: " } else { "" };
+        return Some(format!("{decoder}illegal base64 data at input byte {at}"));
     }
     if !fits(typed.schema, value) {
         return Some(told(typed, path, value));

@@ -9,7 +9,7 @@ use k8s_openapi::api::events::v1::Event as EventsV1;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Behaviour, Resource, Version, columns};
 use crate::object;
@@ -72,11 +72,29 @@ impl Builtin {
             Self::Namespace => round_trip::<Namespace>(object),
             Self::Secret => round_trip::<Secret>(object),
             Self::ConfigMap => round_trip::<ConfigMap>(object),
-            Self::Event => round_trip::<Event>(object),
-            Self::EventsV1Event => round_trip::<EventsV1>(object),
+            Self::Event => round_trip::<Event>(object).map(with_time_of_series),
+            Self::EventsV1Event => new_event(object),
             Self::ServiceAccount => round_trip::<ServiceAccount>(object),
             Self::Lease => round_trip::<Lease>(object),
             Self::CustomResourceDefinition => round_trip::<CustomResourceDefinition>(object),
+        }
+    }
+
+    /// Takes out the empty texts that Go leaves out.
+    pub fn drop_blank(self, object: &mut Map<String, Value>) {
+        let drop = |structure: &mut Map<String, Value>| structure.retain(|_, value| *value != "");
+        match self {
+            Self::Event | Self::EventsV1Event => {
+                let always = ["reportingComponent", "reportingInstance"];
+                object
+                    .retain(|field, value| *value != "" || self == Self::Event && always.contains(&&**field));
+                object.values_mut().filter_map(Value::as_object_mut).for_each(drop);
+            }
+            Self::ServiceAccount => {
+                let lists = object.values_mut().filter_map(Value::as_array_mut);
+                lists.flatten().filter_map(Value::as_object_mut).for_each(drop);
+            }
+            _ => {}
         }
     }
 
@@ -124,6 +142,36 @@ impl Builtin {
 fn round_trip<T: DeserializeOwned + Serialize>(object: Value) -> Result<Value, String> {
     let typed: T = serde_json::from_value(object).map_err(|e| e.to_string())?;
     serde_json::to_value(typed).map_err(|e| e.to_string())
+}
+
+/// Where the time of a series is told.
+const SERIES_TIME: &str = "lastObservedTime";
+
+/// Go writes the time of a series whether it has one or not.
+fn with_time_of_series(mut event: Value) -> Value {
+    if let Some(series) = event.get_mut("series").and_then(Value::as_object_mut) {
+        series.entry(SERIES_TIME).or_insert(Value::Null);
+    }
+    event
+}
+
+/// An Event of `events.k8s.io`: the Rust type has no room for a series without a time or a number, which Go's has.
+fn new_event(mut event: Value) -> Result<Value, String> {
+    const ANY_TIME: &str = "1970-01-01T00:00:00.000000Z";
+    let mut untimed = false;
+    if let Some(series) = event.get_mut("series").and_then(Value::as_object_mut) {
+        for (field, nothing) in [("count", json!(0)), (SERIES_TIME, json!(ANY_TIME))] {
+            if series.get(field).is_none_or(Value::is_null) {
+                untimed |= field == SERIES_TIME;
+                series.insert(field.to_owned(), nothing);
+            }
+        }
+    }
+    let mut event = round_trip::<EventsV1>(event)?;
+    if let Some(time) = event.pointer_mut("/series/lastObservedTime").filter(|_| untimed) {
+        *time = Value::Null;
+    }
+    Ok(event)
 }
 
 struct Row {
@@ -274,6 +322,7 @@ fn resource(row: &Row) -> Resource {
         storage,
         storage_version: "v1".into(),
         versions: vec![version],
+        since: None,
     }
 }
 
@@ -294,6 +343,9 @@ pub(super) fn event_to_core(event: &mut Value) {
     for field in ["reportingComponent", "reportingInstance"] {
         map.entry(field).or_insert_with(|| "".into());
     }
+    if let Some(series) = map.get_mut("series").and_then(Value::as_object_mut) {
+        series.retain(|field, value| field != "count" || *value != json!(0));
+    }
 }
 
 pub(super) fn event_from_core(event: &mut Value) {
@@ -301,6 +353,9 @@ pub(super) fn event_from_core(event: &mut Value) {
     let map = object::object_mut(event);
     map.entry("eventTime").or_insert(Value::Null);
     map.entry("deprecatedSource").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    if let Some(series) = map.get_mut("series").and_then(Value::as_object_mut) {
+        series.entry("count").or_insert_with(|| 0.into());
+    }
     // What the older form always has.
     for field in ["reportingController", "reportingInstance"] {
         if map.get(field).and_then(Value::as_str) == Some("") {

@@ -98,6 +98,7 @@ pub(crate) fn parse(crd: &Value) -> Result<Resource, Vec<Cause>> {
         storage: format!("{group}/{plural}"),
         storage_version: storage_version(crd).unwrap_or_default().into(),
         versions: served,
+        since: None,
     })
 }
 

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
+use cel::common::ast::operators::{LOGICAL_AND as AND, LOGICAL_OR as OR};
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::extensions::{lists, strings};
 use cel::objects::Key;
@@ -194,6 +195,22 @@ fn told(error: &ExecutionError) -> String {
     }
 }
 
+/// Evaluates a rule, whose error is the one that cel-go gives.
+fn execute(program: &Program, context: &Context<'_, '_>) -> cel::objects::ResolveResult {
+    let result = program.execute(context);
+    result.map_err(|error| first_error(program.expression(), context).unwrap_or(error))
+}
+
+/// Of two operands of `&&` or `||` that fail, cel-go tells of the first, the interpreter here of the second.
+fn first_error(expression: &IdedExpr, context: &Context<'_, '_>) -> Option<ExecutionError> {
+    match &expression.expr {
+        Expr::Call(call) if matches!(call.func_name.as_str(), AND | OR) => {
+            call.args.iter().find_map(|operand| first_error(operand, context))
+        }
+        _ => context.resolve(expression).err(),
+    }
+}
+
 /// `oldSelf` as an optional value, made by CEL itself.
 static OPTIONAL_OLD: LazyLock<Option<(Program, Program)>> = LazyLock::new(|| {
     Some((ENVIRONMENT.compile("optional.of(oldSelf)").ok()?, ENVIRONMENT.compile("optional.none()").ok()?))
@@ -281,12 +298,12 @@ impl Rule {
 
     fn evaluate(&self, context: &Context<'_, '_>, old: Option<&Value>) -> cel::objects::ResolveResult {
         let (true, Some((some, none))) = (self.optional_old, OPTIONAL_OLD.as_ref()) else {
-            return self.program.execute(context);
+            return execute(&self.program, context);
         };
         let old = if old.is_some() { some.execute(context)? } else { none.execute(context)? };
         let mut inner = context.new_inner_scope();
         inner.add_variable_from_value("oldSelf", old);
-        self.program.execute(&inner)
+        execute(&self.program, &inner)
     }
 
     /// How an error names the rule.

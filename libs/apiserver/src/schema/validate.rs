@@ -47,6 +47,17 @@ pub(crate) fn validate_status(
     with_rules(schema, object, old, causes)
 }
 
+/// The same of an object of which only the rules are to be looked at.
+pub(crate) fn validate_rules(
+    schema: &Schema,
+    object: &Value,
+    old: Option<&Value>,
+    mut causes: Vec<Cause>,
+) -> Vec<Cause> {
+    embedded(schema, object, "", &mut causes);
+    with_rules(schema, object, old, causes)
+}
+
 fn with_rules(schema: &Schema, object: &Value, old: Option<&Value>, mut causes: Vec<Cause>) -> Vec<Cause> {
     // Rules may rely on the types and sizes that the schema gives.
     if !causes.iter().any(blocks_rules) {
