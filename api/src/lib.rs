@@ -23,5 +23,5 @@ mod crds;
 mod mac;
 
 pub use agent_id::{AgentId, MAX_AGENT_ID, ParseAgentIdError};
-pub use crds::{crd_files, crds};
+pub use crds::{crd_files, crds, crds_digest};
 pub use mac::{Mac, ParseMacError};

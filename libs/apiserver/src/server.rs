@@ -4,6 +4,8 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,9 +24,9 @@ use crate::access::Account;
 use crate::body::{BoxError, ResponseBody};
 use crate::front::{self, Credentials};
 use crate::gc;
-use crate::inner::Inner;
+use crate::inner::{CRDS, Inner};
 use crate::naming;
-use crate::store::{Bounds, OpenError, Store};
+use crate::store::{Bounds, OpenError, Prefix, Store};
 
 /// Field manager of what the server itself creates.
 const MANAGER: &str = "apiserver";
@@ -164,6 +166,43 @@ impl Server {
             applied.map_err(|source| InstallError { name, source: Box::new(source) })?;
         }
         Ok(())
+    }
+
+    /// Does the same, unless it was done with definitions of this `digest` before and no definition was changed since: making and applying them is most of
+    /// a start.
+    ///
+    /// # Errors
+    /// [`InstallError`] for the first one that is refused.
+    pub async fn install_crds_once(
+        &self,
+        digest: u64,
+        crds: impl FnOnce() -> Vec<CustomResourceDefinition>,
+    ) -> Result<(), InstallError> {
+        let found = self.definitions(digest);
+        if found.is_some() && found == self.inner.store.noted().unwrap_or_default() {
+            return Ok(());
+        }
+        self.install_crds(&crds()).await?;
+        let (store, installed) = (Arc::clone(&self.inner.store), self.definitions(digest));
+        let noting = tokio::task::spawn_blocking(move || installed.map_or(Ok(()), |note| store.note(note)));
+        if let Ok(Err(error)) = noting.await {
+            // They are installed once more at the next start.
+            tracing::debug!(%error, "cannot note that the definitions are installed");
+        }
+        Ok(())
+    }
+
+    /// Stands for `digest` and the stored definitions with their versions; None when they cannot be read.
+    fn definitions(&self, digest: u64) -> Option<u64> {
+        let mut found = DefaultHasher::new();
+        digest.hash(&mut found);
+        let scanned = self.inner.store.snapshot().and_then(|snapshot| {
+            snapshot.scan(&Prefix::new(CRDS, None), None, |stored| {
+                (stored.key, stored.version).hash(&mut found);
+                ControlFlow::Continue(())
+            })
+        });
+        scanned.is_ok().then(|| found.finish())
     }
 
     /// Ends watches, waits for the garbage collector and for accepted writes, and closes the file. Clients get 503 from then on.

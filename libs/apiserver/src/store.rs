@@ -56,6 +56,8 @@ const META_FORMAT: &str = "format";
 const META_VERSION: &str = "resourceVersion";
 const META_COMPACTED: &str = "compacted";
 const META_LOG_BYTES: &str = "logBytes";
+/// A number that the server keeps for its next start ([`Store::note`]).
+const META_NOTE: &str = "note";
 
 /// Layout of the file. A file with a higher number is refused, one with a lower is brought to this one.
 const FORMAT: u64 = 2;
@@ -311,6 +313,18 @@ impl Store {
         let job = Job { key, expect, removes, text, packed, requires, keep_previous, _room: room };
         self.queue.send((job, reply)).await.map_err(|_| WriteError::Closed)?;
         answer.await.map_err(|_| WriteError::Closed)?
+    }
+
+    /// Keeps a number for the next start. Blocks on disk.
+    pub fn note(&self, value: u64) -> Result<(), ReadError> {
+        let txn = self.db.current().ok_or(ReadError::Closed)?.begin_write()?;
+        txn.open_table(META)?.insert(META_NOTE, value)?;
+        Ok(txn.commit()?)
+    }
+
+    /// The number that was kept last.
+    pub fn noted(&self) -> Result<Option<u64>, ReadError> {
+        Ok(self.db.read()?.open_table(META)?.get(META_NOTE)?.map(|value| value.value()))
     }
 
     /// Changes after `version`, oldest first, at most `limit`; blocks on disk when they are no longer in memory.

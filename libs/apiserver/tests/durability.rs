@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use apiserver::{OpenError, Options, Server};
 use common::{widget, widget_crd, widgets};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
@@ -154,6 +156,36 @@ async fn a_file_that_is_not_ours_is_refused_and_left_alone() {
     let before = std::fs::read(&foreign).unwrap();
     assert!(matches!(refused(foreign.clone()).await, OpenError::Damaged { .. }));
     assert!(std::fs::read(&foreign).unwrap() == before, "the file was changed");
+}
+
+#[tokio::test]
+async fn definitions_are_installed_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("api.redb");
+    let start = async |digest| {
+        let server = Server::open(Options::new(&path)).await.unwrap();
+        let mut asked = false;
+        let crds = || {
+            asked = true;
+            vec![widget_crd()]
+        };
+        server.install_crds_once(digest, crds).await.unwrap();
+        widgets(server.client("default")).list(&ListParams::default()).await.unwrap();
+        (server, asked)
+    };
+    for (digest, expected) in [(1, true), (1, false), (2, true), (2, false)] {
+        let (server, asked) = start(digest).await;
+        assert_eq!(asked, expected, "{digest}");
+        server.close().await;
+    }
+    // Somebody else changed a definition while it ran.
+    let (server, _) = start(2).await;
+    let crds: kube::Api<CustomResourceDefinition> = kube::Api::all(server.client("default"));
+    crds.delete(&widget_crd().name_any(), &DeleteParams::default()).await.unwrap();
+    server.close().await;
+    let (server, asked) = start(2).await;
+    assert!(asked);
+    server.close().await;
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Served {
         options.namespaces = vec![DEFAULT_NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()];
         options.accounts = Component::ALL.into_iter().map(account).collect();
         let server = Arc::new(Server::open(options).await?);
-        server.install_crds(&api::crds()).await?;
+        server.install_crds_once(api::crds_digest(), api::crds).await?;
 
         let identity = pki::Identity::load_or_create(&state_dir.join("pki"), &config.names)?;
         let listener = bind("the API server", config.bind).await?;
