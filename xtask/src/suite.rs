@@ -26,8 +26,9 @@ pub fn test(full: bool, filter: Option<&str>) -> Result<()> {
     prepare()?;
     Artefacts::build_peers()?;
     // End-to-end tests start daemons as separate programs. Built together with the tests, they share the libraries that
-    // are built for these: alone they would get others, with fewer features, at twice the time and space.
-    run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
+    // are built for these: alone they would get others, with fewer features, at twice the time and space. In the environment
+    // of the tests, since libraries that call a C compiler are built anew in another one.
+    run(with_places(&mut cargo())?.args(["build", "--workspace", "--bins", "--tests"]))?;
     let mut command = cargo();
     with_places(&mut command)?.args(["test", "--workspace", "--no-fail-fast"]);
     command.env("TINK_BIN_DIR", target_folder().join("debug"));
