@@ -7,10 +7,12 @@
 pub mod bmc;
 pub mod chassis;
 pub mod machine;
+pub mod neighbour;
 pub mod netns;
 mod process;
 mod qmp;
 pub mod rack;
+pub mod router;
 pub mod switch;
 mod tap;
 

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use self::qemu::Places;
-pub use self::spec::{Disk, DiskBus, Firmware, MachineSpec, SpecError};
+pub use self::spec::{Disk, DiskBus, Firmware, MachineSpec, Pxe, SpecError};
 
 use crate::chassis::{BootOverride, BootTarget, Chassis, ChassisError, Identity, PowerAction, PowerState};
 use crate::process::Process;

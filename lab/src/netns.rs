@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 const MARKER: &str = "TINKERBELL_LAB_OUTER_NETNS";
 
 /// The namespace that this process is in.
-const OWN: &str = "/proc/self/ns/net";
+pub(crate) const OWN: &str = "/proc/self/ns/net";
 
 /// How many datagrams wait in a unix socket; the kernel's default of 10 makes QEMU's queues shorter than a TCP window.
 const DATAGRAM_QUEUE: &str = "/proc/sys/net/unix/max_dgram_qlen";

@@ -54,6 +54,11 @@ impl Process {
         started.map(|()| process)
     }
 
+    /// Its number, none once it has ended.
+    pub(crate) fn number(&self) -> Option<i32> {
+        lock(&self.pid).map(Pid::as_raw_nonzero).map(std::num::NonZero::get)
+    }
+
     /// Kills the child and all its own children; nothing happens to one that has ended.
     pub(crate) fn kill(&self) {
         let pid = lock(&self.pid);

@@ -4,17 +4,22 @@
 //! It lives in a network namespace ([`crate::netns`]) and takes everything with it when it is dropped; [`Rack::stop`] does the
 //! same and waits.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::bmc::{self, Account, Behaviour, BmcHandle};
 use crate::chassis::{Chassis as _, ChassisError, PowerAction, PowerState};
 use crate::machine::{Firmware, Machine, MachineSpec, Places};
+use crate::neighbour::{Neighbour, NeighbourSpec};
 use crate::netns::{Namespace, NetnsError, ip};
-use crate::switch::fabric::{Cable, Fabric};
+use crate::router::{self, Router};
+use crate::switch::Vlans;
+use crate::switch::fabric::{Cable, Fabric, Link};
+use crate::switch::faults::Faults;
 use crate::switch::pcap::Capture;
 use crate::tap;
 
@@ -62,6 +67,24 @@ pub struct RackSpec {
     pub servers: Vec<ServerSpec>,
     /// Where the frames are captured, if they are.
     pub capture: Option<Capture>,
+    /// What goes wrong on the cables of the servers.
+    pub faults: Faults,
+    /// Another host on the rack's network, or the router to it.
+    pub neighbour: Option<NeighbourSpec>,
+    /// A VLAN with tags on the cables of the servers, beside the one without. The provisioner is in both: its interface is a
+    /// bridge of two, each of which hangs on a port of one VLAN.
+    pub vlan: Option<u16>,
+    /// IPv6 on the rack's network.
+    pub ipv6: Option<Ipv6Spec>,
+}
+
+/// IPv6 on a rack's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6Spec {
+    /// What its router advertises.
+    pub router: Router,
+    /// Address of the provisioner's interface, in the router's prefix.
+    pub provisioner: Ipv6Addr,
 }
 
 /// Why there is no rack. None of them is retried.
@@ -70,9 +93,12 @@ pub enum RackError {
     /// The namespace could not be furnished.
     #[error(transparent)]
     Namespace(#[from] NetnsError),
-    /// The tap interface could not be made.
-    #[error("cannot make the tap interface {PROVISIONER_INTERFACE}")]
+    /// A tap interface could not be made.
+    #[error("cannot make a tap interface")]
     Tap(#[source] std::io::Error),
+    /// The neighbour could not be furnished.
+    #[error("cannot furnish the neighbour")]
+    Neighbour(#[source] std::io::Error),
     /// The switch did not start.
     #[error("cannot start the switch")]
     Switch(#[source] std::io::Error),
@@ -127,6 +153,10 @@ impl RackSpec {
                 server(2, Firmware::Uefi, bmc::Kind::Redfish, 443)?,
             ],
             capture: None,
+            faults: Faults::default(),
+            neighbour: None,
+            vlan: None,
+            ipv6: None,
         })
     }
 
@@ -135,6 +165,10 @@ impl RackSpec {
         names.sort_unstable();
         if names.len() > MAX_SERVERS {
             return Err(RackError::Spec(format!("at most {MAX_SERVERS} servers fit into a rack")));
+        }
+        let routed = self.neighbour.is_some_and(|neighbour| neighbour.uplink.is_some());
+        if routed && (self.vlan.is_some() || self.ipv6.is_some()) {
+            return Err(RackError::Spec("a provisioner behind a router has no VLAN and no IPv6".to_owned()));
         }
         match names.windows(2).find(|pair| pair.first() == pair.last()) {
             Some(pair) => Err(RackError::Spec(format!("two servers are called {}", pair.concat()))),
@@ -168,6 +202,8 @@ impl Server {
 pub struct Rack {
     servers: Vec<Server>,
     fabric: Fabric,
+    neighbour: Option<Neighbour>,
+    router: Option<AbortOnDropHandle<()>>,
     _sockets: tempfile::TempDir,
 }
 
@@ -186,19 +222,31 @@ impl Rack {
         std::fs::create_dir_all(dir).map_err(files(&dir.display().to_string()))?;
         let sockets = tempfile::Builder::new().prefix("lab-").tempdir().map_err(files("the sockets"))?;
 
-        let mut cables = vec![Cable::Tap(provisioner(namespace, &spec)?)];
+        let (neighbour, mut links) = surroundings(namespace, &spec).await?;
+        let router = match spec.ipv6 {
+            Some(ipv6) => {
+                let place = |name: &str| sockets.path().join(name);
+                links.push(
+                    Cable::Datagram { ours: place("router.switch"), theirs: place("router.net") }.into(),
+                );
+                let place = (place("router.net"), place("router.switch"));
+                let task = router::start(ipv6.router, place).map_err(files("the router"))?;
+                Some(AbortOnDropHandle::new(task))
+            }
+            None => None,
+        };
+        let vlans = Vlans { tagged: spec.vlan, ..Vlans::default() };
         let mut machines = Vec::new();
         for server in spec.servers {
             let places = Places::new(server.machine.name(), dir, sockets.path());
-            cables.push(Cable::Datagram {
-                ours: places.switch_socket.clone(),
-                theirs: places.machine_socket.clone(),
-            });
+            let ours = places.switch_socket.clone();
+            let cable = Cable::Datagram { ours, theirs: places.machine_socket.clone() };
+            links.push(Link { cable, faults: spec.faults, vlans });
             let name = server.machine.name().to_owned();
             let (machine, task) = Machine::new(server.machine, places).map_err(files(&name))?;
             machines.push((name, machine, task, server.bmc));
         }
-        let fabric = Fabric::start(cables, spec.capture.as_ref()).map_err(RackError::Switch)?;
+        let fabric = Fabric::start(links, spec.capture.as_ref()).map_err(RackError::Switch)?;
         let mut servers = Vec::new();
         for (name, machine, task, bmc) in machines {
             let address = bmc.address;
@@ -207,7 +255,17 @@ impl Rack {
                 .map_err(|source| RackError::Bmc { machine: name, address, source })?;
             servers.push(Server { machine, bmc: handle, task });
         }
-        Ok(Self { servers, fabric, _sockets: sockets })
+        Ok(Self { servers, fabric, neighbour, router, _sockets: sockets })
+    }
+
+    /// The other host on its network.
+    pub fn neighbour(&self) -> Option<&Neighbour> {
+        self.neighbour.as_ref()
+    }
+
+    /// Frames that its switch and cables have lost.
+    pub fn lost_frames(&self) -> u64 {
+        self.fabric.lost()
     }
 
     /// The server of that name.
@@ -248,17 +306,71 @@ impl Rack {
                 tracing::error!(error = %error, "the task of a machine failed");
             }
         }
-        drop(self.fabric);
+        drop((self.router, self.fabric, self.neighbour));
     }
 }
 
-/// The provisioner's interface with its own address and those of the BMCs.
-fn provisioner(namespace: &Namespace, spec: &RackSpec) -> Result<std::fs::File, RackError> {
-    let tap = tap::create(namespace, PROVISIONER_INTERFACE).map_err(RackError::Tap)?;
-    let bmcs = spec.servers.iter().map(|server| server.bmc.address.ip());
-    for address in std::iter::once(IpAddr::V4(spec.provisioner)).chain(bmcs) {
-        ip(&["address", "add", &format!("{address}/{}", spec.prefix), "dev", PROVISIONER_INTERFACE])?;
+/// Everything of the rack's network but the servers: the neighbour, and the provisioner's interface.
+async fn surroundings(
+    namespace: &Namespace,
+    spec: &RackSpec,
+) -> Result<(Option<Neighbour>, Vec<Link>), RackError> {
+    let mut links = Vec::new();
+    let neighbour = match spec.neighbour {
+        Some(neighbour) => {
+            let (running, tap) = Neighbour::start(namespace, neighbour, spec.prefix).await?;
+            links.push(Cable::Tap(tap).into());
+            Some((running, neighbour.uplink, neighbour.address))
+        }
+        None => None,
+    };
+    let router =
+        neighbour.as_ref().and_then(|(running, uplink, address)| Some((running, (*uplink)?, *address)));
+    match router {
+        Some((router, uplink, address)) => {
+            router.route(uplink, spec.prefix)?;
+            provision(spec, 32)?;
+            ip(&["route", "add", &network(address, spec.prefix), "via", &uplink.to_string()])?;
+        }
+        None => {
+            links.extend(provisioner_cables(namespace, spec.vlan)?);
+            provision(spec, spec.prefix)?;
+        }
+    }
+    Ok((neighbour.map(|(running, ..)| running), links))
+}
+
+/// The cables of an interface of the provisioner that hangs on the switch.
+fn provisioner_cables(namespace: &Namespace, vlan: Option<u16>) -> Result<Vec<Link>, RackError> {
+    let tap = |name: &str| tap::create(namespace, name).map(Cable::Tap).map_err(RackError::Tap);
+    let Some(vlan) = vlan else { return Ok(vec![tap(PROVISIONER_INTERFACE)?.into()]) };
+    ip(&["link", "add", "name", PROVISIONER_INTERFACE, "type", "bridge"])?;
+    let mut links = Vec::new();
+    for (name, untagged) in [("untagged0", Vlans::default().untagged), ("tagged0", vlan)] {
+        links.push(Link { vlans: Vlans { untagged, tagged: None }, ..tap(name)?.into() });
+        ip(&["link", "set", name, "master", PROVISIONER_INTERFACE, "up"])?;
+    }
+    Ok(links)
+}
+
+/// Gives the provisioner's interface its own addresses and those of the BMCs, which have a prefix of this length.
+fn provision(spec: &RackSpec, bmc_prefix: u8) -> Result<(), RackError> {
+    let own = format!("{}/{}", spec.provisioner, spec.prefix);
+    let bmcs = spec.servers.iter().map(|server| format!("{}/{bmc_prefix}", server.bmc.address.ip()));
+    for address in std::iter::once(own).chain(bmcs) {
+        ip(&["address", "add", &address, "dev", PROVISIONER_INTERFACE])?;
+    }
+    if let Some(ipv6) = spec.ipv6 {
+        // Nobody else can have it, and daemons bind to it at once.
+        let address = format!("{}/64", ipv6.provisioner);
+        ip(&["address", "add", &address, "dev", PROVISIONER_INTERFACE, "nodad"])?;
     }
     ip(&["link", "set", PROVISIONER_INTERFACE, "up"])?;
-    Ok(tap)
+    Ok(())
+}
+
+/// The network of an address.
+fn network(address: Ipv4Addr, prefix: u8) -> String {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    format!("{}/{prefix}", Ipv4Addr::from_bits(address.to_bits() & mask))
 }

@@ -137,6 +137,10 @@ fn arguments(spec: &MachineSpec, places: &Places, network_first: bool) -> Vec<St
     if spec.firmware == Firmware::Uefi {
         all.option("-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"));
         all.option("-drive", &format!("if=pflash,unit=1,format=raw,file={}", path(&places.variables)));
+        for (name, on) in [("IPv4PXESupport", spec.pxe.ipv4), ("IPv6PXESupport", spec.pxe.ipv6)] {
+            let answer = if on { "y" } else { "n" };
+            all.option("-fw_cfg", &format!("name=opt/org.tianocore/{name},string={answer}"));
+        }
     }
     network(&mut all, spec, places);
     if let Some(disk) = spec.disk {

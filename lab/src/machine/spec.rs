@@ -44,6 +44,16 @@ pub struct MachineSpec {
     pub memory_mib: u32,
     /// Its disk, unless it has none.
     pub disk: Option<Disk>,
+    /// What UEFI firmware is set up to boot from the network with, beside HTTP.
+    pub pxe: Pxe,
+}
+
+/// Versions of IP over which UEFI firmware does PXE; it tries IPv4 first, and HTTP after both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the versions")]
+pub struct Pxe {
+    pub ipv4: bool,
+    pub ipv6: bool,
 }
 
 /// A name that cannot be one.
@@ -62,7 +72,14 @@ impl MachineSpec {
             return Err(SpecError(name.to_owned()));
         }
         let disk = Some(Disk { bus: DiskBus::Virtio, bytes: 8 << 30 });
-        Ok(Self { name: name.to_owned(), mac, firmware, memory_mib: 1536, disk })
+        Ok(Self {
+            name: name.to_owned(),
+            mac,
+            firmware,
+            memory_mib: 1536,
+            disk,
+            pxe: Pxe { ipv4: true, ipv6: true },
+        })
     }
 
     /// Its name.

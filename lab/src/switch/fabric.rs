@@ -12,13 +12,16 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use super::faults::{Fate, Faults, Faulty, Way};
 use super::pcap::{Capture, Writer};
-use super::{Egress, Port, Switch};
+use super::{Egress, Port, Switch, Vlans};
 
 /// Largest frame: jumbo, with room for tags. A longer one is cut by the kernel and dropped here.
 const MAX_FRAME_BYTES: usize = 9216 + 64;
@@ -46,10 +49,28 @@ pub enum Cable {
     Tap(File),
 }
 
+/// A port with its cable.
+#[derive(Debug)]
+pub struct Link {
+    /// What it is made of.
+    pub cable: Cable,
+    /// What goes wrong on it.
+    pub faults: Faults,
+    /// The VLANs of the port.
+    pub vlans: Vlans,
+}
+
+impl From<Cable> for Link {
+    fn from(cable: Cable) -> Self {
+        Self { cable, faults: Faults::default(), vlans: Vlans::default() }
+    }
+}
+
 /// A running switch. Dropping it stops it.
 #[derive(Debug)]
 pub struct Fabric {
     stop: OwnedFd,
+    lost: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -58,15 +79,22 @@ impl Fabric {
     ///
     /// # Errors
     /// When a socket cannot be bound or the capture file cannot be made.
-    pub fn start(cables: Vec<Cable>, capture: Option<&Capture>) -> io::Result<Self> {
-        let ports = cables.into_iter().map(Plug::new).collect::<io::Result<Vec<_>>>()?;
+    pub fn start(links: Vec<Link>, capture: Option<&Capture>) -> io::Result<Self> {
+        let switch = Switch::new(links.iter().map(|link| link.vlans).collect());
+        let ports = links.into_iter().map(Plug::new).collect::<io::Result<Vec<_>>>()?;
         let capture = capture.map(Writer::create).transpose()?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
         let stopped = stop.try_clone()?;
-        let engine = Engine { ports, switch: Switch::default(), capture, lost: 0 };
+        let lost = Arc::new(AtomicU64::new(0));
+        let engine = Engine { ports, switch, capture, lost: Arc::clone(&lost) };
         let thread =
             std::thread::Builder::new().name("switch".to_owned()).spawn(move || engine.run(&stopped))?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, lost, thread: Some(thread) })
+    }
+
+    /// Frames that were lost: by the faults of a cable, or because nobody was at its other end or had room.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -86,7 +114,7 @@ struct Engine {
     ports: Vec<Plug>,
     switch: Switch,
     capture: Option<Writer>,
-    lost: u64,
+    lost: Arc<AtomicU64>,
 }
 
 impl Engine {
@@ -101,14 +129,16 @@ impl Engine {
                         self.serve(number, flags, &mut buffer);
                     }
                 }
+                Ok(Wake::Due) => {}
                 Err(error) => {
                     tracing::error!(error = %error, "the switch stops");
                     break;
                 }
             }
+            self.send_late();
         }
         self.flush_capture();
-        tracing::debug!(lost = self.lost, "switch stopped");
+        tracing::debug!(lost = self.lost.load(Ordering::Relaxed), "switch stopped");
     }
 
     fn wait(&self, stop: &OwnedFd) -> io::Result<Wake> {
@@ -119,7 +149,11 @@ impl Engine {
             let wanted = if port.queue.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::from_borrowed_fd(output, wanted));
         }
-        match poll(&mut fds, Some(&IDLE)) {
+        let due = self.ports.iter().filter_map(|port| port.faulty.next()).min();
+        let until = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let until = until.and_then(|until| Timespec::try_from(until).ok());
+        match poll(&mut fds, Some(&until.map_or(IDLE, |until| until.min(IDLE)))) {
+            Ok(0) if until.is_some() => return Ok(Wake::Due),
             Ok(0) => return Ok(Wake::Idle),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(Wake::Ready(Vec::new())),
@@ -153,8 +187,30 @@ impl Engine {
             let Some(length) = self.ports.get_mut(number.0).and_then(|port| port.receive(buffer)) else {
                 return;
             };
-            let Some(frame) = buffer.get(..length) else { continue };
-            self.forward(number, frame);
+            let (Some(frame), Some(port)) = (buffer.get_mut(..length), self.ports.get_mut(number.0)) else {
+                continue;
+            };
+            match port.faulty.meet(Way::In, frame, Instant::now()) {
+                Fate::Passes => self.forward(number, frame),
+                Fate::Lost => self.lose(1),
+                Fate::Late => {}
+            }
+        }
+    }
+
+    /// Sends the late frames whose time has come on their way.
+    fn send_late(&mut self) {
+        let now = Instant::now();
+        for number in 0..self.ports.len() {
+            while let Some((way, frame)) = self.ports.get_mut(number).and_then(|port| port.faulty.due(now)) {
+                match way {
+                    Way::In => self.forward(Port(number), &frame),
+                    Way::Out => {
+                        let sent = self.ports.get_mut(number).is_some_and(|port| port.send(&frame));
+                        self.lose(u64::from(!sent));
+                    }
+                }
+            }
         }
     }
 
@@ -166,16 +222,22 @@ impl Engine {
             self.capture = None;
         }
         let egress = self.switch.forward(from, frame);
+        let mut lost = 0;
         for (number, port) in self.ports.iter_mut().enumerate() {
-            let wanted = match egress {
-                Egress::Drop => false,
-                Egress::Port(to) => to.0 == number,
-                Egress::Flood => from.0 != number,
+            let vlan = match egress {
+                Egress::Port(to, vlan) if to.0 == number => vlan,
+                Egress::Flood(vlan) if from.0 != number => vlan,
+                _ => continue,
             };
-            if wanted && !port.send(frame) {
-                self.lost += 1;
+            if let Some(frame) = self.switch.leaving(Port(number), vlan, frame) {
+                lost += u64::from(!port.give(&frame));
             }
         }
+        self.lose(lost);
+    }
+
+    fn lose(&self, frames: u64) {
+        self.lost.fetch_add(frames, Ordering::Relaxed);
     }
 
     fn flush_capture(&mut self) {
@@ -191,12 +253,15 @@ impl Engine {
 enum Wake {
     Stop,
     Idle,
+    /// A late frame's time has come.
+    Due,
     Ready(Vec<(Port, PollFlags)>),
 }
 
 /// One port with its queue.
 struct Plug {
     line: Line,
+    faulty: Faulty,
     queue: VecDeque<Vec<u8>>,
 }
 
@@ -222,8 +287,8 @@ enum Sent {
 }
 
 impl Plug {
-    fn new(cable: Cable) -> io::Result<Self> {
-        let line = match cable {
+    fn new(link: Link) -> io::Result<Self> {
+        let line = match link.cable {
             Cable::Tap(file) => Line::Tap(file),
             Cable::Datagram { ours, theirs } => {
                 let input = UnixDatagram::bind(ours)?;
@@ -233,7 +298,7 @@ impl Plug {
                 Line::Datagram { input, output, theirs, connected: false }
             }
         };
-        Ok(Self { line, queue: VecDeque::new() })
+        Ok(Self { line, faulty: Faulty::new(link.faults), queue: VecDeque::new() })
     }
 
     fn fds(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
@@ -248,6 +313,16 @@ impl Plug {
         match &mut self.line {
             Line::Datagram { input, .. } => input.recv(buffer).ok(),
             Line::Tap(file) => file.read(buffer).ok(),
+        }
+    }
+
+    /// Hands a frame to the cable and its faults; false when it is lost.
+    fn give(&mut self, frame: &[u8]) -> bool {
+        // Only what comes from a machine is changed.
+        match self.faulty.meet(Way::Out, &mut frame.to_vec(), Instant::now()) {
+            Fate::Passes => self.send(frame),
+            Fate::Lost => false,
+            Fate::Late => true,
         }
     }
 
@@ -327,11 +402,9 @@ mod tests {
         socket
     }
 
-    fn cable(dir: &Path, name: &str) -> Cable {
-        Cable::Datagram {
-            ours: dir.join(format!("{name}.switch")),
-            theirs: dir.join(format!("{name}.machine")),
-        }
+    fn cable(dir: &Path, name: &str) -> Link {
+        let ours = dir.join(format!("{name}.switch"));
+        Cable::Datagram { ours, theirs: dir.join(format!("{name}.machine")) }.into()
     }
 
     fn frame(to: u8, from: u8, payload: usize) -> Vec<u8> {
@@ -360,6 +433,35 @@ mod tests {
         drop(fabric);
         let captured = std::fs::metadata(&capture.path).unwrap().len();
         assert_eq!(captured, 24 + 6 * (16 + 64), "every frame once");
+    }
+
+    #[test]
+    fn frames_of_a_bad_cable_are_late_and_some_are_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let delay = Duration::from_millis(20);
+        let loss = crate::switch::faults::Loss { per_mille: 100, seed: 3 };
+        let faults = Faults { loss, delay, plain_rom: false };
+        let bad = Link { faults, ..cable(dir.path(), "b") };
+        let fabric = Fabric::start(vec![cable(dir.path(), "a"), bad], None).unwrap();
+        let (a, b) = (machine(dir.path(), "a"), machine(dir.path(), "b"));
+        let (begin, sent) = (Instant::now(), 200u16);
+        for number in 0..sent {
+            let mut frame = frame(2, 1, 60);
+            frame[14..16].copy_from_slice(&number.to_be_bytes());
+            a.send_to(&frame, dir.path().join("a.switch")).unwrap();
+        }
+        let mut expected = Faulty::new(Faults { loss, ..Faults::default() });
+        let arrive =
+            |number: &u16| expected.meet(Way::Out, &mut [u8::from(*number > 255)], begin) == Fate::Passes;
+        let numbers: Vec<u16> = (0..sent).filter(arrive).collect();
+        assert!((160..=195).contains(&numbers.len()), "{}", numbers.len());
+        let mut buffer = [0; 2048];
+        for (i, number) in numbers.into_iter().enumerate() {
+            b.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[14..16], number.to_be_bytes(), "in order, and the seed's frames");
+            assert!(i > 0 || begin.elapsed() >= delay);
+        }
+        assert!((5..=40).contains(&fabric.lost()), "{}", fabric.lost());
     }
 
     #[test]
