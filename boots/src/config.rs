@@ -102,6 +102,13 @@ const GENERAL: &[Setting] = &[
         Kind::Port,
         "port on which PXE clients ask their boot server; 0 switches it off, unset: 4011 if DHCP is on port 67",
     ),
+    Setting::new(
+        "dhcp-rate",
+        "dhcp-rate",
+        Kind::Integer,
+        "DHCP and DHCPv6 messages per second of one client, 16 times as many at once; 0 is no limit",
+    )
+    .with_default("2"),
     Setting::new("dhcp-pools", "dhcp-pools", Kind::List(POOL_FORM), "addresses for clients without a reservation"),
     Setting::new(
         "dhcp-pool-probe",

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 mod access;
 mod backend;
+mod buffer;
 mod check;
 mod config;
 mod dhcp;

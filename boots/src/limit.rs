@@ -11,11 +11,11 @@ pub(crate) const BUCKETS: usize = 65_536;
 
 /// What a bucket gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rate {
+pub struct Rate {
     /// At once.
-    pub(crate) burst: u16,
+    pub burst: u16,
     /// Per second after that.
-    pub(crate) per_second: u16,
+    pub per_second: u16,
 }
 
 #[derive(Debug, Clone, Copy)]

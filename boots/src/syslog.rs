@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Found;
 use crate::backend::watch::Backend;
+use crate::buffer;
 use crate::journal::now;
 use crate::limit::{Buckets, Rate};
 use crate::logs::Writer;
@@ -65,9 +66,7 @@ impl Receiver {
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
-        if let Err(error) = socket.set_recv_buffer_size(SOCKET_BUFFER) {
-            tracing::debug!(%error, "the log server keeps the default socket buffer");
-        }
+        buffer::enlarge(&socket, SOCKET_BUFFER)?;
         socket.bind(&address.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
         let (limits, neighbours) = (Buckets::new(RATE), Neighbours::default());

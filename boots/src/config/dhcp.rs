@@ -8,9 +8,16 @@ use std::time::Duration;
 use daemon::config::Settings;
 
 use crate::dhcp::pool::{MAX_ADDRESSES, Pool};
+use crate::limit::Rate;
 
 /// Longest wait before an offer. A client's first wait is four seconds (RFC 2131 section 4.1).
 const MAX_PROBE: Duration = Duration::from_secs(3);
+
+/// A boot takes six answers: two exchanges of firmware, iPXE and operating system; the rest of the burst is for repeats. A
+/// client that waits as RFC 2131 section 4.1 says asks once in four seconds.
+const BURST: u16 = 16;
+/// Most messages per second that can be told apart from no limit.
+const MAX_RATE: u16 = u16::MAX / BURST;
 
 /// The DHCP listener and what it says about this server.
 #[derive(Debug, Clone)]
@@ -29,6 +36,8 @@ pub struct DhcpConfig {
     pub syslog: Option<Ipv4Addr>,
     /// Whether boot data is sent at all.
     pub netboot: bool,
+    /// How many messages of one client are answered; nothing is no limit.
+    pub rate: Option<Rate>,
     /// Addresses for clients without a reservation.
     pub pools: Vec<Pool>,
     /// How long an address of a pool is asked for before it is offered; nothing does not ask.
@@ -105,6 +114,7 @@ impl DhcpConfig {
             pxe_port: Some(settings.get_or("dhcp-pxe-port", usual)).filter(|port| *port != 0),
             syslog: Some(settings.get_or("dhcp-syslog-ip", public)).filter(|ip| !ip.is_unspecified()),
             netboot: settings.bool("dhcp-enable-netboot-options"),
+            rate: rate(settings),
             pools,
             pool_probe: Some(probe).filter(|probe| !probe.is_zero()),
             lease_file: lease_file.unwrap_or_else(|| daemon::state_dir(state_dir).join("boots-leases")),
@@ -113,12 +123,23 @@ impl DhcpConfig {
     }
 }
 
+/// How many messages of one client are answered, over either version; nothing is no limit.
+pub(super) fn rate(settings: &mut Settings) -> Option<Rate> {
+    let per_second = settings.get_or("dhcp-rate", 2_u16);
+    if per_second > MAX_RATE {
+        settings.mistake("dhcp-rate", "must be at most 4095; 0 is no limit");
+    }
+    let burst = per_second.saturating_mul(BURST);
+    (per_second > 0).then_some(Rate { burst, per_second })
+}
+
 #[cfg(test)]
 mod tests {
     use daemon::config::{Inputs, Settings};
 
     use crate::config::tests::config;
     use crate::config::{Config, SETTINGS};
+    use crate::limit::Rate;
 
     #[test]
     fn the_pxe_port_goes_with_the_dhcp_port() {
@@ -127,6 +148,21 @@ mod tests {
         assert_eq!(port(&["--dhcp-bind-port=6767"]), None);
         assert_eq!(port(&["--dhcp-pxe-port=0"]), None);
         assert_eq!(port(&["--dhcp-bind-port=6767", "--dhcp-pxe-port=4411"]), Some(4411));
+    }
+
+    #[test]
+    fn the_rate_of_one_client_can_be_set_and_switched_off() {
+        let rate = |flags: &[&str]| config(flags).dhcp.unwrap().rate;
+        assert_eq!(rate(&[]), Some(Rate { burst: 32, per_second: 2 }));
+        assert_eq!(rate(&["--dhcp-rate=10"]), Some(Rate { burst: 160, per_second: 10 }));
+        assert_eq!(rate(&["--dhcp-rate=0"]), None);
+        let both =
+            config(&["--dhcp-rate=0", "--dhcpv6-enabled", "--public-ipv6=fd00::1", "--bind-address=::"]);
+        assert_eq!(both.dhcp6.unwrap().rate, None);
+        let inputs = Inputs::gather(["--public-ipv4=172.31.0.1", "--dhcp-rate=4096"].map(str::to_owned), []);
+        let mut settings = Settings::load("boots", SETTINGS, inputs);
+        Config::from_settings(&mut settings);
+        assert!(settings.finish().unwrap_err().to_string().contains("at most 4095"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ipnet::Ipv6Net;
 use sha2::{Digest as _, Sha256};
 
 use super::{GRPC_PORT, ScriptConfig, Urls, public, urls};
+use crate::limit::Rate;
 
 /// Identifies a server that has no address to make a DUID of.
 const DUID_OF_NOBODY: [u8; 16] =
@@ -172,6 +173,8 @@ pub struct Dhcp6Config {
     pub mode: Dhcp6Mode,
     /// Whether boot data is sent at all.
     pub netboot: bool,
+    /// How many messages of one client are answered; nothing is no limit.
+    pub rate: Option<Rate>,
     /// Who this server is.
     pub duid: Duid,
     /// Name servers for machines without their own.
@@ -255,6 +258,7 @@ impl Dhcp6Config {
                 _ => Dhcp6Mode::Stateless,
             },
             netboot: settings.bool("dhcpv6-enable-netboot-options"),
+            rate: super::dhcp::rate(settings),
             duid,
             name_servers: settings.list("dhcpv6-default-name-servers"),
             search,

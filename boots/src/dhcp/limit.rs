@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How many DHCP answers one client gets.
 //!
-//! Asked by the listener before a decision is made. Machines that are known and strangers have tables of their own, so that a
-//! flood of invented MACs costs no machine its boot.
+//! Asked by the listeners before a decision is made. A client is its MAC, whichever relay it is behind. Machines that are known
+//! and strangers have tables of their own, so that a flood of invented MACs costs no machine its boot.
 
 use std::hash::Hash;
 
 use crate::limit::{Buckets, Rate};
-
-/// A boot takes six answers: two exchanges of firmware, iPXE and operating system; the rest of the burst is for repeats. A
-/// client that waits as RFC 2131 section 4.1 says asks once in four seconds.
-const RATE: Rate = Rate { burst: 32, per_second: 2 };
 
 /// Who is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,23 +17,27 @@ pub(crate) enum Class {
     Stranger,
 }
 
-/// The tables.
+/// The tables; none where there is no limit.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Limits(Option<Tables>);
+
+#[derive(Debug)]
+struct Tables {
     known: Buckets,
     strangers: Buckets,
 }
 
 impl Limits {
-    pub(crate) fn new() -> Self {
-        Self { known: Buckets::new(RATE), strangers: Buckets::new(RATE) }
+    pub(crate) fn new(rate: Option<Rate>) -> Self {
+        Self(rate.map(|rate| Tables { known: Buckets::new(rate), strangers: Buckets::new(rate) }))
     }
 
     /// Takes one answer out of the client's bucket; false when it is empty. `now` is in seconds.
     pub(crate) fn allow(&mut self, class: Class, client: impl Hash, now: u64) -> bool {
-        match class {
-            Class::Known => self.known.allow(client, now),
-            Class::Stranger => self.strangers.allow(client, now),
+        match (&mut self.0, class) {
+            (None, _) => true,
+            (Some(tables), Class::Known) => tables.known.allow(client, now),
+            (Some(tables), Class::Stranger) => tables.strangers.allow(client, now),
         }
     }
 }
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn strangers_take_nothing_from_machines() {
-        let mut limits = Limits::new();
+        let mut limits = Limits::new(Some(Rate { burst: 32, per_second: 2 }));
         for i in 0..200_000u32 {
             let [a, b, c, d] = i.to_be_bytes();
             for _ in 0..2 {
@@ -58,5 +58,11 @@ mod tests {
             }
         }
         assert!(limits.allow(Class::Known, Mac::from([2, 0, 0, 0, 0, 1]), 50));
+    }
+
+    #[test]
+    fn without_a_rate_there_is_no_limit() {
+        let mut limits = Limits::new(None);
+        assert!((0..100_000).all(|_| limits.allow(Class::Known, Mac::from([2, 0, 0, 0, 0, 1]), 50)));
     }
 }

@@ -34,6 +34,7 @@ use super::probe::{self, Echo, Offer};
 use super::sender::{Arrival, Outgoing, Sender};
 use crate::backend::watch::Backend;
 use crate::backend::{Found, Index, Miss};
+use crate::buffer;
 use crate::config::{DhcpConfig, Urls};
 use crate::journal::{Exchange, Journal, now};
 
@@ -100,12 +101,12 @@ impl Listener {
         let file = if config.pools.is_empty() { None } else { Some(restore(&config, &mut leases)?) };
         Ok(Self {
             sender: Sender { server, pxe, link, journal },
+            limits: Limits::new(config.rate),
             config,
             urls,
             programs,
             backend,
             interfaces: Interfaces::default(),
-            limits: Limits::new(),
             leases,
             file,
             writer: None,
@@ -338,9 +339,7 @@ fn open(config: &DhcpConfig, port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
-    if let Err(error) = socket.set_recv_buffer_size(SOCKET_BUFFER) {
-        tracing::debug!(%error, "DHCP keeps the default socket buffer");
-    }
+    buffer::enlarge(&socket, SOCKET_BUFFER)?;
     if let Some(interface) = &config.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }

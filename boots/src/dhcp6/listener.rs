@@ -27,6 +27,7 @@ use super::decide::{Answer, Asked, Server, Silence, decide};
 use super::links::Links;
 use crate::backend::watch::Backend;
 use crate::backend::{Found, Miss};
+use crate::buffer;
 use crate::config::Dhcp6Config;
 use crate::dhcp::limit::{Class, Limits};
 use crate::files::Programs;
@@ -85,13 +86,13 @@ impl Listener {
         tracing::info!(duid = %config.duid, "DHCPv6 server identifier");
         Ok(Self {
             socket,
+            limits: Limits::new(config.rate),
             config,
             programs,
             sizes: files.sizes(),
             backend,
             journal,
             links,
-            limits: Limits::new(),
             strangers: HashSet::new(),
         })
     }
@@ -247,9 +248,7 @@ fn open(config: &Dhcp6Config) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_only_v6(true)?;
     socket.set_nonblocking(true)?;
-    if let Err(error) = socket.set_recv_buffer_size(SOCKET_BUFFER) {
-        tracing::debug!(%error, "DHCPv6 keeps the default socket buffer");
-    }
+    buffer::enlarge(&socket, SOCKET_BUFFER)?;
     setsockopt(&socket.as_fd(), sockopt::Ipv6RecvPacketInfo, &true)?;
     socket.bind(&SocketAddr::V6(config.listen).into())?;
     UdpSocket::from_std(socket.into())

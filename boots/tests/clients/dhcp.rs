@@ -308,6 +308,38 @@ fn a_relay_is_answered_from_the_address_that_it_asked() {
 }
 
 #[test]
+#[ignore = "needs root; run ./x test"]
+fn a_relay_is_no_client_and_each_machine_behind_it_has_its_own_limit() {
+    in_namespace(|| async {
+        const MACHINES: u8 = 20;
+        const BURST: u64 = 16 * 2;
+        let cable = Cable::plug();
+        let machine =
+            |i: u8| hardware(&format!("m{i}"), &format!("52:54:00:00:01:{i:02x}"), &format!("172.31.0.{i}"));
+        let (boots, _dir) = start((100..100 + MACHINES).map(machine).collect()).await;
+        let relay = cable.socket("172.31.0.77", 67);
+        let asked = move |i: u8| {
+            let mac = [0x52, 0x54, 0, 0, 1, i];
+            let mut discover = ::dhcp::Message::request(::dhcp::MessageType::Discover, mac, u32::from(i));
+            discover.giaddr = "172.31.0.77".parse().unwrap();
+            relay.send_to(&discover.encode(usize::MAX).unwrap().bytes, (SERVER, 67)).unwrap();
+            let mut buffer = [0; 1500];
+            relay.recv_from(&mut buffer).is_ok_and(|(length, _)| {
+                let offer = ::dhcp::Message::parse(&buffer[..length]).unwrap();
+                offer.yiaddr.octets() == [172, 31, 0, i]
+            })
+        };
+        let answered = tokio::task::spawn_blocking(move || {
+            let rounds = (0..BURST).map(|_| (100..100 + MACHINES).filter(|i| asked(*i)).count());
+            rounds.sum::<usize>()
+        });
+        assert_eq!(answered.await.unwrap(), usize::from(MACHINES) * usize::try_from(BURST).unwrap());
+        assert_eq!(boots.metric("boots_dhcp_silence_total{reason=\"rate\"}"), 0);
+        boots.stop().await;
+    });
+}
+
+#[test]
 #[ignore = "needs root, busybox; run ./x test"]
 fn a_pool_remembers_its_clients_over_a_restart() {
     in_namespace(|| async {
@@ -454,7 +486,7 @@ fn a_flood_of_one_client_gets_a_bounded_number_of_answers() {
         let offers = boots.metric("dhcp_total{op=\"send\",type=\"OFFER\"}");
         // The burst, and two for each second that it took.
         assert!((32..=80).contains(&offers), "{offers}");
-        assert!(boots.metric("boots_dhcp_silence_total{reason=\"rate\"}") >= 400);
+        assert!(boots.metric("boots_boots_dhcp_silence_total{reason=\"rate\"}") >= 400);
         boots.stop().await;
     });
 }

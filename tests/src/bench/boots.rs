@@ -179,6 +179,8 @@ impl Ours {
         let mut flags = Artefacts::find()?.up_flags(&state, SERVER.parse()?);
         flags.retain(|flag| !flag.starts_with("--images-dir") && !flag.starts_with("--dhcp-bind-interface"));
         flags.push("--dhcp-bind-interface=servers".to_owned());
+        // perfdhcp has each machine boot many times a second, which is what the limit is there to stop; Kea has none.
+        flags.push("--dhcp-rate=0".to_owned());
         flags.push(format!("--images-dir={}", files.root.join("images").display()));
         let mut others = daemons(&state, &flags, &dir, READY).await?;
         let boots = others.pop().context("boots is the last of them")?;
