@@ -15,8 +15,9 @@ const AUDIT_LOGS: &str = "/var/log/kubernetes";
 const DISCOVERY: &str = "24h0m0s";
 /// How long parts of the control plane may take to start: slow machines and slow registries are no failure.
 const PATIENCE: &str = "15m0s";
-/// Life of the token that `kubeadm init` makes by itself, and that nobody uses.
-const INIT_TOKEN: &str = "1m0s";
+/// `kubeadm init` makes a token for a whole day unless it is given one: this one lets nobody in, as its group may do nothing.
+const INIT_TOKEN_LIFE: &str = "1m0s";
+const INIT_TOKEN_GROUP: &str = "system:bootstrappers:tink:nobody";
 
 pub(super) fn files(settings: &Settings<'_>, node: &Node<'_>, files: &mut Files) -> Result<(), NodeError> {
     let documents = match node.entry {
@@ -47,8 +48,9 @@ fn init(settings: &Settings<'_>, node: &Node<'_>) -> Result<Value, NodeError> {
         "bootstrapTokens": [{
             "token": node.token.reveal().expose(),
             "description": "of kubeadm init",
-            "ttl": INIT_TOKEN,
-            "usages": ["signing"],
+            "ttl": INIT_TOKEN_LIFE,
+            "usages": ["authentication"],
+            "groups": [INIT_TOKEN_GROUP],
         }],
         "localAPIEndpoint": { "bindPort": API_PORT },
         "nodeRegistration": registration(settings, node)?,

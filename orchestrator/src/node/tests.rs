@@ -68,6 +68,9 @@ fn the_first_machine_makes_the_cluster_with_our_keys_and_the_address() {
             { "name": "node-labels", "value": "example.com/role=control" },
         ])
     );
+    // kubeadm takes groups only for a token that logs in, and gives one without groups the right to join.
+    assert_eq!(documents[0]["bootstrapTokens"][0]["usages"], json!(["authentication"]));
+    assert_eq!(documents[0]["bootstrapTokens"][0]["groups"], json!(["system:bootstrappers:tink:nobody"]));
     // The usual taint of a control plane is kubeadm's to give.
     assert!(documents[0]["nodeRegistration"].get("taints").is_none());
     assert_eq!(documents[1]["controlPlaneEndpoint"], "10.10.50.2:6443");
@@ -83,6 +86,8 @@ fn the_first_machine_makes_the_cluster_with_our_keys_and_the_address() {
     assert!(environment.contains(&json!({ "name": "svc_enable", "value": "false" })));
     let script = &told.files[SCRIPT].0;
     assert!(script.contains("v1.34.*) ;;") && script.contains("\nkubeadm init --config"), "{script}");
+    // The folder of manifests never holds half a pod, or one twice.
+    assert!(script.contains("mv /etc/kubernetes/tink/kube-vip.yaml /etc/kubernetes/manifests/"), "{script}");
     assert_eq!(told.config["runcmd"], json!([[SCRIPT]]));
     assert_eq!(told.config["users"][0]["name"], "ec2-user");
     assert_eq!(told.config["ntp"]["servers"], json!(["time.example.com", "10.10.50.1"]));

@@ -12,9 +12,15 @@ const MANIFEST: &str = "/etc/kubernetes/manifests/kube-vip.yaml";
 /// From Kubernetes 1.29 on, `admin.conf` may do nothing until the end of `kubeadm init`, which needs the address.
 const BEFORE_INIT: &str = "/etc/kubernetes/super-admin.conf";
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
-/// Takes the rights away again that only the beginning needs.
-pub(super) const AFTER_INIT: &str = "[ ! -e /etc/kubernetes/manifests/kube-vip.yaml ] || sed -i s#/etc/kubernetes/super-admin.conf#/etc/kubernetes/admin.conf# \
-     /etc/kubernetes/manifests/kube-vip.yaml\n";
+/// Takes the rights away again that only the beginning needs. The kubelet reads every file in the folder of manifests, so that the
+/// new one is written elsewhere, and is there whole at once.
+pub(super) const AFTER_INIT: &str = "if [ -e /etc/kubernetes/manifests/kube-vip.yaml ]; then
+  sed s#/etc/kubernetes/super-admin.conf#/etc/kubernetes/admin.conf# /etc/kubernetes/manifests/kube-vip.yaml \
+    > /etc/kubernetes/tink/kube-vip.yaml
+  chmod 600 /etc/kubernetes/tink/kube-vip.yaml
+  mv /etc/kubernetes/tink/kube-vip.yaml /etc/kubernetes/manifests/kube-vip.yaml
+fi
+";
 
 pub(super) fn files(settings: &Settings<'_>, node: &Node<'_>, files: &mut Files) -> Result<(), NodeError> {
     let control_plane = settings.spec.control_plane_configuration.as_ref();
