@@ -203,19 +203,21 @@ pub async fn definitions(s: &mut Session<'_>) -> Result<()> {
     )?;
     s.ok("apply -f @widgets.yaml").await?;
     s.ok("get wd one -o yaml").await?;
+    let broken = |what: &str, with: &str| {
+        let broken = widgets.replace(what, with).replace("widgets.", "broken.");
+        broken.replace("plural: widgets", "plural: broken")
+    };
+    // Odd, and allowed.
+    s.piped("create -f -", &broken("kind: Widget", "kind: widget")).await?;
+    s.ok(&format!("delete crd/broken.{}.invalid", s.kubectl.label)).await?;
     for (what, with) in [
         ("scope: Cluster", "scope: Galaxy"),
-        ("kind: Widget", "kind: widget"),
         ("storage: true", "storage: false"),
         ("plural: widgets", "plural: Widgets"),
         ("type: object, properties: { spec", "type: objekt, properties: { spec"),
         ("name: v1", "name: 1v"),
     ] {
-        let broken = widgets
-            .replace(what, with)
-            .replace("widgets.", "broken.")
-            .replace("plural: widgets", "plural: broken");
-        s.piped_fails("create -f -", &broken).await?;
+        s.piped_fails("create -f -", &broken(what, with)).await?;
     }
     s.ok(&format!("delete {crd}")).await?;
     s.fails("get widgets").await?;

@@ -27,11 +27,19 @@ static MASKS: LazyLock<Vec<Mask>> = LazyLock::new(|| {
         // Folders of `kubectl diff` and files of `kubectl edit`.
         (r"/(LIVE|MERGED)-\d+/", "/$1/"),
         (r"/kubectl-edit-\w+\.yaml", "/EDITED.yaml"),
+        // Whether a watch that is to last for a second comes to last for less depends on the machine.
+        (r"(?m)^.*very short watch: .*\n?", ""),
         // Lists of custom resources say that they do not go on.
         (r#""continue":"",?"#, ""),
         // A continue token is opaque.
         (r#"("?continue"?: ?"?)[A-Za-z0-9_-]{20,}"#, "${1}TOKEN"),
     ])
+});
+
+/// A JSON object in the words of an error.
+static QUOTED: LazyLock<Regex> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "the pattern is a constant")]
+    Regex::new(r#""\{(?:[^"\\]|\\.)*\}""#).expect("a pattern")
 });
 
 /// A line that begins a table in which rows have ages.
@@ -72,12 +80,22 @@ pub fn normal(text: &str, own: &[(&str, &str)], headless: bool) -> String {
     {
         return sorted;
     }
+    let text = QUOTED.replace_all(&text, |found: &Captures<'_>| {
+        in_order(found.get(0).map(|quoted| quoted.as_str()).unwrap_or_default())
+    });
     let gap = |found: &Captures<'_>| match found.get(1) {
         Some(before) => format!("{}  ", before.as_str()),
         None => String::new(),
     };
     let text = in_order_of_managers(&GAP.0.replace_all(&text, gap));
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// A quoted object with its fields in the order of their names, if it is one.
+fn in_order(quoted: &str) -> String {
+    let object = serde_json::from_str::<String>(quoted).ok();
+    let object = object.and_then(|object| serde_json::from_str::<Value>(&object).ok());
+    object.map_or_else(|| quoted.to_owned(), |object| Value::String(sorted(object).to_string()).to_string())
 }
 
 /// YAML with each object's `managedFields` in the order of their managers: they come in the order of their times, and which

@@ -78,7 +78,8 @@ impl<'a> Session<'a> {
             server,
             kubectl,
             folder: tempfile::Builder::new().prefix("kubectl-").tempdir()?,
-            cache: caches.join(format!("{}-{}", server.kind.name(), kubectl.label)),
+            // Of its own: what one scenario has learned of a server, another that runs beside it may change.
+            cache: caches.join(format!("{}-{}-{name}", server.kind.name(), kubectl.label)),
             steps: Vec::new(),
             editor: None,
             held: Held::Same,
@@ -363,11 +364,7 @@ fn words(line: &str) -> Result<Vec<String>> {
 
 /// Something that is not as it should be.
 #[derive(Debug)]
-pub struct Difference {
-    /// The command line; empty where a side did not come to its end.
-    pub line: String,
-    pub what: String,
-}
+pub struct Difference(pub String);
 
 /// What is wrong with the steps of a session, and where its two sides differ.
 pub fn differences(ours: &[Step], theirs: &[Step]) -> Vec<Difference> {
@@ -377,7 +374,7 @@ pub fn differences(ours: &[Step], theirs: &[Step]) -> Vec<Difference> {
 fn of_step(ours: &Step, theirs: &Step) -> Vec<Difference> {
     let line = &ours.line;
     let mut wrong = Vec::new();
-    let mut note = |what: String| wrong.push(Difference { line: line.clone(), what });
+    let mut note = |what: String| wrong.push(Difference(what));
     for (who, step) in [("embedded", ours), ("kubernetes", theirs)] {
         for problem in &step.problems {
             note(format!("$ kubectl {line}\n  {who} {problem}:\n{}{}", step.said.out, step.said.err));

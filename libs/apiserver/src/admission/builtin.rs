@@ -376,7 +376,9 @@ fn crd(object: &mut Value, old: Option<&Value>, part: Part, causes: &mut Vec<Cau
     }
     let storage = registry::storage_version(object).unwrap_or_default().to_owned();
     if old.is_none() {
-        let status = json!({"acceptedNames": {"kind": "", "plural": ""}, "storedVersions": [storage]});
+        let status = json!({
+            "acceptedNames": {"kind": "", "plural": ""}, "conditions": null, "storedVersions": [storage],
+        });
         object::object_mut(object).insert("status".into(), status);
     } else {
         stored_versions(object, &storage, causes);

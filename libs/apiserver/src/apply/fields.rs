@@ -212,6 +212,13 @@ impl FieldSet {
         let Some(before) = before else {
             return Node { member: true, children: Self::all(after, shape) };
         };
+        // Nothing is as good as an empty structure: only what is in it comes or goes.
+        if before.is_null() && !is_leaf(after, shape) {
+            return Node { member: false, children: Self::all(after, shape) };
+        }
+        if after.is_null() && !is_leaf(before, shape) {
+            return Node::default();
+        }
         if is_leaf(before, shape) || is_leaf(after, shape) {
             return Node { member: before != after, children: Self::default() };
         }

@@ -33,8 +33,8 @@ impl Operation {
 /// What tells entries apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Identity {
-    pub operation: Operation,
     pub manager: String,
+    pub operation: Operation,
     /// Empty for applies: whichever version a configuration is in, it is the manager's one configuration.
     pub api_version: String,
     pub subresource: String,

@@ -46,6 +46,8 @@ pub(super) fn check(schema: &Value, at: &str) -> Vec<Cause> {
         Some(root) => {
             node(root, at, Level::Root, 0, &mut causes);
             completeness(root, Some(root), at, at, &mut causes);
+            // kube-apiserver looks whether a schema is structural first, and then whether its types are known.
+            causes.sort_by_key(|cause| cause.reason == "FieldValueNotSupported");
         }
         None => causes.push(Cause::invalid(at, schema, "must be an object")),
     }

@@ -67,7 +67,7 @@ pub(super) fn check(crd: &Value) -> Vec<Cause> {
 
 fn check_versions(crd: &Value, causes: &mut Vec<Cause>) {
     let all = versions(crd);
-    let shown = object::at(crd, &["spec", "versions"]).cloned().unwrap_or_default();
+    let shown = internal(crd);
     for (index, version) in all.iter().enumerate() {
         let at = format!("spec.versions[{index}]");
         let name = text(version, &["name"]);
@@ -94,17 +94,51 @@ fn check_versions(crd: &Value, causes: &mut Vec<Cause>) {
             scale(version, &place(crd, index, "subresources"), causes);
         }
         if all.iter().take(index).any(|earlier| text(earlier, &["name"]) == name) {
-            causes.push(Cause::invalid("spec.versions", &shown, "must contain unique version names"));
+            causes.push(Cause::invalid_json("spec.versions", &shown, "must contain unique version names"));
         }
     }
     if all.iter().filter(|version| version.get("storage") == Some(&Value::Bool(true))).count() != 1 {
         let why = "must have exactly one version marked as storage version";
-        causes.push(Cause::invalid("spec.versions", &shown, why));
+        causes.push(Cause::invalid_json("spec.versions", &shown, why));
         if object::at(crd, &["status", "storedVersions"]).is_none() {
             let why = "must have at least one stored version";
             causes.push(Cause::invalid("status.storedVersions", &Value::Null, why));
         }
     }
+    // The first one is also held by itself.
+    let first = all.first().map(|version| text(version, &["name"])).filter(|name| !name.is_empty());
+    if let Some((name, why)) = first.and_then(|name| Some((name, check_dns_label_1035(name).err()?))) {
+        causes.push(Cause::invalid("spec.version", &name.into(), why));
+    }
+}
+
+/// The versions in the form in which kube-apiserver holds them: every field by its Go name, and nothing in the place of what all of them have in common.
+fn internal(crd: &Value) -> String {
+    const FIELDS: [(&str, &str); 9] = [
+        ("name", "Name"),
+        ("served", "Served"),
+        ("storage", "Storage"),
+        ("deprecated", "Deprecated"),
+        ("deprecationWarning", "DeprecationWarning"),
+        ("schema", "Schema"),
+        ("subresources", "Subresources"),
+        ("additionalPrinterColumns", "AdditionalPrinterColumns"),
+        ("selectableFields", "SelectableFields"),
+    ];
+    let shared =
+        |field: &str| FIELDS.iter().skip(5).any(|(shared, _)| *shared == field) && all_alike(crd, field);
+    let version = |version: &Value| {
+        let fields = FIELDS.iter().map(|(field, name)| {
+            let value = match version.get(field) {
+                Some(value) if !shared(field) => value.clone(),
+                _ if matches!(*field, "served" | "storage" | "deprecated") => false.into(),
+                _ => Value::Null,
+            };
+            format!("{name:?}:{value}")
+        });
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+    };
+    format!("[{}]", versions(crd).iter().map(version).collect::<Vec<_>>().join(","))
 }
 
 fn names(names: &Value, causes: &mut Vec<Cause>) {
