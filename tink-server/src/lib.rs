@@ -52,6 +52,9 @@ pub const NAME: &str = "tink-server";
 
 /// How often a peer that says nothing is asked whether it is there, and how long it may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long connections may take to end at a shutdown. Agents are told to come back at once; a machine that lost its power
+/// never answers.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Calls at the same time over one connection; an agent needs two.
 const STREAMS_PER_CONNECTION: u32 = 64;
@@ -248,15 +251,24 @@ async fn serve(
     let broken = |error| Error::Reflection(Box::new(error));
     let agents = AgentServiceServer::new(endpoint.clone()).max_decoding_message_size(LARGEST_REQUEST);
     let workflows = WorkflowServiceServer::new(endpoint).max_decoding_message_size(LARGEST_REQUEST);
-    server
+    let serving = server
         .add_service(workflows)
         .add_service(agents)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown.cancelled_owned(),
-        )
-        .await
-        .map_err(failed)
+            shutdown.clone().cancelled_owned(),
+        );
+    let too_long = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        served = serving => served.map_err(failed),
+        () = too_long => {
+            tracing::info!("left connections whose peers answer nothing");
+            Ok(())
+        }
+    }
 }

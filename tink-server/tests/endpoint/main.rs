@@ -6,6 +6,7 @@
 mod bench;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use api::annotations::AGENT_ATTRIBUTES;
 use api::bmc::v1alpha1::Job;
@@ -22,6 +23,8 @@ use proto::agent::v1::{AgentEvent, Hello, Progress};
 use proto::workflow::action_status_request::StateType;
 use serde_json::json;
 use tink_server::Config;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::Code;
 
 const MAC: &str = "52:54:00:00:00:11";
@@ -464,5 +467,21 @@ async fn every_answer_carries_the_time() {
     assert!(refused.metadata().get("date").is_some(), "also on errors");
     daemon.stop().await;
     assert_eq!(NAMESPACE, api::annotations::DEFAULT_NAMESPACE);
+    bench.close().await;
+}
+
+/// As of a machine that lost its power: what is open stays open, and nobody answers.
+#[tokio::test]
+async fn a_peer_that_vanished_does_not_hold_up_the_end() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let bench = bench().await;
+    let daemon = bench.start(Config::default()).await;
+    let mut peer = TcpStream::connect(daemon.address).await.unwrap();
+    peer.write_all(&[PREFACE, &EMPTY_SETTINGS].concat()).await.unwrap();
+    let mut settings = [0; 9];
+    peer.read_exact(&mut settings).await.unwrap();
+    // Well within the time that `tink up` gives its daemons.
+    tokio::time::timeout(Duration::from_secs(20), daemon.stop()).await.expect("it waits for the peer");
     bench.close().await;
 }
