@@ -201,10 +201,14 @@ impl Machine {
         });
         self.etcd("existing", &peers.collect::<Vec<_>>().join(","), processes)?;
         eventually(&format!("the vote of {}", self.name), READY, async || {
-            match self.etcd_call(&there, "promote", &json!({ "ID": id })).await {
-                Err(error) if !error.contains("can only promote a learner member") => Err(error),
-                _ => Ok(Some(())),
+            // A promotion whose answer was lost is refused the next time: it is in the list.
+            let listed = self.etcd_call(&there, "list", &json!({})).await?;
+            let members = listed["members"].as_array().ok_or("no members")?;
+            if members.iter().any(|member| member["ID"] == id && member["isLearner"] != true) {
+                return Ok(Some(()));
             }
+            self.etcd_call(&there, "promote", &json!({ "ID": id })).await?;
+            Ok(None)
         })
         .await?;
         Ok(())
