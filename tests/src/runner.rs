@@ -2,13 +2,15 @@
 //! What stands in for the test harness where that will not do: where a test moves its whole process into a network
 //! namespace, which must happen before the first thread, and where many tests share servers that take seconds to start.
 //!
-//! A test binary with `harness = false` calls [`main`], [`suite`], [`suite_at_once`] or [`together`]; it is understood by whoever reads libtest's output.
+//! A test binary with `harness = false` calls [`main`], [`suite`], [`suite_at_once`], [`together`] or [`apart`]; it is understood by
+//! whoever reads libtest's output.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -128,6 +130,23 @@ pub fn main(name: &str, scenario: impl FnOnce() -> Result<()>) -> ExitCode {
     outcome.close(started)
 }
 
+/// Stands for one scenario that cannot run here, and says why; it counts as ignored.
+pub fn skipped(name: &str, why: &anyhow::Error) -> ExitCode {
+    let arguments = Arguments::read();
+    if arguments.list {
+        println!("{name}: test");
+        return ExitCode::SUCCESS;
+    }
+    let mut outcome = Outcome::default();
+    if arguments.picks(name) {
+        println!("test {name} ... ignored, {why:#}");
+        outcome.ignored = 1;
+    } else {
+        outcome.filtered = 1;
+    }
+    outcome.close(Instant::now())
+}
+
 /// Runs scenarios one after the other, as libtest would run ignored tests. `setup` makes what they share, once, on the
 /// main thread, and only if one of them is to run; it is dropped after the last.
 pub fn suite<T>(setup: impl AsyncFnOnce() -> Result<T>, scenarios: &[Scenario<T>]) -> ExitCode {
@@ -182,6 +201,11 @@ const SCENARIO: &str = "TESTS_RUNNER_SCENARIO";
 /// Runs scenarios at the same time, each in a process of its own, since each moves its process into a namespace. What one
 /// prints is shown when it is over.
 pub fn together(scenarios: &[Apart]) -> ExitCode {
+    apart(scenarios.len(), scenarios)
+}
+
+/// The same with up to `at_once` scenarios at the same time; the next one begins when one has ended.
+pub fn apart(at_once: usize, scenarios: &[Apart]) -> ExitCode {
     if let Ok(wanted) = std::env::var(SCENARIO)
         && let Some((name, scenario)) = scenarios.iter().find(|(name, _)| *name == wanted)
     {
@@ -200,12 +224,27 @@ pub fn together(scenarios: &[Apart]) -> ExitCode {
         outcome.ignored = picked.len();
         return outcome.close(started);
     }
-    let running: Vec<_> = picked.into_iter().map(|name| (name, alone(name))).collect();
-    for (name, process) in running {
-        let ended = process.and_then(|process| Ok(process.wait_with_output()?));
-        outcome.note(name, ended.and_then(|output| told(&output)));
+    let (mut waiting, mut running) = (picked.into_iter(), 0);
+    let (tell, ended) = mpsc::channel();
+    loop {
+        while running < at_once
+            && let Some(name) = waiting.next()
+        {
+            let (process, tell) = (alone(name), tell.clone());
+            // Started here, since it ends with the thread that starts it; waited for elsewhere.
+            std::thread::spawn(move || {
+                let output = process.and_then(|process| Ok(process.wait_with_output()?));
+                tell.send((name, output)).unwrap_or_default();
+            });
+            running += 1;
+        }
+        if running == 0 {
+            return outcome.close(started);
+        }
+        let Ok((name, output)) = ended.recv() else { return outcome.close(started) };
+        outcome.note(name, output.and_then(|output| told(&output)));
+        running -= 1;
     }
-    outcome.close(started)
 }
 
 /// This program once more, for one scenario; it ends with us.

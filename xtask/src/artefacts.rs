@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use images::Image;
 use sha2::{Digest, Sha256};
 
 use crate::cargo;
@@ -49,7 +50,7 @@ const PEERS: &[&str] = &[
 /// A BMC, and clients of the API server.
 const SUSHY: &[&str] = &["sushy-tools==2.2.0"];
 const PYTHON_CLIENTS: &[&str] = &["kubernetes==37.0.2", "kopf==1.45.2"];
-/// What tests compare our API server with, and a client of both.
+/// What tests compare our API server with, a client of both, and what reads the configuration that nodes are told.
 const KUBERNETES: Module = Module {
     folder: "tests/kubernetes",
     inputs: &[
@@ -69,15 +70,39 @@ const KUBERNETES: Module = Module {
         "k8s.io/kubernetes/cmd/kube-apiserver",
         "k8s.io/kubernetes/cmd/kubectl",
         "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kubeadm",
         "./manager",
     ],
-    stamps: &[
-        ("k8s.io/component-base/version.gitVersion", "v1.34.2"),
-        ("k8s.io/component-base/version.gitMajor", "1"),
-        ("k8s.io/component-base/version.gitMinor", "34"),
-        ("k8s.io/component-base/version.gitTreeState", "clean"),
-    ],
+    stamps: STAMPS,
 };
+/// What runs in a node of a cluster besides.
+const NODE_PROGRAMS: Module = Module {
+    folder: "tests/node",
+    inputs: &["go.mod", "go.sum", "tools.go", "network/main.go", "pause/main.go"],
+    programs: &[
+        "k8s.io/kubernetes/cmd/kubelet",
+        "k8s.io/kubernetes/cmd/kube-proxy",
+        "k8s.io/kubernetes/cmd/kube-scheduler",
+        "github.com/kube-vip/kube-vip",
+        "./network",
+        "./pause",
+    ],
+    stamps: STAMPS,
+};
+/// Programs of [`KUBERNETES`] that a node has, too.
+const SHARED_PROGRAMS: &[&str] = &["etcd", "kube-apiserver", "kube-controller-manager", "kubeadm", "kubectl"];
+const STAMPS: &[(&str, &str)] = &[
+    ("k8s.io/component-base/version.gitVersion", "v1.34.2"),
+    ("k8s.io/component-base/version.gitMajor", "1"),
+    ("k8s.io/component-base/version.gitMinor", "34"),
+    ("k8s.io/component-base/version.gitTreeState", "clean"),
+];
+/// The minor version of that Kubernetes, as it stands in the name of an image.
+const KUBERNETES_MINOR: &str = "1-34";
+/// Container images of the tests' nodes besides those of kubeadm: kube-vip under the name that the user data has, and the
+/// network plugin of `tests/node/network`.
+const NODE_IMAGES: &[(&str, &str)] =
+    &[("ghcr.io/kube-vip/kube-vip:v0.9.1", "kube-vip"), ("tests.invalid/network:1", "network")];
 const WRAPPER: &str = "#!/bin/sh
 tree=$(dirname \"$(readlink -f \"$0\")\")/..
 export LD_LIBRARY_PATH=\"$tree/usr/lib/x86_64-linux-gnu:$tree/lib/x86_64-linux-gnu\"
@@ -109,15 +134,7 @@ impl Artefacts {
         let tool = Suite::open(TOOL_SUITE, &cache)?;
         boot_programs(&cache, &boot)?;
         hook(&cache, &boot, &tool)?;
-        artefact(&cache, "images", &images::recipe(), |out| {
-            let built = images::build(out)?;
-            println!(
-                "  {} MiB on disk, {} MiB to download",
-                mib(built.raw_bytes),
-                mib(built.compressed_bytes)
-            );
-            Ok(())
-        })?;
+        image(&cache, "images", &Image::Debian, "")?;
         Ok(Self { current: cache.join("current") })
     }
 
@@ -141,12 +158,40 @@ impl Artefacts {
         artefact(&cache, "kubernetes", &KUBERNETES.key()?, |out| KUBERNETES.build(&cache, out))
     }
 
+    /// The image of machines that kubeadm makes nodes of, for those who work on clusters. Takes some ten minutes.
+    pub fn build_node() -> Result<()> {
+        let cache = cache_folder()?;
+        let kubernetes = KUBERNETES.key()?;
+        artefact(&cache, "kubernetes", &kubernetes, |out| KUBERNETES.build(&cache, out))?;
+        let key = format!("{kubernetes}{}", NODE_PROGRAMS.key()?);
+        artefact(&cache, "node-programs", &key, |out| {
+            NODE_PROGRAMS.build(&cache, out)?;
+            for name in SHARED_PROGRAMS {
+                fs::copy(cache.join("current/kubernetes").join(name), out.join(name))
+                    .with_context(|| format!("copy {name}"))?;
+            }
+            Ok(())
+        })?;
+        let programs = fs::canonicalize(cache.join("current/node-programs"))?;
+        let node = images::Node { version: KUBERNETES_MINOR, programs, images: NODE_IMAGES };
+        image(&cache, "node", &Image::Node(node), &key)
+    }
+
     /// Says where things are.
     pub fn print(&self) {
         for name in ["boot-programs", "hook", "images"] {
             println!("{name:15} {}", self.current.join(name).display());
         }
     }
+}
+
+/// An operating-system image; `inputs` is what it depends on besides its recipe.
+fn image(cache: &Path, name: &str, image: &Image, inputs: &str) -> Result<()> {
+    artefact(cache, name, &format!("{}{inputs}", image.recipe()), |out| {
+        let built = image.build(out)?;
+        println!("  {} MiB on disk, {} MiB to download", mib(built.raw_bytes), mib(built.compressed_bytes));
+        Ok(())
+    })
 }
 
 fn boot_programs(cache: &Path, suite: &Suite) -> Result<()> {

@@ -66,7 +66,11 @@ enum Command {
         seconds: u32,
     },
     /// Builds HookOS, the boot programs and the operating-system image, and prints where they are.
-    Build,
+    Build {
+        /// Builds the image of Kubernetes nodes, too, that the long test of a cluster takes.
+        #[arg(long)]
+        node: bool,
+    },
     /// Writes the generated files (CRDs, RBAC) anew.
     Generate,
 }
@@ -88,10 +92,10 @@ fn run(command: Command) -> Result<()> {
         Command::Check => check::check(),
         Command::Bench { name, quick, report } => suite::bench(name.as_deref(), quick, report.as_deref()),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
-        Command::Build => {
+        Command::Build { node } => {
             host::install(host::Need::Build)?;
             artefacts::Artefacts::build()?.print();
-            Ok(())
+            if node { artefacts::Artefacts::build_node() } else { Ok(()) }
         }
         Command::Generate => check::generate(),
     }

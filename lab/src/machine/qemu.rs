@@ -117,7 +117,8 @@ fn arguments(spec: &MachineSpec, places: &Places, network_first: bool) -> Vec<St
     // With graphics off SeaBIOS and iPXE write to the serial port.
     all.option("-machine", "q35,graphics=off")
         .option("-accel", &format!("tcg,thread=multi,tb-size={TRANSLATION_MIB}"));
-    all.option("-cpu", "max").option("-smp", "1").option("-m", &spec.memory_mib.to_string());
+    all.option("-cpu", "max").option("-smp", &spec.processors.to_string());
+    all.option("-m", &spec.memory_mib.to_string());
     all.option("-uuid", &identity.uuid).option(
         "-smbios",
         &format!(

@@ -40,6 +40,8 @@ pub struct MachineSpec {
     mac: api::Mac,
     /// Its firmware.
     pub firmware: Firmware,
+    /// Its processors.
+    pub processors: u32,
     /// Its memory.
     pub memory_mib: u32,
     /// Its disk, unless it has none.
@@ -62,7 +64,7 @@ pub struct Pxe {
 pub struct SpecError(String);
 
 impl MachineSpec {
-    /// A server with 1536 MiB and a virtio disk of 8 GiB.
+    /// A server with one processor, 1536 MiB and a virtio disk of 8 GiB.
     ///
     /// # Errors
     /// When the name is not made of letters, digits and hyphens, or is too long.
@@ -76,6 +78,7 @@ impl MachineSpec {
             name: name.to_owned(),
             mac,
             firmware,
+            processors: 1,
             memory_mib: 1536,
             disk,
             pxe: Pxe { ipv4: true, ipv6: true },
