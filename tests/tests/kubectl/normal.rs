@@ -88,7 +88,15 @@ pub fn normal(text: &str, own: &[(&str, &str)], headless: bool) -> String {
         None => String::new(),
     };
     let text = in_order_of_managers(&GAP.0.replace_all(&text, gap));
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    text.lines().map(|line| in_order_of_fields(line.trim_end())).collect::<Vec<_>>().join("\n")
+}
+
+/// A line that is an object in JSON, as a watch prints each event, with its fields in the order of their names.
+fn in_order_of_fields(line: &str) -> String {
+    match serde_json::from_str(line) {
+        Ok(object @ Value::Object(_)) => sorted(object).to_string(),
+        _ => line.to_owned(),
+    }
 }
 
 /// A quoted object with its fields in the order of their names, if it is one.
@@ -99,7 +107,7 @@ fn in_order(quoted: &str) -> String {
 }
 
 /// YAML with each object's `managedFields` in the order of their managers: they come in the order of their times, and which
-/// of two writes fall into one second depends on the machine.
+/// of two writes fall into one second depends on the machine. [`sorted`] does the same in JSON.
 fn in_order_of_managers(text: &str) -> String {
     let mut lines = text.lines().peekable();
     let mut ordered: Vec<&str> = Vec::new();
@@ -134,6 +142,14 @@ fn sorted(value: Value) -> Value {
             let mut fields: Vec<(String, Value)> =
                 map.into_iter().map(|(name, value)| (name, sorted(value))).collect();
             fields.sort_by(|a, b| a.0.cmp(&b.0));
+            for (_, entries) in fields.iter_mut().filter(|(name, _)| name == "managedFields") {
+                let named = |entry: &Value| {
+                    ["manager", "operation", "subresource"].map(|name| entry.get(name).map(Value::to_string))
+                };
+                if let Value::Array(entries) = entries {
+                    entries.sort_by_key(named);
+                }
+            }
             fields.into_iter().collect::<serde_json::Map<_, _>>().into()
         }
         Value::Array(items) => items.into_iter().map(sorted).collect(),
