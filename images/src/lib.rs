@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Builds operating-system disk images from Debian packages.
 //!
-//! Called by `xtask` (`./x build`, `./x test`). An image is a raw disk, zstd-compressed: GPT with root in partition 2 (where EKS
+//! Called by `xtask` (`./x build`). An image is a raw disk, zstd-compressed: GPT with root in partition 2 (where EKS
 //! Anywhere's templates write), a BIOS boot partition 14 and an EFI system partition 15, so that one image boots on
 //! either firmware. Inside: systemd, cloud-init, OpenSSH, netplan, Debian's cloud kernel, no machine identity; in that of a
 //! node ([`Image::Node`]) also containerd, kubeadm, kubelet, and the container images that they start.

@@ -7,8 +7,11 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use kube::Client;
+use api::anywhere::v1alpha1::{Cluster, NAMESPACE};
+use api::v1alpha1::Hardware;
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, ResourceExt as _};
 use rustix::process::Signal;
 
 use crate::process::Process;
@@ -163,6 +166,23 @@ pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
     let file = Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
+}
+
+/// Fails unless nothing is left of a deleted cluster on the provisioner: its machines have but the label of their inventory and
+/// no user data, and its object is gone.
+///
+/// # Errors
+/// What is left, or that the API cannot be asked.
+pub async fn is_given_back(state: &Path, cluster: &str) -> Result<()> {
+    let client = client(state).await?;
+    let hardware: Api<Hardware> = Api::namespaced(client.clone(), NAMESPACE);
+    for one in hardware.list(&ListParams::default()).await?.items {
+        ensure!(one.labels().len() == 1, "{} is still held: {:?}", one.name_any(), one.labels());
+        ensure!(one.spec.user_data.is_none(), "{} keeps its user data", one.name_any());
+    }
+    let clusters: Api<Cluster> = Api::namespaced(client, NAMESPACE);
+    ensure!(clusters.get_opt(cluster).await?.is_none(), "the Cluster is still there");
+    Ok(())
 }
 
 /// Waits until `condition` gives something; the error names what was waited for and what it said last.

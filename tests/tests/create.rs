@@ -16,8 +16,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use api::anywhere::v1alpha1::{Cluster, NAMESPACE};
-use api::v1alpha1::Hardware;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
@@ -27,7 +25,7 @@ use serde_json::Value;
 use tests::kubeadm::{Machine, Order};
 use tests::runner;
 use tests::simulated::{self, PROVISIONER, Simulated};
-use tests::stack::{Up, client, client_of, run_tink, tink};
+use tests::stack::{Up, client_of, is_given_back, run_tink, tink};
 use tests::web::Web;
 use tink::demo::Artefacts;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -275,13 +273,5 @@ async fn is_gone(state: &Path, machines: &[Simulated]) -> Result<()> {
     for machine in machines {
         ensure!(machine.chassis.power() == PowerState::Off, "{} is still on", machine.server.name);
     }
-    let client = client(state).await?;
-    let hardware: Api<Hardware> = Api::namespaced(client.clone(), NAMESPACE);
-    for one in hardware.list(&ListParams::default()).await?.items {
-        ensure!(one.labels().len() == 1, "{} is still held: {:?}", one.name_any(), one.labels());
-        ensure!(one.spec.user_data.is_none(), "{} keeps its user data", one.name_any());
-    }
-    let clusters: Api<Cluster> = Api::namespaced(client, NAMESPACE);
-    ensure!(clusters.get_opt("rack").await?.is_none(), "the Cluster is still there");
-    Ok(())
+    is_given_back(state, "rack").await
 }

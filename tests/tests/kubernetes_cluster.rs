@@ -18,8 +18,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use api::anywhere::v1alpha1::{Cluster, NAMESPACE};
-use api::v1alpha1::Hardware;
+use api::anywhere::v1alpha1::NAMESPACE;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, LogParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
@@ -28,7 +27,7 @@ use lab::netns::Namespace;
 use lab::rack::{DEMO_PASSWORD, DEMO_USER, Rack, RackSpec};
 use serde_json::{Value, json};
 use tests::runner;
-use tests::stack::{Up, client, client_of, eventually, run_tink, tink};
+use tests::stack::{Up, client_of, eventually, is_given_back, run_tink, tink};
 use tink::demo::{Artefacts, Server, describe};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -310,13 +309,5 @@ async fn is_gone(state: &Path, rack: &Rack) -> Result<()> {
         let machine = server.machine();
         ensure!(machine.power() == PowerState::Off, "{} is still on", machine.identity().name);
     }
-    let client = client(state).await?;
-    let hardware: Api<Hardware> = Api::namespaced(client.clone(), NAMESPACE);
-    for one in hardware.list(&ListParams::default()).await?.items {
-        ensure!(one.labels().len() == 1, "{} is still held: {:?}", one.name_any(), one.labels());
-        ensure!(one.spec.user_data.is_none(), "{} keeps its user data", one.name_any());
-    }
-    let clusters: Api<Cluster> = Api::namespaced(client, NAMESPACE);
-    ensure!(clusters.get_opt("rack").await?.is_none(), "the Cluster is still there");
-    Ok(())
+    is_given_back(state, "rack").await
 }

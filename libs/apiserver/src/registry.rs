@@ -11,6 +11,7 @@ mod crd;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
 use serde_json::Value;
 
 pub(crate) use builtin::Builtin;
@@ -101,12 +102,11 @@ impl Resource {
 
     /// Whether it gives stored objects the same form as another.
     pub fn stores_like(&self, other: &Self) -> bool {
-        let schemas = |resource: &Self| {
-            let schemas =
-                resource.versions.iter().map(|version| (version.name.clone(), version.openapi.clone()));
-            schemas.collect::<Vec<_>>()
-        };
-        self.storage_version == other.storage_version && schemas(self) == schemas(other)
+        let alike =
+            |(one, other): (&Version, &Version)| one.name == other.name && one.openapi == other.openapi;
+        self.storage_version == other.storage_version
+            && self.versions.len() == other.versions.len()
+            && self.versions.iter().zip(&other.versions).all(alike)
     }
 
     /// The stored keys of a collection.
@@ -174,18 +174,24 @@ impl Served {
     /// A stored object in the form that the definition of today gives it: in the storage version, without what its schema does not know, with its defaults.
     /// Nothing is decoded unless it was stored under an earlier definition.
     pub fn renewed(&self, stored: Stored) -> Stored {
-        if !self.is_outdated(stored.version) {
-            return stored;
+        Stored { bytes: self.renewed_bytes(stored.version, stored.bytes), ..stored }
+    }
+
+    /// The same for the bytes of an object that was stored at `version`.
+    pub fn renewed_bytes(&self, version: u64, bytes: Bytes) -> Bytes {
+        if !self.is_outdated(version) {
+            return bytes;
         }
-        let Ok(mut object) = serde_json::from_slice::<Value>(&stored.bytes) else { return stored };
+        let Ok(mut object) = serde_json::from_slice::<Value>(&bytes) else { return bytes };
         self.renew(&mut object);
-        Stored { bytes: object.to_string().into(), ..stored }
+        object.to_string().into()
     }
 
     /// Whether writing back what was read of an object changes it: it was stored under an earlier definition, in another form.
     pub fn renews(&self, stored: &Stored) -> bool {
         let value = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok();
-        self.is_outdated(stored.version) && value(&stored.bytes) != value(&self.renewed(stored.clone()).bytes)
+        self.is_outdated(stored.version)
+            && value(&stored.bytes) != value(&self.renewed_bytes(stored.version, stored.bytes.clone()))
     }
 
     /// The same for an object at hand.

@@ -225,13 +225,7 @@ impl Watch {
                 continue;
             }
             if let Some((kind, object)) = self.seen(entry)? {
-                let key = entry.key.clone();
-                let object = self
-                    .plan
-                    .view
-                    .served
-                    .renewed(Stored { key, version: entry.version, bytes: object })
-                    .bytes;
+                let object = self.plan.view.served.renewed_bytes(entry.version, object);
                 self.plan.view.event(&mut out, kind, &object, self.first)?;
                 self.first = false;
             }
@@ -287,8 +281,8 @@ impl Watch {
     fn at_version(&self, entry: &LogEntry) -> Result<Bytes, ApiError> {
         let bytes = entry.previous.as_ref().unwrap_or(&entry.object).clone();
         let version = object::version_of(&bytes).unwrap_or(entry.version);
-        let before = self.plan.view.served.renewed(Stored { key: entry.key.clone(), version, bytes });
-        let mut object: Value = serde_json::from_slice(&before.bytes).map_err(ApiError::internal)?;
+        let before = self.plan.view.served.renewed_bytes(version, bytes);
+        let mut object: Value = serde_json::from_slice(&before).map_err(ApiError::internal)?;
         object::metadata_mut(&mut object).insert("resourceVersion".into(), entry.version.to_string().into());
         Ok(object.to_string().into())
     }
