@@ -48,20 +48,28 @@ async fn a_rack_lives(namespace: &Namespace, dir: &Path) -> Outcome {
     power_is_what_it_says(m1).await?;
     let m2 = rack.machine("m2").ok_or("no m2")?;
     uefi_falls_from_an_empty_disk_to_the_network(m2).await?;
+    for mac in [[0x52, 0x54, 0, 0, 0, 0x11], [0x52, 0x54, 0, 0, 0, 0x12]] {
+        asks_for_an_address(&capture.path, mac).await?;
+    }
     rack.power_cycle("m2").await?;
     assert_eq!(m2.power(), PowerState::On);
     rack.stop().await;
-
-    let frames = std::fs::read(&capture.path)?;
-    for mac in [[0x52, 0x54, 0, 0, 0, 0x11], [0x52, 0x54, 0, 0, 0, 0x12]] {
-        // A DHCP request: broadcast, from the machine, IPv4.
-        let head = [&[0xff; 6][..], &mac, &[0x08, 0x00]].concat();
-        assert!(
-            frames.windows(head.len()).any(|window| window == head),
-            "no DHCP request of {mac:x?} was captured"
-        );
-    }
     Ok(())
+}
+
+/// Waits for a DHCP request in the capture: a broadcast of IPv4 from the machine. Firmware says that it begins long before it sends one.
+async fn asks_for_an_address(capture: &Path, mac: [u8; 6]) -> Outcome {
+    let head = [&[0xff; 6][..], &mac, &[0x08, 0x00]].concat();
+    let waiting = async {
+        while !std::fs::read(capture)?.windows(head.len()).any(|window| window == head) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    match tokio::time::timeout(FIRMWARE, waiting).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(format!("no DHCP request of {mac:x?} was captured").into()),
+    }
 }
 
 /// What a machine says when iPXE asks for an address, and when it boots from our disk.

@@ -37,7 +37,6 @@ async fn fixed(pair: &Pair) -> Result<()> {
 
 async fn random(pair: &Pair) -> Result<()> {
     let seeds: Vec<u64> = (0..RANDOM).map(|_| u64::from(rand::random::<u32>())).collect();
-    println!("seeds {seeds:?}");
     run(pair, &seeds, Shows::First).await
 }
 
@@ -54,6 +53,8 @@ async fn run(pair: &Pair, seeds: &[u64], shows: Shows) -> Result<()> {
     let (mut report, mut asked, mut skipped) = (Report::default(), 0, 0);
     for seed in seeds {
         let outcome = pair.run(&sequence(*seed, LENGTH)).await.with_context(|| format!("seed {seed}"))?;
+        let differences = outcome.differences.len();
+        println!("seed {seed}: {} requests, {differences} differences", outcome.asked);
         asked += outcome.asked;
         skipped += outcome.skipped;
         report.add(*seed, outcome.differences);

@@ -65,14 +65,16 @@ pub async fn cascades(s: &mut Session<'_>) -> Result<()> {
             "orphan" | "false" => {
                 s.ok("get gadget child -o yaml").await?;
                 s.ok("get configmap child grandchild -o name").await?;
+                // The dependent first: the collector must not be faster than this command.
+                s.ok("delete configmap grandchild").await?;
                 s.ok("delete gadget,configmap --all").await?;
             }
             // The client waits for the owner, which goes after its dependents.
-            "foreground" => s.ok("get gadgets,configmaps -o name").await.map(drop)?,
-            _ => s
-                .ok("wait --for=delete gadget/child configmap/child configmap/grandchild --timeout=60s")
-                .await
-                .map(drop)?,
+            "foreground" => {
+                s.fails("get gadget owner").await?;
+                gone(s, &["gadget child", "configmap child", "configmap grandchild"]).await?;
+            }
+            _ => gone(s, &["gadget child", "configmap child", "configmap grandchild"]).await?,
         }
         s.must(!uid.is_null(), || "the owner has no UID".to_owned());
     }
@@ -83,8 +85,17 @@ pub async fn cascades(s: &mut Session<'_>) -> Result<()> {
     s.until("get gadget owner -o jsonpath={.metadata.finalizers}", "foregroundDeletion").await?;
     s.until("get configmap child -o jsonpath={.metadata.deletionTimestamp}", "Z").await?;
     s.ok("get gadget owner -o yaml").await?;
+    let waiting = s.begin("wait --for=delete gadget/owner --timeout=60s").await?;
     s.ok("patch configmap child --type=merge -p '{\"metadata\":{\"finalizers\":null}}'").await?;
-    s.ok("wait --for=delete gadget/owner configmap/child --timeout=60s").await?;
+    waiting.end(s, 0).await?;
+    gone(s, &["configmap child"]).await
+}
+
+/// Waits for each to be gone. `wait --for=delete` ends at the first name that is not there, so it cannot wait for several that go in any order.
+async fn gone(s: &mut Session<'_>, objects: &[&str]) -> Result<()> {
+    for object in objects {
+        s.until(&format!("get {object}"), "(NotFound)").await?;
+    }
     Ok(())
 }
 

@@ -255,13 +255,14 @@ impl<'a> Session<'a> {
         word.to_owned()
     }
 
-    /// Repeats a command line until it prints this; only the last try is noted.
+    /// Repeats a command line until it prints or complains of this; only the last try is noted.
     pub async fn until(&mut self, line: &str, text: &str) -> Result<()> {
         let this = &*self;
         let said = eventually(&format!("kubectl {line} says {text:?}"), COMMAND, async || {
             let output = this.command(line).map_err(|error| error.to_string())?.output().await;
             let said = Said::of(&output.map_err(|error| error.to_string())?);
-            if said.out.contains(text) { Ok(Some(said)) } else { Err(format!("{}{}", said.out, said.err)) }
+            let met = said.out.contains(text) || said.err.contains(text);
+            if met { Ok(Some(said)) } else { Err(format!("{}{}", said.out, said.err)) }
         })
         .await?;
         self.note(line, &said);
