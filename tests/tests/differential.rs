@@ -53,11 +53,13 @@ async fn run(pair: &Pair, seeds: &[u64], shows: Shows) -> Result<()> {
     let (mut report, mut asked, mut skipped) = (Report::default(), 0, 0);
     for seed in seeds {
         let outcome = pair.run(&sequence(*seed, LENGTH)).await.with_context(|| format!("seed {seed}"))?;
-        let differences = outcome.differences.len();
-        println!("seed {seed}: {} requests, {differences} differences", outcome.asked);
         asked += outcome.asked;
         skipped += outcome.skipped;
-        report.add(*seed, outcome.differences);
+        println!("seed {seed}: {} requests, {} differences", outcome.asked, outcome.differences.len());
+        // At once: a long run is not waited for to see what it found.
+        for new in report.add(*seed, outcome.differences) {
+            println!("new: {}\n{new}", new.group());
+        }
     }
     println!("{asked} requests in {} sequences; {skipped} more could not be made", seeds.len());
     if shows == Shows::Steps {

@@ -277,11 +277,11 @@ fn lost_fields(before: &Value, after: &Value, path: &str, lost: &mut Vec<String>
     }
 }
 
-/// Makes a decoded object ready to be stored for the first time. The name must be set (see [`generated_name`]), and what a client cannot set must be gone where
-/// the request is one that takes it away (see [`wipe`]).
+/// Makes a decoded and filled in object ready to be stored for the first time. The name must be set (see [`generated_name`]), and what a client cannot set must be
+/// gone where the request is one that takes it away (see [`wipe`]).
 ///
 /// # Errors
-/// 400 for a wrong namespace or a given resourceVersion, 422 with every invalid field.
+/// 400 for a wrong namespace, 422 with every invalid field.
 pub(crate) fn create(
     served: &Served,
     mut object: Value,
@@ -292,7 +292,6 @@ pub(crate) fn create(
         let why = "create not allowed while custom resource definition is terminating";
         return Err(ApiError::forbidden(&served.resource.subject(object::name(&object)), why, None));
     }
-    fill_in(served, &mut object);
     metadata::prepare_create(&mut object, namespace, stamp)?;
     let resource = &served.resource;
     if resource.builtin().is_none_or(Builtin::has_generation) {
@@ -366,14 +365,21 @@ fn same_but(old: &Value, new: &Value, but: &[&str]) -> bool {
 
 /// What encoders leave out, and defaults of a custom resource: before anything is compared with the old object, so that a field that was filled in then is no change now.
 pub(crate) fn fill_in(served: &Served, object: &mut Value) {
-    drop_empty(object, served.resource.builtin());
+    fill_in_applied(served, object);
     if let Some(schema) = served.version().schema.as_ref().filter(|_| is_of_kind(served, object)) {
-        schema::default(schema, object);
         schema::drop_nulls(schema, object);
     }
 }
 
-/// What the scale subresource shows is not negative.
+/// The same for what an apply made: a null that it set is a value, which the schema may refuse.
+pub(crate) fn fill_in_applied(served: &Served, object: &mut Value) {
+    drop_empty(object, served.resource.builtin());
+    if let Some(schema) = served.version().schema.as_ref().filter(|_| is_of_kind(served, object)) {
+        schema::default(schema, object);
+    }
+}
+
+/// What the scale subresource shows is a number that is not negative.
 fn replicas(served: &Served, object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(scale) = &served.version().scale else { return causes };
@@ -382,10 +388,18 @@ fn replicas(served: &Served, object: &Value) -> Vec<Cause> {
             causes.push(Cause::invalid(format!(".{}", path.join(".")), &0.into(), why));
         }
         let steps: Vec<&str> = path.iter().map(String::as_str).collect();
-        if let Some(found) = object::at(object, &steps).filter(|found| found.as_i64().is_some_and(|n| n < 0))
-        {
-            let at = format!(".{}", path.join("."));
-            causes.push(Cause::invalid(at, found, "should be a non-negative integer"));
+        let Some(found) = object::at(object, &steps) else { continue };
+        let at = format!(".{}", path.join("."));
+        match found.as_i64() {
+            None => {
+                let (shown, kind) = (go::plain(found), go::type_name(found));
+                let why = format!("{at} accessor error: {shown} is of the type {kind}, expected int64");
+                causes.push(Cause::invalid(at, &0.into(), why));
+            }
+            Some(number) if number < 0 => {
+                causes.push(Cause::invalid(at, found, "should be a non-negative integer"));
+            }
+            Some(_) => {}
         }
     }
     causes

@@ -99,6 +99,10 @@ pub(crate) fn configuration(
 
 /// Notes in `managedFields` who made a new object.
 pub(crate) fn record_create(served: &Served, new: &mut Value, manager: &Manager) {
+    if !is_typed(served, new) {
+        object::metadata_mut(new).remove("managedFields");
+        return;
+    }
     let noted = if managed::is_sound(new) { managed::read(new) } else { managed::Managed::new() };
     let after = ownable(new);
     let before = made_by_server(served, &after);
@@ -154,7 +158,8 @@ fn asked(served: &Served, requested: &Value, new: &Value) -> Value {
 
 /// Whether the fields of an object can be told apart by the schema of its kind.
 fn is_typed(served: &Served, object: &Value) -> bool {
-    let Some(schema) = &served.version().schema else { return true };
+    let builtin = served.resource.builtin().and_then(typed::of_builtin);
+    let Some(schema) = served.version().schema.as_ref().or(builtin) else { return true };
     let kind = object.get("kind").and_then(Value::as_str);
     kind == Some(&served.resource.kind) && typed::misfits(schema, object, Duplicates::Allowed).is_empty()
 }
@@ -195,6 +200,7 @@ pub(crate) fn apply(
     let shape = Shape::of(served.version());
     let found = Found {
         before: &before,
+        new: live.is_none(),
         made: &made,
         managed: live.map(managed::read).unwrap_or_default(),
         upgraded: live.map(|live| upgraded(live, &before, manager, shape)).unwrap_or_default(),

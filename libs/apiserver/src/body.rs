@@ -258,6 +258,7 @@ fn json_noted(bytes: &[u8]) -> Result<Noted, String> {
 /// 400 for what is neither.
 pub(crate) fn configuration(bytes: &[u8]) -> Result<Noted, ApiError> {
     let wrong = |why: &str| ApiError::bad_request(format!("error decoding YAML: {why}"));
+    let bytes = first_document(bytes);
     let (value, notes) = match yaml_noted(bytes) {
         // JSON in one line has its duplicates told of as those of YAML.
         Ok((value, notes)) if !bytes.contains(&b'\n') => {
@@ -274,6 +275,18 @@ pub(crate) fn configuration(bytes: &[u8]) -> Result<Noted, ApiError> {
                 format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
             Err(wrong(&format!("error unmarshaling JSON: while decoding JSON: {why}")))
         }
+    }
+}
+
+/// JSON without what follows it: a parser of YAML ends with the first document, and that ends with its value.
+fn first_document(bytes: &[u8]) -> &[u8] {
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return bytes;
+    }
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<serde::de::IgnoredAny>();
+    match values.next() {
+        Some(Ok(_)) => bytes.get(..values.byte_offset()).unwrap_or(bytes),
+        _ => bytes,
     }
 }
 

@@ -82,10 +82,14 @@ where
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let catalogue = inner.registry.catalogue();
     let call = Call::new(&catalogue, parts, &address, query)?;
-    let verb = call.verb(&parts.method)?;
-    let media_type = body::media_type(&parts.headers);
-    let checked = call.query.check(verb, PatchType::of(media_type) == Some(PatchType::Apply));
     let deprecation = call.served.version().deprecation.as_deref();
+    let verb = match call.verb(&parts.method) {
+        Ok(verb) => verb,
+        Err(error) => return Ok(body::warn_first(refuse(parts, &error), deprecation)),
+    };
+    let media_type = body::media_type(&parts.headers);
+    let patch = if verb == Verb::Patch { write::patch_type(&call, media_type).map(Some) } else { Ok(None) };
+    let checked = patch.and_then(|patch| call.query.check(verb, patch == Some(PatchType::Apply)));
     let answered = match checked {
         Ok(()) => answer(inner, stop, &call, (verb, media_type), body).await,
         Err(error) => Err(error),

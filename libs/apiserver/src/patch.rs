@@ -49,13 +49,27 @@ fn undecodable(why: impl std::fmt::Display) -> ApiError {
     ApiError::bad_request(format!("error decoding patch: {why}"))
 }
 
-/// What is to be said of fields that a patch gives twice; of operations nothing is.
-pub(crate) fn twice(kind: PatchType, patch: &[u8]) -> Vec<String> {
+/// What is to be said of fields that a patch gives twice, and of those that an operation does not have.
+pub(crate) fn notes(kind: PatchType, patch: &[u8]) -> Vec<String> {
     match kind {
         PatchType::Merge | PatchType::Strategic => body::notes(patch),
-        PatchType::Json | PatchType::Apply => Vec::new(),
+        PatchType::Apply => Vec::new(),
+        PatchType::Json => {
+            let list = body::document(patch).unwrap_or_default();
+            let operations = list.as_array().into_iter().flatten().enumerate();
+            operations
+                .flat_map(|(index, operation)| {
+                    let fields = operation.as_object().into_iter().flatten();
+                    let odd = fields.filter(|(field, _)| !OPERATION.contains(&field.as_str()));
+                    odd.map(move |(field, _)| format!("json patch unknown field \"[{index}].{field}\""))
+                })
+                .collect()
+        }
     }
 }
+
+/// The fields of an operation of a JSON patch.
+const OPERATION: [&str; 4] = ["op", "path", "from", "value"];
 
 /// RFC 7386.
 ///

@@ -91,13 +91,13 @@ impl Resource {
         Key::new(&self.storage, namespace, name)
     }
 
-    /// Where Kubernetes stores an object, which some of its refusals name.
+    /// Where Kubernetes stores an object below the root of its storage, which some of its refusals name.
     pub fn storage_path(&self, namespace: &str, name: &str) -> String {
         // The groups that came first have no place of their own.
         let named = self.builtin().is_none_or(|kind| kind == Builtin::CustomResourceDefinition);
         let group = if named { self.group.as_str() } else { "" };
-        let steps = ["/registry", group, &self.plural, namespace, name];
-        steps.into_iter().filter(|step| !step.is_empty()).collect::<Vec<_>>().join("/")
+        let steps = [group, &self.plural, namespace, name];
+        steps.into_iter().filter(|step| !step.is_empty()).map(|step| format!("/{step}")).collect()
     }
 
     /// Whether it gives stored objects the same form as another.

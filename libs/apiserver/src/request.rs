@@ -102,24 +102,27 @@ impl Address {
 }
 
 fn decode(segment: &str) -> Option<String> {
-    if !segment.contains('%') {
-        return Some(segment.to_owned());
-    }
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
+    let decoded = String::from_utf8(unescaped(segment)?).ok()?;
+    // A slash or NUL inside a segment names nothing, and NUL separates our keys.
+    (!decoded.contains(['/', '\0'])).then_some(decoded)
+}
+
+/// A text without its percent escapes; `None` where one is broken.
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
         if *first == b'%' {
             let (hex, tail) = tail.split_at_checked(2)?;
-            bytes.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
+            let hex = std::str::from_utf8(hex).ok().filter(|hex| !hex.starts_with('+'))?;
+            bytes.push(u8::from_str_radix(hex, 16).ok()?);
             rest = tail;
         } else {
             bytes.push(*first);
             rest = tail;
         }
     }
-    let decoded = String::from_utf8(bytes).ok()?;
-    // A slash or NUL inside a segment names nothing, and NUL separates our keys.
-    (!decoded.contains(['/', '\0'])).then_some(decoded)
+    Some(bytes)
 }
 
 /// How unknown fields are treated (`fieldValidation`).
@@ -255,9 +258,20 @@ impl Query {
             Verb::List | Verb::DeleteCollection => {
                 Err(ApiError::bad_request(format!("invalid resource version: {why}")))
             }
-            Verb::Get | Verb::Watch => Err(ApiError::unexplained(why)),
-            Verb::Create | Verb::Update | Verb::Patch | Verb::Delete => Ok(()),
+            Verb::Get => Err(ApiError::unexplained(why)),
+            // A watch looks at its selectors first.
+            Verb::Watch | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete => Ok(()),
         }
+    }
+
+    /// Refuses a watch that begins at what is no version.
+    ///
+    /// # Errors
+    /// 500, as kube-apiserver answers it.
+    pub fn check_start(&self) -> Result<(), ApiError> {
+        let Some(version) = &self.odd.version else { return Ok(()) };
+        let why = format!("resourceVersion: Invalid value: {version:?}: {}", not_unsigned(version));
+        Err(ApiError::unexplained(why))
     }
 
     fn of_list(&self) -> Vec<Cause> {
@@ -349,37 +363,14 @@ impl Query {
     }
 }
 
-/// Decodes `a=b&c=d` with `+` and percent escapes; broken escapes stay as they are.
+/// Decodes `a=b&c=d` with `+` and percent escapes; what has a broken escape is left out, as Go does.
 fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
-    let unescape = |text: &str| {
-        let text = text.replace('+', " ");
-        decode_lossy(&text)
-    };
-    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
+    let unescape =
+        |text: &str| Some(String::from_utf8_lossy(&unescaped(&text.replace('+', " "))?).into_owned());
+    query.split('&').filter(|pair| !pair.is_empty()).filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (unescape(key), unescape(value))
+        Some((unescape(key)?, unescape(value)?))
     })
-}
-
-fn decode_lossy(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let escaped = (*first == b'%').then(|| tail.split_at_checked(2)).flatten().and_then(|(hex, tail)| {
-            Some((u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?, tail))
-        });
-        match escaped {
-            Some((byte, tail)) => {
-                bytes.push(byte);
-                rest = tail;
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Anything but these is true, as in Kubernetes.

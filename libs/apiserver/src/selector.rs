@@ -33,6 +33,15 @@ struct FieldRequirement {
     equal: bool,
 }
 
+/// What the objects of a resource can be selected by, beyond their name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Selectable<'a> {
+    pub fields: &'a [String],
+    /// They are no custom resources.
+    pub builtin: bool,
+    pub namespaced: bool,
+}
+
 /// Which objects of a collection are meant; all of its requirements hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Selector {
@@ -41,14 +50,33 @@ pub(crate) struct Selector {
 }
 
 impl Selector {
-    /// Parses both selectors; `selectable` are the field paths of the resource beyond `metadata.name` and `metadata.namespace`, `builtin` says that it is no
-    /// custom resource.
+    /// Parses both selectors.
     ///
     /// # Errors
-    /// 400 for a selector that does not parse or names a field that cannot be selected on.
-    pub fn parse(labels: &str, fields: &str, selectable: &[String], builtin: bool) -> Result<Self, ApiError> {
+    /// 400 for a selector that does not parse.
+    pub fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
         let labels = labels::parse(labels).map_err(ApiError::bad_request)?;
-        Ok(Self { labels, fields: parse_fields(fields, selectable, builtin && selectable.is_empty())? })
+        Ok(Self { labels, fields: parse_fields(fields)? })
+    }
+
+    /// Whether it names fields that can be selected on.
+    ///
+    /// # Errors
+    /// 400 for another field.
+    pub fn check(&self, selectable: &Selectable<'_>) -> Result<(), ApiError> {
+        for requirement in &self.fields {
+            let key = requirement.path.join(".");
+            let known = match key.as_str() {
+                "metadata.name" => true,
+                "metadata.namespace" => selectable.builtin || selectable.namespaced,
+                other => selectable.fields.iter().any(|field| field == other),
+            };
+            if !known {
+                let plain = selectable.builtin && selectable.fields.is_empty();
+                return Err(ApiError::bad_request(unknown_field(&key, plain)));
+            }
+        }
+        Ok(())
     }
 
     /// Adds `metadata.name=name`: a watch on one object.
@@ -229,11 +257,7 @@ fn unknown_field(key: &str, plain: bool) -> String {
     }
 }
 
-fn parse_fields(
-    selector: &str,
-    selectable: &[String],
-    plain: bool,
-) -> Result<Vec<FieldRequirement>, ApiError> {
+fn parse_fields(selector: &str) -> Result<Vec<FieldRequirement>, ApiError> {
     let mut requirements = Vec::new();
     let mut terms: Vec<&str> = selector.split(',').filter(|term| !term.is_empty()).collect();
     terms.sort_unstable();
@@ -247,11 +271,6 @@ fn parse_fields(
         let equal = !rest.starts_with('!');
         let operator = ["!=", "==", "="].into_iter().find_map(|operator| rest.strip_prefix(operator));
         let value = operator.unwrap_or_default();
-        let known =
-            matches!(key, "metadata.name" | "metadata.namespace") || selectable.iter().any(|s| s == key);
-        if !known {
-            return Err(ApiError::bad_request(unknown_field(key, plain)));
-        }
         let path = key.split('.').map(str::to_owned).collect();
         requirements.push(FieldRequirement { path, value: value.to_owned(), equal });
     }
@@ -265,7 +284,7 @@ mod tests {
     use super::*;
 
     fn selects(labels: &str, object: &Value) -> bool {
-        Selector::parse(labels, "", &[], true).unwrap().matches(object)
+        Selector::parse(labels, "").unwrap().matches(object)
     }
 
     #[test]
@@ -302,7 +321,7 @@ mod tests {
         for selector in
             ["=a", "a=b=c", "a in b", "a in (b", "a,", "a b", "-a", "a=-b", "a>x", "a foo (b)", "a/b/c"]
         {
-            let error = Selector::parse(selector, "", &[], true).unwrap_err();
+            let error = Selector::parse(selector, "").unwrap_err();
             assert_eq!(error.code().as_u16(), 400, "{selector:?}");
         }
     }
@@ -310,12 +329,19 @@ mod tests {
     #[test]
     fn field_selectors_know_their_fields() {
         let object = json!({"metadata": {"name": "m1"}, "type": "Warning", "involvedObject": {"name": "m1"}});
-        let selectable = ["involvedObject.name".to_owned(), "type".to_owned()];
-        let selects = |fields: &str| Selector::parse("", fields, &selectable, true).unwrap().matches(&object);
+        let fields = ["involvedObject.name".to_owned(), "type".to_owned()];
+        let selectable = Selectable { fields: &fields, builtin: false, namespaced: true };
+        let selects = |fields: &str| {
+            let selector = Selector::parse("", fields).unwrap();
+            selector.check(&selectable).unwrap();
+            selector.matches(&object)
+        };
         assert!(selects("metadata.name=m1,involvedObject.name==m1,type!=Normal"));
         assert!(!selects("metadata.name=m2"));
         assert!(selects("metadata.namespace="));
-        assert!(Selector::parse("", "spec.x=1", &selectable, true).is_err());
-        assert!(Selector::parse("", "nonsense", &selectable, true).is_err());
+        assert!(Selector::parse("", "spec.x=1").unwrap().check(&selectable).is_err());
+        let of_the_cluster = Selectable { namespaced: false, ..selectable };
+        assert!(Selector::parse("", "metadata.namespace=a").unwrap().check(&of_the_cluster).is_err());
+        assert!(Selector::parse("", "nonsense").is_err());
     }
 }

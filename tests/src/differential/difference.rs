@@ -2,6 +2,7 @@
 //! What two answers do not have in common, and the differences of a run grouped by their kind. Pure.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde_json::Value;
@@ -147,17 +148,19 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds those of one sequence.
-    pub fn add(&mut self, seed: u64, differences: Vec<Difference>) {
+    /// Adds those of one sequence; gives the first of each kind that was not there.
+    pub fn add(&mut self, seed: u64, differences: Vec<Difference>) -> Vec<Difference> {
+        let mut new = Vec::new();
         for difference in differences {
-            let group = self.groups.entry(difference.group());
-            group.and_modify(|group| group.count += 1).or_insert(Group {
-                count: 1,
-                seed,
-                first: difference,
-                steps: Vec::new(),
-            });
+            match self.groups.entry(difference.group()) {
+                Entry::Occupied(mut group) => group.get_mut().count += 1,
+                Entry::Vacant(group) => {
+                    new.push(difference.clone());
+                    group.insert(Group { count: 1, seed, first: difference, steps: Vec::new() });
+                }
+            }
         }
+        new
     }
 
     /// The groups, by name.
@@ -217,7 +220,8 @@ mod tests {
             ),
         };
         let mut report = Report::default();
-        report.add(1, vec![with("a"), with("b")]);
+        assert_eq!(report.add(1, vec![with("a"), with("b")]).len(), 1);
+        assert!(report.add(2, vec![]).is_empty());
         assert_eq!((report.count(), report.groups.len()), (2, 1));
         let text = report.to_string();
         assert!(text.starts_with("2 differences of 1 kinds\n\n== 2 x create: /message"), "{text}");

@@ -26,6 +26,10 @@ const PATCHED: &str = "patch: Invalid value: \"";
 const PATCHED_CAUSE: [&str; 2] = ["Invalid value: \"{", "Invalid value: \"map["];
 /// Behind this a message has the words of a YAML parser, and each has its own.
 const PARSER: &str = "yaml: ";
+/// An applied configuration that does not fit. Kubernetes looks at the fields of a structure in the order of a Go map, which is none, and not beyond the first
+/// that the schema does not have: which other problems it tells of is chance.
+const UNTYPED: &str = "failed to create typed patch object (";
+const UNDECLARED: &str = "field not declared in schema";
 /// Length of what a server puts behind `generateName`.
 const SUFFIX: usize = 5;
 /// Its letters.
@@ -228,6 +232,12 @@ fn without_words(text: &str) -> String {
         && let Some((_, why)) = object.rsplit_once("\": ")
     {
         return format!("Invalid value: \"<object>\": {why}");
+    }
+    if text.starts_with(UNTYPED)
+        && text.contains(UNDECLARED)
+        && let Some((subject, _)) = text.split_once("): ")
+    {
+        return format!("{subject}): <{UNDECLARED}>");
     }
     match text.split_once(PARSER) {
         Some((before, after)) if !after.is_empty() => format!("{before}{PARSER}<words>"),

@@ -41,7 +41,15 @@ pub(super) fn finish(
         Builtin::Event => core_event(object, causes),
         Builtin::EventsV1Event => new_event(object, old, causes),
         Builtin::Lease => lease(object, causes),
-        Builtin::ServiceAccount => {}
+        Builtin::ServiceAccount => service_account(object),
+    }
+}
+
+/// Of the Secrets of an account only the names are kept.
+fn service_account(object: &mut Value) {
+    let secrets = object.get_mut("secrets").and_then(Value::as_array_mut).into_iter().flatten();
+    for secret in secrets.filter_map(Value::as_object_mut) {
+        secret.retain(|field, _| field == "name");
     }
 }
 
@@ -74,7 +82,10 @@ fn secret(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             data.insert(key, encoded.into());
         }
     }
-    object::object_mut(object).entry("type").or_insert_with(|| "Opaque".into());
+    let kind = object::object_mut(object).entry("type").or_insert_with(|| "".into());
+    if *kind == "" {
+        *kind = "Opaque".into();
+    }
     if let Some(old) = old.filter(|old| old.get("type") != object.get("type")) {
         let found = object.get("type").or(old.get("type")).cloned().unwrap_or_default();
         causes.push(Cause::invalid("type", &found, "field is immutable"));

@@ -48,9 +48,6 @@ pub(crate) fn wipe(object: &mut Value) {
 
 pub(super) fn prepare_create(object: &mut Value, namespace: &str, stamp: &Stamp) -> Result<(), ApiError> {
     check_namespace(object, namespace)?;
-    if !object::meta_str(object, "resourceVersion").is_empty() {
-        return Err(ApiError::version_on_create());
-    }
     let metadata = object::metadata_mut(object);
     for owned in ["selfLink", "resourceVersion", "namespace"] {
         metadata.remove(owned);
@@ -275,7 +272,8 @@ fn validate_name(resource: &Resource, metadata: &Map<String, Value>, causes: &mu
     let text = |field: &str| metadata.get(field).and_then(Value::as_str).unwrap_or_default();
     let check = |name: &str| match resource.builtin() {
         Some(Builtin::Namespace) => check_dns_label(name),
-        // Everything else, Events too, is named like a DNS subdomain.
+        // The rules of the core group's Events ask for no form.
+        Some(Builtin::Event) => check_path_segment(name),
         _ => check_dns_subdomain(name),
     };
     let prefix = text("generateName");
@@ -294,6 +292,17 @@ fn validate_name(resource: &Resource, metadata: &Map<String, Value>, causes: &mu
         causes.push(Cause::required_because("metadata.name", "name or generateName is required"));
     } else if let Err(why) = check(name) {
         causes.push(Cause::invalid("metadata.name", &name.into(), why));
+    }
+}
+
+/// What can stand in a path.
+fn check_path_segment(name: &str) -> Result<(), String> {
+    if matches!(name, "." | "..") {
+        return Err(format!("may not be '{name}'"));
+    }
+    match ["/", "%"].into_iter().find(|odd| name.contains(odd)) {
+        Some(odd) => Err(format!("may not contain '{odd}'")),
+        None => Ok(()),
     }
 }
 

@@ -145,6 +145,8 @@ pub(super) fn update(
 pub(super) struct Found<'a> {
     /// What there is.
     pub before: &'a Value,
+    /// There is nothing yet.
+    pub new: bool,
     /// What of it nobody set.
     pub made: &'a Value,
     pub managed: Managed,
@@ -173,7 +175,7 @@ pub(super) fn apply(
     let given = FieldSet::of(&applied.given, shape);
     let mut wanted = given.clone();
     types.reset.iter().for_each(|field| wanted.remove_field(field));
-    let Found { before, made, mut managed, upgraded } = found;
+    let Found { before, new, made, mut managed, upgraded } = found;
     if managed.is_empty() {
         let first = Manager { name: BEFORE_FIRST_APPLY.into(), ..manager.clone() };
         managed = update(types, managed, (made, before), &first);
@@ -184,8 +186,9 @@ pub(super) fn apply(
     let taken =
         |owned: &Owned| owned.fields.intersection(&seen.by(&owned.api_version).changed.intersection(&given));
     if !force {
-        let others = managed.iter().filter(|(other, _)| **other != identity);
-        let conflicts = others.flat_map(|(other, owned)| {
+        let mut others: Vec<_> = managed.iter().filter(|(other, _)| **other != identity).collect();
+        others.sort_by_key(|(other, owned)| other.place(&owned.time));
+        let conflicts = others.into_iter().flat_map(|(other, owned)| {
             let disputed = taken(owned).difference(&upgraded).paths();
             disputed.into_iter().map(move |path| (other.told(), path))
         });
@@ -210,7 +213,7 @@ pub(super) fn apply(
     }
     // The time is that of the last change; who applies what is there already gets none.
     let time = match last {
-        _ if after != *before => manager.time.clone(),
+        _ if new || after != *before => manager.time.clone(),
         Some(owned) => owned.time,
         None => String::new(),
     };

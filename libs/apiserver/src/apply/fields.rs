@@ -288,7 +288,7 @@ impl FieldSet {
         self.0.get(step).map(|node| (node.member, &node.children))
     }
 
-    /// The members as error messages write them.
+    /// The members as error messages write them: those of a node before those further below.
     pub fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
         self.collect("", &mut paths);
@@ -296,12 +296,10 @@ impl FieldSet {
     }
 
     fn collect(&self, prefix: &str, paths: &mut Vec<String>) {
+        let path = |step: &Step| format!("{prefix}{}", step.show());
+        paths.extend(self.0.iter().filter(|(_, node)| node.member).map(|(step, _)| path(step)));
         for (step, node) in &self.0 {
-            let path = format!("{prefix}{}", step.show());
-            if node.member {
-                paths.push(path.clone());
-            }
-            node.children.collect(&path, paths);
+            node.children.collect(&path(step), paths);
         }
     }
 }

@@ -54,6 +54,16 @@ impl Identity {
         Self { operation: Operation::Apply, ..Self::update(manager, "", subresource) }
     }
 
+    /// Its place among those that a conflict is told of: kube-apiserver sorts them by how it writes them down, in which an update has its time.
+    pub fn place(&self, time: &str) -> (String, Operation, String, String, bool, String) {
+        let (api_version, time) = match self.operation {
+            Operation::Apply => (String::new(), String::new()),
+            Operation::Update => (self.api_version.clone(), time.to_owned()),
+        };
+        let whole = self.subresource.is_empty();
+        (self.manager.clone(), self.operation, api_version, time, whole, self.subresource.clone())
+    }
+
     /// As the words of a conflict name it.
     pub fn told(&self) -> String {
         let mut who = format!("\"{}\"", self.manager);

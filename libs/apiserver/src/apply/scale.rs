@@ -71,7 +71,7 @@ impl Owners {
         (manager, force): (&Manager, bool),
     ) -> Result<(Self, Value), ApiError> {
         let made = Value::default();
-        let found = Found { before, made: &made, managed: self.0, upgraded: FieldSet::default() };
+        let found = Found { before, new: false, made: &made, managed: self.0, upgraded: FieldSet::default() };
         let applied = Applied { given: configuration.clone(), object: configuration };
         let made = change::apply(&Types::scale(), found, &applied, (manager, force))
             .map_err(|conflicts| ApiError::apply_conflict(&conflicts))?;

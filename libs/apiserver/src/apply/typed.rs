@@ -32,14 +32,14 @@ pub(super) enum Duplicates {
     Refused,
 }
 
+/// What every object has.
+const HEAD: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
 /// Every problem with an object but for its metadata.
 pub(super) fn misfits(schema: &Schema, object: &Value, duplicates: Duplicates) -> Vec<String> {
     let mut problems = Problems { found: Vec::new(), duplicates };
-    for (name, value) in object.as_object().into_iter().flatten() {
-        if !["apiVersion", "kind", "metadata"].contains(&name.as_str()) {
-            field(schema, name, value, "", &mut problems);
-        }
-    }
+    let fields = object.as_object().into_iter().flatten();
+    fields_of(schema, fields.filter(|(name, _)| !HEAD.contains(&name.as_str())), "", &mut problems);
     problems.found
 }
 
@@ -54,12 +54,20 @@ impl Problems {
     }
 }
 
-fn field(schema: &Schema, name: &str, value: &Value, path: &str, problems: &mut Problems) {
-    let at = format!("{path}{}", Step::Field(name.to_owned()).show());
-    match schema.field(name) {
-        Some(below) => check(below, value, &at, problems),
-        None if schema.preserve_unknown => {}
-        None => problems.push(format!("{at}: field not declared in schema")),
+/// The fields of a structure, up to the first that it does not have: structured-merge-diff looks no further.
+fn fields_of<'a>(
+    schema: &Schema,
+    fields: impl Iterator<Item = (&'a String, &'a Value)>,
+    path: &str,
+    problems: &mut Problems,
+) {
+    for (name, value) in fields {
+        let at = format!("{path}{}", Step::Field(name.clone()).show());
+        match schema.field(name) {
+            Some(below) => check(below, value, &at, problems),
+            None if schema.preserve_unknown => {}
+            None => return problems.push(format!("{at}: field not declared in schema")),
+        }
     }
 }
 
@@ -71,12 +79,9 @@ fn check(schema: &Schema, value: &Value, at: &str, problems: &mut Problems) {
     match (schema.kind, value) {
         (_, Value::Null) => {}
         (Type::Object, Value::Object(map)) => {
-            for (name, below) in map {
-                // Another object inside has a type of its own for what every object has.
-                if !schema.embedded_resource || schema.properties.contains_key(name) {
-                    field(schema, name, below, at, problems);
-                }
-            }
+            // Another object inside has a type of its own for what every object has.
+            let known = |name: &String| !schema.embedded_resource || schema.properties.contains_key(name);
+            fields_of(schema, map.iter().filter(|(name, _)| known(name)), at, problems);
         }
         (Type::Array, Value::Array(items)) => list(schema, items, at, problems),
         (Type::Object, _) => expected("map", wrapped()),
@@ -87,7 +92,7 @@ fn check(schema: &Schema, value: &Value, at: &str, problems: &mut Problems) {
         }
         (Type::String, _) if has_form(schema) => {}
         (Type::String, found) if !found.is_string() => expected("string", typed()),
-        (Type::Boolean, found) if !found.is_boolean() => expected("boolean", typed()),
+        (Type::Boolean, found) if !found.is_boolean() => expected("boolean", wrapped()),
         (Type::Integer | Type::Number, found) if !found.is_number() => {
             expected("numeric (int or float)", go::type_name(value).to_owned());
         }
@@ -108,17 +113,9 @@ fn list(schema: &Schema, items: &[Value], at: &str, problems: &mut Problems) {
     };
     let mut seen: Vec<Step> = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        if matches!(list, List::Map(_)) && !item.is_object() {
-            problems.push(format!(
-                "{at}: element {index}: associative list with keys may not have non-map elements"
-            ));
-            continue;
-        }
-        if let Some(key) = missing_key(schema, item) {
-            problems.push(format!(
-                "{at}: element {index}: associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
-            ));
-            continue;
+        // Without an identity the rest of the list is not looked at either.
+        if let Some(why) = anonymous(schema, item) {
+            return problems.push(format!("{at}: element {index}: {why}"));
         }
         let step = Step::of_item(item, &list);
         let place = match &step {
@@ -137,10 +134,38 @@ fn list(schema: &Schema, items: &[Value], at: &str, problems: &mut Problems) {
     }
 }
 
-/// A key of a list's items that this one lacks and that has no default.
-fn missing_key<'a>(schema: &'a Schema, item: &Value) -> Option<&'a str> {
-    let (ListType::Map(keys), Some(items)) = (&schema.list_type, &schema.items) else { return None };
-    let without_default = |key: &&String| items.field(key).is_none_or(|field| field.default.is_none());
-    let lacks = |key: &&String| item.is_object() && item.get(key.as_str()).is_none();
-    keys.iter().filter(without_default).find(lacks).map(String::as_str)
+/// Why an item of a list whose items have an identity has none.
+fn anonymous(schema: &Schema, item: &Value) -> Option<String> {
+    let keys = match (&schema.list_type, item) {
+        (ListType::Atomic, _) => return None,
+        (ListType::Set, Value::Object(_)) => {
+            return Some("associative list without keys has an element that's a map type".into());
+        }
+        (ListType::Set, Value::Array(_)) => {
+            return Some("not supported: associative list with lists as elements".into());
+        }
+        (ListType::Set, Value::Null) => {
+            return Some("associative list without keys has an element that's an explicit null".into());
+        }
+        (ListType::Set, _) => return None,
+        (ListType::Map(_), Value::Null) => {
+            return Some("associative list with keys may not have a null element".into());
+        }
+        (ListType::Map(_), item) if !item.is_object() => {
+            return Some("associative list with keys may not have non-map elements".into());
+        }
+        (ListType::Map(keys), _) => keys,
+    };
+    let default = |key: &String| {
+        let field = schema.items.as_ref().and_then(|items| items.field(key));
+        field.is_some_and(|field| field.default.is_some())
+    };
+    if keys.iter().any(|key| item.get(key.as_str()).is_some() || default(key)) {
+        return None;
+    }
+    let keys: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+    Some(format!(
+        "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
+        keys.join(" ")
+    ))
 }

@@ -219,11 +219,10 @@ impl Preconditions {
                 let why = format!(
                     "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {fate}"
                 );
-                // About the kind, where other conflicts are about the resource.
-                return Err(ApiError::conflict(
-                    &status::Subject { plural: subject.kind, ..subject.clone() },
-                    &why,
-                ));
+                // About the kind, where other conflicts are about the resource; both forms of an Event are of the core group.
+                let group = if subject.kind == "Event" { "" } else { subject.group };
+                let subject = status::Subject { plural: subject.kind, group, ..subject.clone() };
+                return Err(ApiError::conflict(&subject, &why));
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ use crate::body::{self, Answer};
 use crate::inner::Inner;
 use crate::json;
 use crate::request::VersionMatch;
-use crate::selector::Selector;
+use crate::selector::{Selectable, Selector};
 use crate::status::ApiError;
 use crate::store::{Key, ReadError, Snapshot, Stored};
 use crate::watch::{self, Plan, Start};
@@ -91,7 +91,12 @@ pub(super) async fn list(inner: &Arc<Inner>, call: &Call<'_>) -> Result<Answer, 
     let (State { snapshot, version, past }, (after, following)) = if query.continue_token.is_empty() {
         let snapshot = Arc::new(inner.store.snapshot()?);
         check_reached(query.version, snapshot.version())?;
-        let exact = query.version_match == Some(VersionMatch::Exact);
+        // A page of a version is one of just that version, where nothing else is said.
+        let exact = match query.version_match {
+            Some(VersionMatch::Exact) => true,
+            Some(VersionMatch::NotOlderThan) => false,
+            None => query.limit.is_some() && query.version != Some(0),
+        };
         match query.version.filter(|wanted| exact && *wanted != snapshot.version()) {
             Some(wanted) => {
                 let state = at_version(inner, call, wanted).await?.ok_or_else(|| {
@@ -177,13 +182,18 @@ async fn continued(inner: &Arc<Inner>, call: &Call<'_>) -> Result<(State, Positi
 
 /// Refuses selectors that make no sense.
 pub(super) fn check_selectors(call: &Call<'_>) -> Result<(), ApiError> {
-    selector(call).map(drop)
+    Selector::parse(&call.query.label_selector, &call.query.field_selector).map(drop)
 }
 
 fn selector(call: &Call<'_>) -> Result<Selector, ApiError> {
-    let query = &call.query;
-    let builtin = call.served.resource.builtin().is_some();
-    Selector::parse(&query.label_selector, &query.field_selector, &call.served.version().selectable, builtin)
+    let selector = Selector::parse(&call.query.label_selector, &call.query.field_selector)?;
+    let resource = &call.served.resource;
+    selector.check(&Selectable {
+        fields: &call.served.version().selectable,
+        builtin: resource.builtin().is_some(),
+        namespaced: resource.namespaced,
+    })?;
+    Ok(selector)
 }
 
 /// The objects of a collection that a selector of the request picks, for deletecollection.
@@ -211,6 +221,7 @@ pub(super) fn watch(
     if let Some(name) = &call.address.name {
         selector = selector.with_name(name);
     }
+    query.check_start()?;
     let start = start(call)?;
     let seconds = query.timeout_seconds.filter(|seconds| *seconds > 0);
     let seconds = seconds.unwrap_or_else(|| rand::random_range(WATCH_SECONDS));

@@ -69,6 +69,7 @@ fn admitted(call: &Call<'_>, mut given: Value) -> Result<Value, ApiError> {
     object::metadata_mut(&mut given).remove("resourceVersion");
     let mut made = given.clone();
     admission::wipe(&mut made);
+    admission::fill_in(&call.served, &mut made);
     let mut made = admission::create(&call.served, made, call.namespace(), &Stamp::new())?;
     if let Some(status) = given.get("status") {
         let mut new = made.clone();

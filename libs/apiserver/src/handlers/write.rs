@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Call;
 use crate::admission::{self, Part, Stamp};
 use crate::body::{self, Answer};
+use crate::go;
 use crate::inner::Inner;
 use crate::naming;
 use crate::object;
@@ -83,11 +84,18 @@ pub(crate) async fn create_object(
         if let Some(name) = admission::generated_name(&object, rand::random) {
             object::metadata_mut(&mut object).insert("name".into(), name.into());
         }
+        admission::check_namespace(&object, call.namespace())?;
+        check_namespace(inner, call, object::name(&object))?;
+        let version = has_version(&object);
+        admission::fill_in(&call.served, &mut object);
         let mut object = admission::create(&call.served, object, call.namespace(), &stamp)?;
         apply::record_create(&call.served, &mut object, &call.manager_at(&stamp));
         call.warn_of(None, &object);
         let name = object::name(&object).to_owned();
-        check_namespace(inner, call, &name)?;
+        // The storage says this: a trial does not come so far.
+        if version && !call.query.dry_run {
+            return Err(ApiError::version_on_create());
+        }
         match put(inner, call, Expect::Absent, object, false).await {
             Err(PutError::Exists) if generates && attempt < NAME_ATTEMPTS => {}
             Err(PutError::Exists) => return Err(taken(inner, call, &name)?),
@@ -97,6 +105,23 @@ pub(crate) async fn create_object(
         }
     }
     Err(ApiError::internal("no attempts left"))
+}
+
+/// Whether an object says which version of it is meant.
+fn has_version(object: &Value) -> bool {
+    object::meta_str(object, "resourceVersion").parse().is_ok_and(|version: u64| version != 0)
+}
+
+/// A resource version is a number.
+///
+/// # Errors
+/// 500, as kube-apiserver answers it.
+fn check_version(object: &Value) -> Result<(), ApiError> {
+    let given = object::meta_str(object, "resourceVersion");
+    match given.is_empty() || given.parse::<u64>().is_ok() {
+        true => Ok(()),
+        false => Err(ApiError::unexplained(request::not_unsigned(given))),
+    }
 }
 
 /// What a creation is told whose name is in use.
@@ -163,6 +188,7 @@ pub(super) async fn update(
     let (status, outcome) = match result {
         Err(error) if missing(&error) && builtin.is_some_and(Builtin::allows_create_on_update) => {
             check_uid(call, &new, "")?;
+            check_version(&new)?;
             // Whichever version it names.
             let mut new = new;
             object::metadata_mut(&mut new).remove("resourceVersion");
@@ -179,7 +205,10 @@ fn check_uid(call: &Call<'_>, new: &Value, uid: &str) -> Result<(), ApiError> {
     if wanted.is_empty() || wanted == uid {
         return Ok(());
     }
-    let key = call.served.resource.storage_path(call.namespace(), call.name());
+    let path = call.served.resource.storage_path(call.namespace(), call.name());
+    // A trial is made in front of the storage, which puts its own root before the path.
+    let root = if call.query.dry_run { "" } else { "/registry" };
+    let key = format!("{root}{path}");
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
     );
@@ -190,23 +219,30 @@ fn missing(error: &ApiError) -> bool {
     error.code() == StatusCode::NOT_FOUND
 }
 
+/// The type of a patch, by its media type.
+///
+/// # Errors
+/// 415 for one that the resource does not take.
+pub(super) fn patch_type(call: &Call<'_>, media_type: &str) -> Result<PatchType, ApiError> {
+    let custom = call.served.resource.behaviour == Behaviour::Custom;
+    let kind = PatchType::of(media_type).filter(|kind| !(custom && *kind == PatchType::Strategic));
+    kind.ok_or_else(|| match custom {
+        true => ApiError::unsupported_media_type(PatchType::accepted(true)),
+        false => ApiError::unsupported_patch(),
+    })
+}
+
 pub(super) async fn patch(
     inner: &Inner,
     call: &Call<'_>,
     media_type: &str,
     bytes: &Bytes,
 ) -> Result<Answer, ApiError> {
-    let custom = call.served.resource.behaviour == Behaviour::Custom;
-    let kind = PatchType::of(media_type)
-        .filter(|kind| !(custom && *kind == PatchType::Strategic))
-        .ok_or_else(|| match custom {
-            true => ApiError::unsupported_media_type(PatchType::accepted(true)),
-            false => ApiError::unsupported_patch(),
-        })?;
+    let kind = patch_type(call, media_type)?;
     if kind == PatchType::Apply {
         return apply_patch(inner, call, bytes).await;
     }
-    let twice = patch::twice(kind, bytes);
+    let noted = patch::notes(kind, bytes);
     let outcome = modify(inner, call, |live| {
         let patched = match kind {
             PatchType::Merge => patch::merge(live, bytes)?,
@@ -225,7 +261,7 @@ pub(super) async fn patch(
                 return Err(admission::Refusal::Unfit(why).of_patch(&call.served, &shown));
             }
         }
-        let noted = (patched, twice.clone());
+        let noted = (patched, noted.clone());
         let decoded = admission::decode_noted(&call.served, noted, call.query.field_validation)
             .map_err(|refusal| refusal.of_patch(&call.served, &shown))?;
         call.warn(decoded.warnings);
@@ -237,20 +273,21 @@ pub(super) async fn patch(
 
 /// Server-side apply: creates what is not there, else changes what the manager owns.
 async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<Answer, ApiError> {
-    let (body, noted) = body::configuration(bytes)?;
-    let wanted = (call.served.api_version(), call.served.resource.kind.clone());
-    let nameless = object::name(&body).is_empty();
-    let configuration = apply::configuration((&wanted.0, &wanted.1), body, call.name())?;
     if call.address.subresource.is_some() {
         // Only what is there has a part.
         let key = call.served.resource.key(call.namespace(), call.name());
         inner.store.snapshot()?.get(&key)?.ok_or_else(|| ApiError::not_found(&call.subject()))?;
     }
-    check_typed(call, &configuration)?;
+    let (body, noted) = body::configuration(bytes)?;
+    let wanted = (call.served.api_version(), call.served.resource.kind.clone());
+    let nameless = object::name(&body).is_empty();
+    let (subject, kind) = configured(call, &body);
+    let metadata = body.get("metadata").cloned().unwrap_or_default();
+    let configuration = apply::configuration((&wanted.0, &wanted.1), body, call.name())?;
+    check_typed(call, &subject, (&configuration, &metadata))?;
     let given = configuration.clone();
     let builtin = call.served.resource.builtin();
     if let Some(why) = builtin.and_then(|builtin| mismatch::find_unconvertible(builtin, &configuration)) {
-        let (subject, kind) = configured(call);
         return Err(ApiError::unexplained(format!(
             "failed to convert new object ({subject}) to proper version: unable to convert unstructured object to {kind}: {why}"
         )));
@@ -264,7 +301,14 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
         let stamp = Stamp::new();
         let manager = call.manager_at(&stamp);
         let changed = modify(inner, call, |live| {
-            apply::apply(&call.served, Some(live), &applied, &manager, force).map(Successor::Applied)
+            let made = apply::apply(&call.served, Some(live), &applied, &manager, force);
+            if made.is_err() {
+                // Nobody is told how to write better what is refused.
+                call.warn(Vec::new());
+            }
+            let made = made?;
+            admission::check_namespace(&applied.object, call.namespace())?;
+            Ok(Successor::Applied(made))
         })
         .await;
         let (status, outcome) = match changed {
@@ -279,10 +323,13 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
                     );
                     return Err(ApiError::conflict(&call.subject(), &why));
                 }
-                let object = apply::apply(&call.served, None, &applied, &manager, force)?;
+                let mut object = apply::apply(&call.served, None, &applied, &manager, force)?;
+                check_version(&object)?;
+                admission::check_namespace(&object, call.namespace())?;
+                check_namespace(inner, call, call.name())?;
+                admission::fill_in_applied(&call.served, &mut object);
                 let object = admission::create(&call.served, object, call.namespace(), &stamp)?;
                 call.warn_of(None, &object);
-                check_namespace(inner, call, call.name())?;
                 match put(inner, call, Expect::Absent, object, false).await {
                     // Somebody else created it in between: apply to that.
                     Err(PutError::Exists | PutError::Lost) => continue,
@@ -298,20 +345,28 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
 }
 
 /// Refuses a configuration with fields that would have no owner.
-fn check_typed(call: &Call<'_>, configuration: &Value) -> Result<(), ApiError> {
+fn check_typed(
+    call: &Call<'_>,
+    subject: &str,
+    (configuration, metadata): (&Value, &Value),
+) -> Result<(), ApiError> {
     let unknown = admission::unknown_fields(&call.served, configuration);
-    let problems = apply::misfits(&call.served, configuration, &unknown);
+    let mut problems = apply::misfits(&call.served, configuration, &unknown);
+    if !metadata.is_null() && !metadata.is_object() {
+        problems.insert(0, format!(".metadata: expected map, got &{{{}}}", go::plain(metadata)));
+    }
     if problems.is_empty() {
         return Ok(());
     }
-    Err(ApiError::untyped_configuration(&configured(call).0, &problems))
+    Err(ApiError::untyped_configuration(subject, &problems))
 }
 
 /// What a configuration is about, and its kind, in the words of errors of an apply.
-fn configured(call: &Call<'_>) -> (String, String) {
+fn configured(call: &Call<'_>, body: &Value) -> (String, String) {
     let Address { group, version, .. } = call.address;
     let kind = format!("{group}/{version}, Kind={}", call.served.resource.kind);
-    (format!("{}/{}; {kind}", call.namespace(), call.name()), kind)
+    let namespace = object::meta_str(body, "namespace");
+    (format!("{namespace}/{}; {kind}", object::name(body)), kind)
 }
 
 impl Call<'_> {
@@ -358,10 +413,8 @@ pub(crate) async fn modify(
         let updates = matches!(successor, Successor::Updated(_));
         let (Successor::Updated(mut new) | Successor::Applied(mut new)) = successor;
         admission::check_name(&new, call.name())?;
+        check_version(&new)?;
         let wanted = object::meta_str(&new, "resourceVersion");
-        if !wanted.is_empty() && wanted.parse::<u64>().is_err() {
-            return Err(ApiError::unexplained(request::not_unsigned(wanted)));
-        }
         let current = object::meta_str(&live, "resourceVersion");
         if wanted.is_empty() && !resource.builtin().is_some_and(Builtin::allows_unconditional_update) {
             let why = "must be specified for an update";
@@ -373,7 +426,10 @@ pub(crate) async fn modify(
         if !wanted.is_empty() && wanted != current {
             return Err(ApiError::modified(&call.subject()));
         }
-        admission::fill_in(&call.served, &mut new);
+        match updates {
+            true => admission::fill_in(&call.served, &mut new),
+            false => admission::fill_in_applied(&call.served, &mut new),
+        }
         let requested = updates.then(|| new.clone());
         let mut new = admission::update(&call.served, &live, new, call.part())?;
         call.warn_of(Some(&live), &new);

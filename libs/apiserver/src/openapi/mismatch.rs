@@ -82,7 +82,7 @@ pub(crate) fn find_in_delete_options(options: &Value) -> Option<String> {
     walk(&Typed::of(schemas::DELETE_OPTIONS)?, "", options, 0)
 }
 
-/// Puts the empty text or object where null stands for one: among the values of a map and the items of a list.
+/// Puts the empty text or object where null stands for one (among the values of a map and the items of a list), and base64 where bytes are given one by one.
 pub(crate) fn fill_nulls(kind: Builtin, object: &mut Value) {
     let name = schemas::definition_name(kind);
     if let Some(schema) = schemas::published(&name) {
@@ -105,6 +105,13 @@ fn fill(schema: &Value, value: &mut Value, depth: usize) {
         if let Some(schema) = schemas::published(name) {
             fill(schema, value, depth + 1);
         }
+        return;
+    }
+    if is_bytes(schema)
+        && let Some(bytes) =
+            value.as_array().and_then(|list| list.iter().map(byte).collect::<Option<Vec<u8>>>())
+    {
+        *value = base64::engine::general_purpose::STANDARD.encode(bytes).into();
         return;
     }
     let below = |schema: &Value, value: &mut Value| {
@@ -136,6 +143,16 @@ fn fill(schema: &Value, value: &mut Value, depth: usize) {
         }
         _ => {}
     }
+}
+
+/// True for bytes, which JSON has as base64, and Go reads from a list of numbers, too.
+fn is_bytes(schema: &Value) -> bool {
+    schema.get("format").and_then(Value::as_str) == Some("byte")
+}
+
+/// One of them.
+fn byte(value: &Value) -> Option<u8> {
+    if value.is_null() { Some(0) } else { value.as_u64().and_then(|number| u8::try_from(number).ok()) }
 }
 
 /// A schema, and the Go structure that its fields belong to.
@@ -189,11 +206,15 @@ fn walk(typed: &Typed<'_>, path: &str, value: &Value, depth: usize) -> Option<St
         }
         return walk(&Typed { schema, structure: last(name), name, ..*typed }, path, value, depth + 1);
     }
-    if let (Some("byte"), Some(text)) = (typed.schema.get("format").and_then(Value::as_str), value.as_str())
-        && let Some(at) = malformed_base64(text)
-    {
-        let decoder = if typed.converts { "error decoding from json: " } else { "" };
-        return Some(format!("{decoder}illegal base64 data at input byte {at}"));
+    if is_bytes(typed.schema) {
+        if let Some(at) = value.as_str().and_then(malformed_base64) {
+            let decoder = if typed.converts { "error decoding from json: " } else { "" };
+            return Some(format!("{decoder}illegal base64 data at input byte {at}"));
+        }
+        if let Value::Array(list) = value {
+            let odd = list.iter().find(|item| byte(item).is_none())?;
+            return Some(told_as(typed, path, odd, "uint8"));
+        }
     }
     if !fits(typed.schema, value) {
         return Some(told(typed, path, value));
@@ -253,17 +274,33 @@ fn unconvertible(typed: &Typed<'_>, value: &Value, wanted: &str) -> String {
         Value::Object(_) => ("map", "map[string]interface {}"),
     };
     let schema = target(typed.schema).and_then(schemas::published).unwrap_or(typed.schema);
+    // Integers become texts in Go, and numbers integers, if one lets them.
+    let similar = match value {
+        Value::Number(number) if number.is_f64() => wanted.starts_with("int"),
+        Value::Number(_) => !is_number(schema) && wanted != "bool",
+        _ => false,
+    };
     match schema.get("type").and_then(Value::as_str) {
+        _ if is_bytes(schema) && wanted != "uint8" => format!("cannot restore slice from {kind}"),
         Some("array") => format!("cannot restore slice from {kind}"),
         Some("object") if schema.get("additionalProperties").is_some() => {
             format!("cannot restore map from {kind}")
         }
         Some("object") => format!("cannot restore struct from: {kind}"),
-        _ => format!("cannot convert {name} to {wanted}"),
+        _ if similar => format!("cannot convert {name} to {wanted}"),
+        Some("string") if wanted != "uint8" => "unrecognized type: string".to_owned(),
+        _ => format!("unrecognized type: {wanted}"),
     }
 }
 
 fn told(typed: &Typed<'_>, path: &str, value: &Value) -> String {
+    let named =
+        NAMED.iter().find(|(structure, field, _)| *structure == typed.structure && *field == last(path));
+    let wanted = named.map_or_else(|| go_type(typed.schema), |(_, _, named)| (*named).to_owned());
+    told_as(typed, path, value, &wanted)
+}
+
+fn told_as(typed: &Typed<'_>, path: &str, value: &Value, wanted: &str) -> String {
     let found = match value {
         Value::Null => "null".to_owned(),
         Value::Bool(_) => "bool".to_owned(),
@@ -274,11 +311,8 @@ fn told(typed: &Typed<'_>, path: &str, value: &Value) -> String {
         Value::Array(_) => "array".to_owned(),
         Value::Object(_) => "object".to_owned(),
     };
-    let named =
-        NAMED.iter().find(|(structure, field, _)| *structure == typed.structure && *field == last(path));
-    let wanted = named.map_or_else(|| go_type(typed.schema), |(_, _, named)| (*named).to_owned());
     if typed.converts {
-        return unconvertible(typed, value, &wanted);
+        return unconvertible(typed, value, wanted);
     }
     if path.is_empty() {
         return format!("json: cannot unmarshal {found} into Go value of type v1.{}", last(typed.name));

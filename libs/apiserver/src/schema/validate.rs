@@ -2,6 +2,8 @@
 
 //! Validation of a value against a structural schema, with the messages of kube-apiserver. Called by admission; pure.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::prune::is_of_type;
@@ -23,6 +25,7 @@ pub(crate) fn validate(
     embedded(schema, object, "", &mut causes);
     node(schema, object, old, "", &mut causes);
     causes.extend(scale);
+    lists(schema, object, old, "", &mut causes);
     with_rules(schema, object, old, causes)
 }
 
@@ -44,6 +47,9 @@ pub(crate) fn validate_status(
         cause
     }));
     causes.extend(scale);
+    if let (Some(schema), Some(status)) = (schema.field("status"), object.get("status")) {
+        lists(schema, status, old.and_then(|old| old.get("status")), "status", &mut causes);
+    }
     with_rules(schema, object, old, causes)
 }
 
@@ -93,6 +99,7 @@ fn has_rules(schema: &Schema) -> bool {
 pub(super) fn default_value(schema: &Schema, default: &Value, at: &str, causes: &mut Vec<Cause>) {
     let mut found = Vec::new();
     node(schema, default, None, "", &mut found);
+    lists(schema, default, None, "", &mut found);
     if found.is_empty() {
         rules_of(schema, default, None, "", &mut Budget::new(), &mut found);
     }
@@ -187,6 +194,9 @@ fn node(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes:
     }
     if !type_fits(schema, value) {
         causes.push(wrong_type(schema, value, path));
+        if !value.is_null() {
+            junctors(schema, value, old, path, causes);
+        }
         enumeration(schema, value, path, causes);
         return;
     }
@@ -211,10 +221,32 @@ fn type_fits(schema: &Schema, value: &Value) -> bool {
     if schema.int_or_string {
         return value.is_string() || is_of_type(Type::Integer, value);
     }
-    is_of_type(schema.kind, value)
+    is_of_type(schema.kind, value) || (value.is_array() && written_in_a_form(schema).is_some())
+}
+
+/// The format of a value that is none of the numbers; kube-openapi takes such a value for a text that was read already, and a list of bytes is one.
+fn written_in_a_form(schema: &Schema) -> Option<&str> {
+    let number = matches!(schema.kind, Type::Integer | Type::Number);
+    schema.format.as_deref().filter(|format| !number && !format.is_empty())
 }
 
 fn wrong_type(schema: &Schema, value: &Value, path: &str) -> Cause {
+    // What is no text and no list is compared with the format, where there is one.
+    let format = schema.format.as_deref().filter(|format| !format.is_empty());
+    if let Some(format) =
+        format.filter(|_| !matches!(value, Value::Null | Value::String(_) | Value::Array(_)))
+    {
+        let found = match value {
+            Value::Number(number) if number.is_f64() => "float64",
+            Value::Number(_) => "int64",
+            _ => "",
+        };
+        return Cause::type_invalid(
+            path,
+            found,
+            format!("{path} in body must be of type {format}: \"{found}\""),
+        );
+    }
     let found = match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -300,23 +332,80 @@ fn array(schema: &Schema, list: &[Value], old: Option<&Value>, path: &str, cause
     if let Some(max) = bounds.max_items.filter(|max| length as u64 > *max) {
         causes.push(Cause::too_many(path, length, max));
     }
-    if bounds.unique_items || schema.list_type == ListType::Set {
-        for (index, item) in list.iter().enumerate() {
-            if list.iter().take(index).any(|earlier| earlier == item) {
-                causes.push(Cause::duplicate(format!("{path}[{index}]"), item));
-            }
-        }
+    if bounds.unique_items {
+        twice(list, path, causes);
     }
     let keys = map_keys(schema);
     let before = old.and_then(Value::as_array).filter(|_| !keys.is_empty());
+    let Some(items) = &schema.items else { return };
     for (index, item) in list.iter().enumerate() {
         let id = map_key(keys, item);
-        if !keys.is_empty() && list.iter().take(index).any(|earlier| map_key(keys, earlier) == id) {
-            causes.push(Cause::duplicate(format!("{path}[{index}]"), &Value::Object(id.clone())));
-        }
-        let Some(items) = &schema.items else { continue };
         let before = before.and_then(|old| old.iter().find(|item| map_key(keys, item) == id));
         node(items, item, before, &format!("{path}[{index}]"), causes);
+    }
+}
+
+/// Items of sets and maps that are there twice, and items of maps that have no fields: looked at by itself, and of a change only where the state before had none.
+fn lists(schema: &Schema, object: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+    let mut found = Vec::new();
+    list_types(schema, object, path, &mut found);
+    let before = |old: &Value| {
+        let mut found = Vec::new();
+        list_types(schema, old, path, &mut found);
+        !found.is_empty()
+    };
+    if !found.is_empty() && !old.is_some_and(before) {
+        causes.extend(found);
+    }
+}
+
+fn list_types(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    match value {
+        Value::Object(map) => {
+            for (key, below) in map {
+                if let Some(field) = schema.field(key) {
+                    list_types(field, below, &field_path(schema, path, key), causes);
+                }
+            }
+        }
+        Value::Array(list) => {
+            match &schema.list_type {
+                ListType::Atomic => {}
+                ListType::Set => twice(list, path, causes),
+                ListType::Map(keys) => {
+                    match list.iter().position(|item| !item.is_object() && !item.is_null()) {
+                        Some(index) => {
+                            let why = "must be an object for an array of list-type map";
+                            let item = list.get(index).unwrap_or(&Value::Null);
+                            causes.push(Cause::invalid(format!("{path}[{index}]"), item, why));
+                        }
+                        None => {
+                            let ids: Vec<Value> =
+                                list.iter().map(|item| map_key(keys, item).into()).collect();
+                            twice(&ids, path, causes);
+                        }
+                    }
+                }
+            }
+            if let Some(items) = &schema.items {
+                for (index, item) in list.iter().enumerate() {
+                    list_types(items, item, &format!("{path}[{index}]"), causes);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Tells of the second of equal items; of a third nothing is said.
+fn twice(items: &[Value], path: &str, causes: &mut Vec<Cause>) {
+    let mut seen: HashMap<String, u32> = HashMap::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let times = seen.entry(item.to_string()).or_default();
+        *times += 1;
+        if *times == 2 {
+            causes.push(Cause::duplicate(format!("{path}[{index}]"), item));
+        }
     }
 }
 
@@ -356,20 +445,19 @@ fn object(
 }
 
 fn junctors(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
-    let fits = |sub: &Schema| {
+    let problems = |sub: &Schema| {
         let mut found = Vec::new();
         node(sub, value, old, path, &mut found);
-        found.is_empty()
+        found
     };
-    for sub in &schema.all_of {
-        node(sub, value, old, path, causes);
-    }
+    let fits = |sub: &Schema| problems(sub).is_empty();
     // Told of the object as a whole: kube-openapi gives these no field.
-    let mut wrong = |what: &str, why: &str| {
-        causes.push(Cause::invalid("<nil>", &"".into(), format!("\"{path}\" must {what}{why}")));
-    };
+    let wrong =
+        |what: &str, why: &str| Cause::invalid("<nil>", &"".into(), format!("\"{path}\" must {what}{why}"));
+    // Where none fits, what is wrong by the first is told, too.
     if !schema.any_of.is_empty() && !schema.any_of.iter().any(fits) {
-        wrong("validate at least one schema (anyOf)", "");
+        causes.push(wrong("validate at least one schema (anyOf)", ""));
+        causes.extend(schema.any_of.first().map(problems).unwrap_or_default());
     }
     let fitting = schema.one_of.iter().filter(|sub| fits(sub)).count();
     if !schema.one_of.is_empty() && fitting != 1 {
@@ -377,9 +465,19 @@ fn junctors(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, cau
             0 => ". Found none valid".to_owned(),
             many => format!(". Found {many} valid alternatives"),
         };
-        wrong("validate one and only one schema (oneOf)", &found);
+        causes.push(wrong("validate one and only one schema (oneOf)", &found));
+        if fitting == 0 {
+            causes.extend(schema.one_of.first().map(problems).unwrap_or_default());
+        }
+    }
+    let wrong_of: Vec<Vec<Cause>> = schema.all_of.iter().map(problems).collect();
+    let fitting = wrong_of.iter().filter(|found| found.is_empty()).count();
+    if fitting < wrong_of.len() {
+        let none = if fitting == 0 { ". None validated" } else { "" };
+        causes.extend(wrong_of.into_iter().flatten());
+        causes.push(wrong("validate all the schemas (allOf)", none));
     }
     if schema.not.as_deref().is_some_and(fits) {
-        wrong("not validate the schema (not)", "");
+        causes.push(wrong("not validate the schema (not)", ""));
     }
 }
