@@ -66,7 +66,7 @@ fn ownable(object: &Value) -> Value {
     object
 }
 
-/// Checks an applied configuration: it names the object it is applied to and carries no managed fields.
+/// Checks an applied configuration, which is of the kind of the object and carries no managed fields, and gives it the object's name.
 ///
 /// # Errors
 /// 400.
@@ -85,11 +85,6 @@ pub(crate) fn configuration(
         // A version without a group is that of the core group.
         let version = if given.0.contains('/') { given.0.to_owned() } else { format!("/{}", given.0) };
         return Err(ApiError::bad_request(format!("invalid object type: {version}, Kind={}", given.1)));
-    }
-    let given = object::name(&body);
-    if !given.is_empty() && given != name {
-        let message = format!("the name of the object ({given}) does not match the name on the URL ({name})");
-        return Err(ApiError::bad_request(message));
     }
     let metadata = object::metadata_mut(&mut body);
     metadata.insert("name".into(), name.into());

@@ -79,8 +79,16 @@ where
             return meta(inner, other, parts);
         }
     };
-    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let catalogue = inner.registry.catalogue();
+    let query = match Query::parse(parts.uri.query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(error) => {
+            let served = catalogue
+                .find(&address.group, &address.version, &address.plural)
+                .ok_or_else(|| missing(&address.group))?;
+            return Ok(body::warn_first(refuse(parts, &error), served.version().deprecation.as_deref()));
+        }
+    };
     let call = Call::new(&catalogue, parts, &address, query)?;
     let deprecation = call.served.version().deprecation.as_deref();
     let verb = match call.verb(&parts.method) {

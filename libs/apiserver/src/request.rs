@@ -565,7 +565,6 @@ mod tests {
         }
         for (verb, bad, code) in [
             (Verb::List, "resourceVersion=abc", 400),
-            (Verb::Watch, "resourceVersion=abc", 500),
             (Verb::List, "resourceVersionMatch=Exact", 422),
             (Verb::Watch, "sendInitialEvents=true", 422),
             (Verb::Create, "fieldValidation=Loose", 422),
@@ -575,6 +574,14 @@ mod tests {
             let refused = Query::parse(bad).unwrap().check(verb, false).unwrap_err();
             assert_eq!(refused.code().as_u16(), code, "{bad}");
         }
+        let start = Query::parse("resourceVersion=abc").unwrap();
+        assert!(start.check(Verb::Watch, false).is_ok());
+        assert_eq!(start.check_start().unwrap_err().code().as_u16(), 500);
+        let broken = Query::parse("labelSelector=%zz&fieldSelector=%+1&limit=%35").unwrap();
+        assert_eq!(
+            (broken.label_selector.as_str(), broken.field_selector.as_str(), broken.limit),
+            ("", "", Some(5))
+        );
     }
 
     #[test]

@@ -370,6 +370,13 @@ impl ApiError {
         ))
     }
 
+    /// 400 for an object with another name than its address has.
+    pub fn misnamed(given: &str, name: &str) -> Self {
+        Self::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        ))
+    }
+
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }

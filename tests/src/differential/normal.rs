@@ -18,6 +18,7 @@ const BEFORE_VERSIONS: &[&str] = &[
     "ResourceVersion in the precondition (",
     "ResourceVersion in record (",
     "esource version: ",
+    "resourceVersion:",
     "current: ",
 ];
 /// What a message has between these words and a last colon: a patched object, whose fields come in any order.
@@ -98,7 +99,9 @@ impl Symbols {
 
     /// The answer without what is volatile.
     pub fn normal(&self, value: &Value) -> Value {
-        self.value(value, "")
+        let mut normal = self.value(value, "");
+        problems_in_any_order(&mut normal);
+        normal
     }
 
     /// Generated names in a text replaced.
@@ -288,6 +291,23 @@ fn in_any_order(mut causes: Vec<Value>) -> Value {
         causes.sort_by_key(|cause| (text(cause, "message"), text(cause, "field")));
     }
     Value::Array(causes)
+}
+
+/// Kubernetes looks at the fields of a custom resource in the order of a Go map, which is none: several problems are told of in any order, in the causes and in the
+/// message that repeats them.
+fn problems_in_any_order(status: &mut Value) {
+    const INVALID: &str = "is invalid: [";
+    let group = status.pointer("/details/group").and_then(Value::as_str).unwrap_or_default();
+    if !group.contains('.') || group.ends_with(".k8s.io") {
+        return;
+    }
+    let Some(Value::Array(causes)) = status.pointer_mut("/details/causes") else { return };
+    causes.sort_by_key(Value::to_string);
+    let message = status.get("message").and_then(Value::as_str).and_then(|text| text.split_once(INVALID));
+    if let Some((who, _)) = message {
+        let message = format!("{who}{INVALID}<causes>]");
+        status["message"] = message.into();
+    }
 }
 
 /// Cells of a table that count seconds.

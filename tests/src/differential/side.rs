@@ -186,8 +186,10 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Bookmarks come when a server likes, but for the one that ends the initial events.
+/// Bookmarks come when a server likes, but for the one that ends the initial events; and what controllers make, when they get to it.
 fn is_compared(event: &Value) -> bool {
     let annotations = event.pointer("/object/metadata/annotations");
-    event.get("type") != Some(&json!("BOOKMARK")) || annotations.is_some()
+    let text = |at: &str| event.pointer(at).and_then(Value::as_str).unwrap_or_default();
+    let of_controllers = (text("/object/kind"), text("/object/metadata/name")) == OF_CONTROLLERS;
+    (event.get("type") != Some(&json!("BOOKMARK")) || annotations.is_some()) && !of_controllers
 }

@@ -72,8 +72,7 @@ pub(crate) fn check_name(object: &Value, name: &str) -> Result<(), ApiError> {
     if given.is_empty() {
         return Err(ApiError::nameless(name));
     }
-    let message = format!("the name of the object ({given}) does not match the name on the URL ({name})");
-    Err(ApiError::bad_request(message))
+    Err(ApiError::misnamed(given, name))
 }
 
 /// The namespace in a body, where there is one, is that of its address; of what lives in none it is taken away.

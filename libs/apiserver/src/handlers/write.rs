@@ -280,7 +280,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
     }
     let (body, noted) = body::configuration(bytes)?;
     let wanted = (call.served.api_version(), call.served.resource.kind.clone());
-    let nameless = object::name(&body).is_empty();
+    let named = object::name(&body).to_owned();
     let (subject, kind) = configured(call, &body);
     let metadata = body.get("metadata").cloned().unwrap_or_default();
     let configuration = apply::configuration((&wanted.0, &wanted.1), body, call.name())?;
@@ -307,13 +307,14 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
                 call.warn(Vec::new());
             }
             let made = made?;
+            check_named(call, &named)?;
             admission::check_namespace(&applied.object, call.namespace())?;
             Ok(Successor::Applied(made))
         })
         .await;
         let (status, outcome) = match changed {
             Err(error) if missing(&error) && call.address.subresource.is_none() => {
-                if nameless {
+                if named.is_empty() {
                     return Err(ApiError::nameless(call.name()));
                 }
                 let uid = object::uid(&applied.object);
@@ -324,6 +325,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
                     return Err(ApiError::conflict(&call.subject(), &why));
                 }
                 let mut object = apply::apply(&call.served, None, &applied, &manager, force)?;
+                check_named(call, &named)?;
                 check_version(&object)?;
                 admission::check_namespace(&object, call.namespace())?;
                 check_namespace(inner, call, call.name())?;
@@ -342,6 +344,14 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
         return call.show(status, outcome.bytes);
     }
     Err(ApiError::modified(&call.subject()))
+}
+
+/// What is applied has the name of its address, or none.
+fn check_named(call: &Call<'_>, name: &str) -> Result<(), ApiError> {
+    if name.is_empty() || name == call.name() {
+        return Ok(());
+    }
+    Err(ApiError::misnamed(name, call.name()))
 }
 
 /// Refuses a configuration with fields that would have no owner.

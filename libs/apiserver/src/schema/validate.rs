@@ -224,15 +224,15 @@ fn type_fits(schema: &Schema, value: &Value) -> bool {
     is_of_type(schema.kind, value) || (value.is_array() && written_in_a_form(schema).is_some())
 }
 
-/// The format of a value that is none of the numbers; kube-openapi takes such a value for a text that was read already, and a list of bytes is one.
+/// The format that the values of a schema are written in. For kube-openapi a list may be such a value: bytes are one.
 fn written_in_a_form(schema: &Schema) -> Option<&str> {
     let number = matches!(schema.kind, Type::Integer | Type::Number);
-    schema.format.as_deref().filter(|format| !number && !format.is_empty())
+    schema.format.as_deref().filter(|format| !number && format::is_known(format))
 }
 
 fn wrong_type(schema: &Schema, value: &Value, path: &str) -> Cause {
     // What is no text and no list is compared with the format, where there is one.
-    let format = schema.format.as_deref().filter(|format| !format.is_empty());
+    let format = written_in_a_form(schema);
     if let Some(format) =
         format.filter(|_| !matches!(value, Value::Null | Value::String(_) | Value::Array(_)))
     {
@@ -429,11 +429,6 @@ fn object(
     if let Some(max) = bounds.max_properties.filter(|max| length as u64 > *max) {
         causes.push(Cause::too_many(path, length, max));
     }
-    for name in &schema.required {
-        if !map.contains_key(name) {
-            causes.push(Cause::required(child(path, name)));
-        }
-    }
     for (key, value) in map {
         if path.is_empty() && key == "metadata" {
             continue;
@@ -441,6 +436,9 @@ fn object(
         if let Some(field) = schema.field(key) {
             node(field, value, old.and_then(|old| old.get(key)), &child(path, key), causes);
         }
+    }
+    for name in schema.required.iter().filter(|name| !map.contains_key(*name)) {
+        causes.push(Cause::required(child(path, name)));
     }
 }
 
