@@ -142,6 +142,10 @@ fn asked(served: &Served, requested: &Value, new: &Value) -> Value {
         return ownable(requested);
     }
     let mut asked = ownable(new);
+    // What of the Secrets of an account is not kept was asked for all the same.
+    if let Some(secrets) = requested.get("secrets") {
+        object::object_mut(&mut asked).insert("secrets".into(), secrets.clone());
+    }
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
         match object::at(requested, &["metadata", field]) {
             Some(given) => object::metadata_mut(&mut asked).insert(field.into(), given.clone()),

@@ -129,7 +129,13 @@ pub(crate) fn json(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
         )));
     }
     let mut patched = object.clone();
-    for operation in operations {
+    for mut operation in operations {
+        // A value that is left out is null.
+        if let Some(fields) = operation.as_object_mut()
+            && matches!(fields.get("op").and_then(Value::as_str), Some("add" | "replace" | "test"))
+        {
+            fields.entry("value").or_insert(Value::Null);
+        }
         let operation: json_patch::PatchOperation =
             serde_json::from_value(operation).map_err(|_| ApiError::rejected_patch())?;
         let operation = match operation {

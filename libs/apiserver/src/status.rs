@@ -473,15 +473,17 @@ impl ApiError {
         error
     }
 
-    /// 504 for a resourceVersion that does not exist yet.
-    pub fn version_too_large(wanted: u64, current: u64) -> Self {
+    /// 504 for a resourceVersion that does not exist yet; `soon` says that it may in a moment.
+    pub fn version_too_large(wanted: u64, current: u64, soon: bool) -> Self {
         let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
         let mut details = Map::new();
         details.insert(
             "causes".into(),
             json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]),
         );
-        details.insert("retryAfterSeconds".into(), 1.into());
+        if soon {
+            details.insert("retryAfterSeconds".into(), 1.into());
+        }
         Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message).with_details(details)
     }
 

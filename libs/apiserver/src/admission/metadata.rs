@@ -49,9 +49,7 @@ pub(crate) fn wipe(object: &mut Value) {
 pub(super) fn prepare_create(object: &mut Value, namespace: &str, stamp: &Stamp) -> Result<(), ApiError> {
     check_namespace(object, namespace)?;
     let metadata = object::metadata_mut(object);
-    for owned in ["selfLink", "resourceVersion", "namespace"] {
-        metadata.remove(owned);
-    }
+    metadata.remove("namespace");
     if !namespace.is_empty() {
         metadata.insert("namespace".into(), namespace.into());
     }
@@ -98,7 +96,6 @@ pub(super) fn check_identity(old: &Value, new: &Value) -> Result<(), ApiError> {
 pub(super) fn prepare_update(old: &Value, new: &mut Value) {
     let before = object::metadata(old).into_owned();
     let metadata = object::metadata_mut(new);
-    metadata.remove("selfLink");
     for owned in [
         "namespace",
         "uid",

@@ -182,7 +182,9 @@ pub(super) fn apply(
     }
     types.forget_unknown(&mut managed);
     let merged = merge::merge(before, &applied.object, shape);
-    let seen = types.compare(&managed, before, &merged);
+    // As it is given: what says nothing is set, too, though it is not kept.
+    let asked = merge::merge(before, &applied.given, shape);
+    let seen = types.compare(&managed, before, &asked);
     let taken =
         |owned: &Owned| owned.fields.intersection(&seen.by(&owned.api_version).changed.intersection(&given));
     if !force {
@@ -213,7 +215,7 @@ pub(super) fn apply(
     }
     // The time is that of the last change; who applies what is there already gets none.
     let time = match last {
-        _ if new || after != *before => manager.time.clone(),
+        _ if new || after != *before || asked != *before => manager.time.clone(),
         Some(owned) => owned.time,
         None => String::new(),
     };

@@ -191,7 +191,9 @@ pub(super) async fn update(
             check_version(&new)?;
             // Whichever version it names.
             let mut new = new;
-            object::metadata_mut(&mut new).remove("resourceVersion");
+            if !call.query.dry_run {
+                object::metadata_mut(&mut new).remove("resourceVersion");
+            }
             (StatusCode::CREATED, create_object(inner, call, new).await?)
         }
         other => (StatusCode::OK, other?),
@@ -287,15 +289,23 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
     check_typed(call, &subject, (&configuration, &metadata))?;
     let given = configuration.clone();
     let builtin = call.served.resource.builtin();
-    if let Some(why) = builtin.and_then(|builtin| mismatch::find_unconvertible(builtin, &configuration)) {
-        return Err(ApiError::unexplained(format!(
+    // It may conflict with what there is, before it is made an object of its kind.
+    let unfit = builtin.and_then(|builtin| mismatch::find_unconvertible(builtin, &configuration));
+    let unfit = unfit.map(|why| {
+        ApiError::unexplained(format!(
             "failed to convert new object ({subject}) to proper version: unable to convert unstructured object to {kind}: {why}"
-        )));
-    }
-    let decoded = admission::decode_noted(&call.served, (configuration, noted), call.query.field_validation)
-        .map_err(|refusal| refusal.of_body(&call.served, (&wanted.0, &wanted.1)))?;
-    call.warn(decoded.warnings);
-    let applied = apply::Applied { object: decoded.object, given };
+        ))
+    });
+    let object = if unfit.is_some() {
+        configuration
+    } else {
+        let validation = call.query.field_validation;
+        let decoded = admission::decode_noted(&call.served, (configuration, noted), validation)
+            .map_err(|refusal| refusal.of_body(&call.served, (&wanted.0, &wanted.1)))?;
+        call.warn(decoded.warnings);
+        decoded.object
+    };
+    let applied = apply::Applied { object, given };
     let force = call.query.force;
     for _ in 0..ATTEMPTS {
         let stamp = Stamp::new();
@@ -307,6 +317,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
                 call.warn(Vec::new());
             }
             let made = made?;
+            unfit.clone().map_or(Ok(()), Err)?;
             check_named(call, &named)?;
             admission::check_namespace(&applied.object, call.namespace())?;
             Ok(Successor::Applied(made))
@@ -325,6 +336,7 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
                     return Err(ApiError::conflict(&call.subject(), &why));
                 }
                 let mut object = apply::apply(&call.served, None, &applied, &manager, force)?;
+                unfit.clone().map_or(Ok(()), Err)?;
                 check_named(call, &named)?;
                 check_version(&object)?;
                 admission::check_namespace(&object, call.namespace())?;
@@ -496,6 +508,15 @@ pub(super) async fn put(
 ) -> Result<Outcome, PutError> {
     let resource = &call.served.resource;
     let name = object::name(&object).to_owned();
+    let mut object = object;
+    if !call.query.dry_run {
+        // A trial shows them as they were given: the storage takes them away.
+        let metadata = object::metadata_mut(&mut object);
+        metadata.remove("selfLink");
+        if expect == Expect::Absent {
+            metadata.remove("resourceVersion");
+        }
+    }
     let keep_previous = expect != Expect::Absent && !gone && selectors_care(inner, call, &object);
     let stored = call.served.stored_form(object);
     let key = resource.key(call.namespace(), &name);

@@ -200,15 +200,17 @@ fn node(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes:
         enumeration(schema, value, path, causes);
         return;
     }
-    enumeration(schema, value, path, causes);
+    junctors(schema, value, old, path, causes);
     match value {
         Value::String(text) => string(schema, text, value, path, causes),
         Value::Number(_) => number(schema, value, path, causes),
         Value::Array(list) => array(schema, list, old, path, causes),
-        Value::Object(map) => object(schema, map, old, path, causes),
-        Value::Bool(_) | Value::Null => {}
+        Value::Object(_) | Value::Bool(_) | Value::Null => {}
     }
-    junctors(schema, value, old, path, causes);
+    enumeration(schema, value, path, causes);
+    if let Value::Object(map) = value {
+        object(schema, map, old, path, causes);
+    }
 }
 
 fn enumeration(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
