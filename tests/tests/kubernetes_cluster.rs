@@ -45,9 +45,9 @@ const NETWORK: &str = include_str!("../node/network/manifest.yaml");
 const PROCESSORS: u32 = 2;
 const CONTROL_PLANE_MIB: u32 = 3072;
 const WORKER_MIB: u32 = 2048;
-/// Pods of `kube-system` when all is well, without the node's name or the end that a controller gave them. CoreDNS is not in the
-/// node image: the version that this kubeadm asks for does not build with this Kubernetes' client library.
-const PODS_OF_THE_SYSTEM: [(&str, usize); 7] = [
+/// Pods of `kube-system` when all is well, without the node's name or the end that a controller gave them.
+const PODS_OF_THE_SYSTEM: [(&str, usize); 8] = [
+    ("coredns", 2),
     ("etcd", 1),
     ("kube-apiserver", 1),
     ("kube-controller-manager", 1),
@@ -271,8 +271,8 @@ async fn system_runs(cluster: &Client) -> Result<Option<()>, String> {
     if ready == BTreeMap::from(wanted) { Ok(Some(())) } else { Err(format!("ready are {ready:?}")) }
 }
 
-/// The network plugin once more, as a pod of the worker with an address of its own: it runs on when it has read the nodes through
-/// the address of the API's Service.
+/// The network plugin once more, as a pod of the worker with an address of its own: it ends well when it has read the nodes
+/// through the API's Service, whose name the cluster's name server knows.
 async fn a_pod_of_the_worker_reaches_the_api(cluster: &Client) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(cluster.clone(), "kube-system");
     let probe: Pod = serde_json::from_value(json!({
@@ -285,10 +285,8 @@ async fn a_pod_of_the_worker_reaches_the_api(cluster: &Client) -> Result<()> {
                 "image": "tests.invalid/network:1",
                 "imagePullPolicy": "Never",
                 "command": ["/usr/local/bin/network", "--nodes"],
-                "env": [{ "name": "API_SERVER", "value": "https://kubernetes" }],
+                "env": [{ "name": "API_SERVER", "value": "https://kubernetes.default.svc" }],
             }],
-            // The node image has no name server of the cluster.
-            "hostAliases": [{ "ip": "10.96.0.1", "hostnames": ["kubernetes"] }],
             "restartPolicy": "OnFailure",
         },
     }))?;

@@ -89,6 +89,13 @@ const NODE_PROGRAMS: Module = Module {
     ],
     stamps: STAMPS,
 };
+/// The name server of a cluster, in the version that this kubeadm asks for.
+const NAME_SERVER: Module = Module {
+    folder: "tests/coredns",
+    inputs: &["go.mod", "go.sum", "main.go"],
+    programs: &["."],
+    stamps: &[],
+};
 /// Programs of [`KUBERNETES`] that a node has, too.
 const SHARED_PROGRAMS: &[&str] = &["etcd", "kube-apiserver", "kube-controller-manager", "kubeadm", "kubectl"];
 const STAMPS: &[(&str, &str)] = &[
@@ -163,9 +170,10 @@ impl Artefacts {
         let cache = cache_folder()?;
         let kubernetes = KUBERNETES.key()?;
         artefact(&cache, "kubernetes", &kubernetes, |out| KUBERNETES.build(&cache, out))?;
-        let key = format!("{kubernetes}{}", NODE_PROGRAMS.key()?);
+        let key = format!("{kubernetes}{}{}", NODE_PROGRAMS.key()?, NAME_SERVER.key()?);
         artefact(&cache, "node-programs", &key, |out| {
             NODE_PROGRAMS.build(&cache, out)?;
+            NAME_SERVER.build(&cache, out)?;
             for name in SHARED_PROGRAMS {
                 fs::copy(cache.join("current/kubernetes").join(name), out.join(name))
                     .with_context(|| format!("copy {name}"))?;
