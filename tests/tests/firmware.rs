@@ -81,12 +81,12 @@ fn main() -> ExitCode {
     runner::apart(
         AT_ONCE,
         &[
-            ("full_bios_pxe_of_a_rom_that_is_no_ipxe", || runner::in_namespace(DIR, plain_rom)),
+            ("bios_pxe_of_a_rom_that_is_no_ipxe", || runner::in_namespace(DIR, plain_rom)),
             ("full_bios_pxe_over_a_cable_that_loses_frames", || runner::in_namespace(DIR, loss)),
             ("bios_pxe_through_a_relay", || runner::in_namespace(DIR, relay)),
-            ("full_uefi_pxe_beside_a_dhcp_server_that_is_not_ours", || runner::in_namespace(DIR, proxy)),
-            ("full_uefi_http_boot", || runner::in_namespace(DIR, http_boot)),
-            ("full_uefi_pxe_where_there_is_only_ipv6", || runner::in_namespace(DIR, pxe_over_ipv6)),
+            ("uefi_pxe_beside_a_dhcp_server_that_is_not_ours", || runner::in_namespace(DIR, proxy)),
+            ("uefi_http_boot", || runner::in_namespace(DIR, http_boot)),
+            ("uefi_pxe_where_there_is_only_ipv6", || runner::in_namespace(DIR, pxe_over_ipv6)),
             ("full_uefi_http_boot_where_there_is_only_ipv6", || {
                 runner::in_namespace(DIR, http_boot_over_ipv6)
             }),
