@@ -5,7 +5,8 @@
 //!
 //! Both nodes are ready, everything of the control plane runs, the cluster's address is where kube-vip says, and a pod of the
 //! worker reaches the API through its Service. Then `tink cluster delete` leaves both machines off and free.
-//! It was compiled and has not run yet: its name keeps it out of `./x test` until it passes, and it is skipped without the image.
+//! It has not passed: both machines are installed and `kubeadm init` starts the control plane, but on two cores with other work the
+//! API server ended itself before it was ready. Its name keeps it out of `./x test` until then, and it is skipped without the image.
 //!
 //! No test harness: the process moves into a network namespace before it starts a thread.
 
