@@ -2,7 +2,8 @@
 //! The HTTP server: scripts and boot programs under `/ipxe`, kernel and initramfs under `/hook`, images under `/images`,
 //! ISO images under `/iso`, logs of machines under `/logs`.
 //!
-//! The machine behind a request is the MAC in its path, else the client's address. Every request is counted and, but for
+//! The machine behind a request is the MAC in its path, else the client's address, by reservation or by the script that was
+//! fetched from there. Every request is counted and, but for
 //! images, logged. Nothing a client sends is opened as a path.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -145,7 +146,7 @@ fn send_script(server: &Server, client: Client, method: &Method, path: &str) -> 
     if let Ok((Some(found), _)) = &script
         && method != Method::HEAD
     {
-        server.scripts.journal.script(found, Via::Http);
+        server.scripts.journal.script(found, Via::Http, Some(client.address()));
     }
     text(script.map(|(_, script)| script))
 }
@@ -190,7 +191,7 @@ async fn hook(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let found = server.scripts.backend.read().by_address(client.address()).ok();
+    let found = server.scripts.sender(client.address());
     let Some(source) = open(server.hook.as_ref(), &name).await else {
         return StatusCode::NOT_FOUND.into_response();
     };

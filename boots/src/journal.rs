@@ -99,6 +99,11 @@ impl Journal {
         self.sessions().last(mac)
     }
 
+    /// The machine whose last script went to this address, from wherever it has the address.
+    pub(crate) fn at(&self, address: IpAddr) -> Option<Mac> {
+        self.sessions().at(address)
+    }
+
     /// Its kernel or agent wrote to the log server.
     pub(crate) fn logged(&self, found: &Found, reason: Reason, boot: Option<u64>, message: String) {
         let reference = &found.machine.reference;
@@ -146,14 +151,14 @@ impl Journal {
         );
     }
 
-    /// A script was sent. One that only hands back to the firmware is told by [`Journal::refused`].
-    pub(crate) fn script(&self, found: &Found, via: Via) {
+    /// A script was sent to this address. One that only hands back to the firmware is told by [`Journal::refused`].
+    pub(crate) fn script(&self, found: &Found, via: Via, to: Option<IpAddr>) {
         if !found.nic().boot.allowed {
             return;
         }
         self.metrics.job(via.label(), "script");
-        let boot = self.sessions().reach(found.nic().mac, Stage::Scripted, now()).boot;
-        self.event(found, Reason::ScriptSent, boot, format!("iPXE script over {}", via.name()));
+        let boot = self.sessions().scripted(found.nic().mac, to, now()).boot;
+        self.event(found, Reason::ScriptSent, boot, format!("script over {}", via.name()));
     }
 
     /// Kernel or initramfs was sent to its end.

@@ -273,7 +273,7 @@ fn log_server(
             .map_err(state(config.state_dir.join(ACCESS_FILE)))?,
     };
     let (writer, reader, task) = logs::spawn(logs, journal.clone()).map_err(state(logs.dir.clone()))?;
-    let receiver = syslog::Receiver::bind(*listen, backend.clone(), writer, journal.metrics().clone())
+    let receiver = syslog::Receiver::bind(*listen, backend.clone(), writer, journal.clone())
         .map_err(|source| Error::Bind { service: "syslog", address: *listen, source })?;
     servers.spawn(receiver.run(shutdown.clone()));
     servers.spawn(joined(task));

@@ -61,6 +61,12 @@ impl Scripts {
         }
     }
 
+    /// The machine that a request without a name is from: the one that is reserved this address, else the one that fetched its
+    /// script from there. Good for telling its progress, not for handing out what is a machine's own.
+    pub(crate) fn sender(&self, client: IpAddr) -> Option<Found> {
+        sender(&self.backend, &self.journal, client)
+    }
+
     /// The script for a request, and whose it is if that is known. A machine that may not boot gets one that hands back to its
     /// firmware.
     pub(crate) fn get(
@@ -80,17 +86,17 @@ impl Scripts {
             }
             Err(_) => return Err(NoScript::Unknown),
         };
-        let token = if found.nic().boot.allowed { self.token(&found) } else { None };
-        let moment = Moment { token, now: journal::now() };
-        match script::render(&found.machine, found.nic(), config, &moment) {
-            Ok(script) => {
-                if !found.nic().boot.allowed {
-                    self.journal.refused(&found);
-                }
-                Ok((Some(found), script))
-            }
-            Err(ScriptError::Scheme) => Err(NoScript::BadUrl),
+        let script = script::render(&found.machine, found.nic(), config, &self.moment(&found));
+        script.map(|script| (Some(found), script)).map_err(|ScriptError::Scheme| NoScript::BadUrl)
+    }
+
+    /// What goes into a script of a machine now; tells if it may not have one.
+    fn moment(&self, found: &Found) -> Moment {
+        let allowed = found.nic().boot.allowed;
+        if !allowed {
+            self.journal.refused(found);
         }
+        Moment { token: if allowed { self.token(found) } else { None }, now: journal::now() }
     }
 
     /// The token of a machine in its boot. Without a Workflow there is nothing to prove; the agent is then treated as one that
@@ -121,6 +127,15 @@ impl Scripts {
             Err(_) => Err(NoScript::Unknown),
         }
     }
+}
+
+/// See [`Scripts::sender`].
+pub(crate) fn sender(backend: &Backend, journal: &Journal, client: IpAddr) -> Option<Found> {
+    let index = backend.read();
+    index
+        .by_address(client)
+        .or_else(|miss| journal.at(client).map_or(Err(miss), |mac| index.by_mac(mac)))
+        .ok()
 }
 
 /// The MAC that is the element before the last of a path.

@@ -10,10 +10,14 @@
 //! script was served (it then is the network card's own ROM after a reset), or after [`IDLE`] seconds of silence.
 //! Packets of an operating system (no network-boot client) neither begin nor continue a boot.
 //!
+//! The address from which a machine fetched its script is remembered, until another one does from there: where addresses come
+//! from another DHCP server, it is by this that what is fetched afterwards is known to be the machine's.
+//!
 //! The programs that were fully sent in this boot are remembered: an iPXE that cannot do HTTP and asks again after it got
 //! one would otherwise load it for ever. Pure; kept by `journal`, asked by DHCP, TFTP and HTTP.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use api::Mac;
 use dhcp::UserClass;
@@ -45,12 +49,16 @@ pub(crate) struct BootSession {
     /// Whether an ISO image was read.
     image: bool,
     heard: u64,
+    /// Where its last script went to, in this boot or an earlier one.
+    address: Option<IpAddr>,
 }
 
 /// The boots of all machines.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_mac: HashMap<Mac, BootSession>,
+    /// Whose the address of a session is; no other entries.
+    by_address: HashMap<IpAddr, Mac>,
 }
 
 impl BootSession {
@@ -70,8 +78,7 @@ impl Sessions {
         };
         if again {
             // Two boots within one second still have two numbers.
-            let boot = now.max(session.boot + 1);
-            *session = BootSession::new(boot, now);
+            session.renew(now.max(session.boot + 1), now);
         }
         session
     }
@@ -81,6 +88,24 @@ impl Sessions {
         let session = self.touch(mac, now);
         session.stage = session.stage.max(stage);
         session
+    }
+
+    /// Its script was sent to this address, which is nobody else's from now on.
+    pub(crate) fn scripted(&mut self, mac: Mac, address: Option<IpAddr>, now: u64) -> &BootSession {
+        if let Some(address) = address {
+            let other = self.by_address.insert(address, mac).filter(|other| *other != mac);
+            if let Some(other) = other.and_then(|other| self.by_mac.get_mut(&other)) {
+                other.address = None;
+            }
+            let before = self.touch(mac, now).address.replace(address);
+            before.filter(|before| *before != address).and_then(|before| self.by_address.remove(&before));
+        }
+        self.reach(mac, Stage::Scripted, now)
+    }
+
+    /// The machine whose last script went to this address.
+    pub(crate) fn at(&self, address: IpAddr) -> Option<Mac> {
+        self.by_address.get(&address).copied()
     }
 
     /// A program was fully sent.
@@ -107,11 +132,12 @@ impl Sessions {
     fn touch(&mut self, mac: Mac, now: u64) -> &mut BootSession {
         if self.by_mac.len() >= MAX_SESSIONS && !self.by_mac.contains_key(&mac) {
             let oldest = self.by_mac.iter().min_by_key(|(_, session)| session.heard).map(|(mac, _)| *mac);
-            oldest.and_then(|mac| self.by_mac.remove(&mac));
+            let oldest = oldest.and_then(|mac| self.by_mac.remove(&mac));
+            oldest.and_then(|session| session.address).and_then(|address| self.by_address.remove(&address));
         }
         let session = self.by_mac.entry(mac).or_insert_with(|| BootSession::new(now, now));
         if now.saturating_sub(session.heard) > IDLE {
-            *session = BootSession::new(now, now);
+            session.renew(now, now);
         }
         session.heard = now;
         session
@@ -120,7 +146,13 @@ impl Sessions {
 
 impl BootSession {
     fn new(boot: u64, now: u64) -> Self {
-        Self { boot, stage: Stage::Asking, programs: Vec::new(), image: false, heard: now }
+        let (programs, address) = (Vec::new(), None);
+        Self { boot, stage: Stage::Asking, programs, image: false, heard: now, address }
+    }
+
+    /// Another boot, of a machine that is where it was until it turns up elsewhere.
+    fn renew(&mut self, boot: u64, now: u64) {
+        *self = Self { address: self.address, ..Self::new(boot, now) };
     }
 }
 
@@ -177,12 +209,29 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded() {
+    fn an_address_is_of_the_machine_that_fetched_its_script_there_last() {
+        let mut all = Sessions::default();
+        let at = |last: u8| IpAddr::from([10, 0, 0, last]);
+        all.scripted(mac(1), Some(at(1)), T);
+        all.discover(mac(1), UserClass::Firmware, T + 5);
+        assert_eq!(all.at(at(1)), Some(mac(1)), "another boot begins");
+        all.scripted(mac(1), None, T + 6);
+        assert_eq!(all.at(at(1)), Some(mac(1)), "nobody knows where from");
+        all.scripted(mac(2), Some(at(1)), T + 7);
+        all.scripted(mac(1), Some(at(2)), T + 8);
+        assert_eq!((all.at(at(1)), all.at(at(2))), (Some(mac(2)), Some(mac(1))));
+        all.scripted(mac(2), Some(at(3)), T + 9);
+        assert_eq!((all.at(at(1)), all.at(at(3))), (None, Some(mac(2))));
+    }
+
+    #[test]
+    fn the_tables_are_bounded() {
         let mut all = Sessions::default();
         for i in 0..=u64::try_from(MAX_SESSIONS).unwrap() {
             let [.., a, b, c] = i.to_be_bytes();
-            all.reach(Mac::from([2, 0, 0, a, b, c]), Stage::Leased, T + i / 1000);
+            let address = IpAddr::from([10, a, b, c]);
+            all.scripted(Mac::from([2, 0, 0, a, b, c]), Some(address), T + i / 1000);
         }
-        assert_eq!(all.by_mac.len(), MAX_SESSIONS);
+        assert_eq!((all.by_mac.len(), all.by_address.len()), (MAX_SESSIONS, MAX_SESSIONS));
     }
 }

@@ -2,7 +2,8 @@
 //! The log server: reads datagrams one after the other and hands those of machines on to `logs`.
 //!
 //! A sender is a machine by its address: the one that its Hardware reserves, else, over IPv6, the one that is made of its MAC,
-//! and over IPv4 the one that the kernel's neighbour table has for its MAC (an address from a pool or from another server). What a message says of its sender counts for
+//! else the one to which its script was sent, and over IPv4 the one that the kernel's neighbour table has for its MAC (an address
+//! from a pool or from another server). What a message says of its sender counts for
 //! nothing. Lines of strangers are counted and not kept. Nothing waits: what comes while we are busy lies in the socket's
 //! buffer, and what does not fit there is lost, as syslog over UDP is.
 
@@ -19,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::Found;
 use crate::backend::watch::Backend;
 use crate::buffer;
-use crate::journal::now;
+use crate::journal::{Journal, now};
 use crate::limit::{Buckets, Rate};
 use crate::logs::Writer;
-use crate::metrics::Metrics;
+use crate::scripts;
 
 /// Largest datagram that is read; what is longer is cut. As much as upstream's receiver reads.
 const MAX_DATAGRAM: usize = 32 * 1024;
@@ -47,7 +48,7 @@ pub(crate) struct Receiver {
     socket: UdpSocket,
     backend: Backend,
     writer: Writer,
-    metrics: Metrics,
+    journal: Journal,
     limits: Buckets,
     neighbours: Neighbours,
 }
@@ -62,7 +63,7 @@ impl Receiver {
         address: SocketAddr,
         backend: Backend,
         writer: Writer,
-        metrics: Metrics,
+        journal: Journal,
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
@@ -70,7 +71,7 @@ impl Receiver {
         socket.bind(&address.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
         let (limits, neighbours) = (Buckets::new(RATE), Neighbours::default());
-        Ok(Self { socket, backend, writer, metrics, limits, neighbours })
+        Ok(Self { socket, backend, writer, journal, limits, neighbours })
     }
 
     /// Receives until `shutdown`.
@@ -90,7 +91,7 @@ impl Receiver {
                 match self.socket.try_recv_from(&mut buffer) {
                     Ok((length, from)) => {
                         let result = self.take(buffer.get(..length).unwrap_or_default(), from.ip());
-                        self.metrics.syslog(result, 1);
+                        self.journal.metrics().syslog(result, 1);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
@@ -127,8 +128,7 @@ impl Receiver {
     }
 
     fn sender(&mut self, from: IpAddr) -> Option<Found> {
-        let known = self.backend.read().by_address(from).ok();
-        known.or_else(|| {
+        scripts::sender(&self.backend, &self.journal, from).or_else(|| {
             let IpAddr::V4(address) = from else { return None };
             let mac = self.neighbours.mac(address)?;
             self.backend.read().by_mac(mac).ok()

@@ -46,7 +46,7 @@ impl Provider for Files {
         if let Some((program, _)) = self.programs.get(&path) {
             self.scripts.journal.program(&found, Via::Tftp, program, *size);
         } else if matches!(path.rsplit('/').next(), Some(SCRIPT | SCRIPT6)) {
-            self.scripts.journal.script(&found, Via::Tftp);
+            self.scripts.journal.script(&found, Via::Tftp, address(*peer));
         }
     }
 

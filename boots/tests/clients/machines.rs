@@ -106,7 +106,7 @@ fn a_uefi_machine_loads_ipxe_over_tftp_and_goes_on() {
         assert!(first.contains("firmware of x64 UEFI") && first.ends_with("boot file ipxe.efi"), "{first}");
         let programs: Vec<_> = events.iter().filter(|event| event.0 == "BootProgramSent").collect();
         let scripts: Vec<_> = events.iter().filter(|event| event.0 == "ScriptSent").collect();
-        assert!(scripts.iter().all(|event| event.1 == "iPXE script over HTTP"), "{scripts:?}");
+        assert!(scripts.iter().all(|event| event.1 == "script over HTTP"), "{scripts:?}");
         assert_eq!(programs.len(), 1, "no program is given twice: {events:#?}");
         assert!(
             programs[0].1.starts_with("ipxe.efi, ") && programs[0].1.ends_with(" over TFTP"),

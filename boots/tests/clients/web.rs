@@ -155,6 +155,29 @@ fn a_machine_that_nobody_knows_gets_a_script_in_auto_proxy_mode_only() {
 
 #[test]
 #[ignore = "needs root, curl"]
+fn what_follows_a_script_is_of_the_machine_that_fetched_it_from_there() {
+    in_namespace(|| async {
+        // Its address is from another DHCP server, and not the reserved one.
+        let site = site_with(hardware("m1", MAC, "172.31.0.12"), &["--dhcp-mode=proxy"]).await;
+        let (kernel, script) = (url("/hook/vmlinuz-x86_64"), url(&format!("/ipxe/script/{MAC}/auto.ipxe")));
+        assert_eq!(status(&[&kernel]).await, "200");
+        assert_eq!(status(&[&script]).await, "200");
+        site.boots.event("ScriptSent", EVENT).await;
+        assert!(
+            !site.boots.events().iter().any(|event| event.0 == "KernelSent"),
+            "nobody knew whose that was"
+        );
+        assert_eq!(status(&[&kernel]).await, "200");
+        let sent = site.boots.event("KernelSent", EVENT).await;
+        assert!(sent.starts_with("vmlinuz-x86_64, 3000000 bytes in "), "{sent}");
+        // A script with the machine's token goes by name or reservation only.
+        assert_eq!(status(&[&url("/ipxe/script/auto.ipxe")]).await, "404");
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
 fn ssrf_and_header_injection_by_anything_a_client_sends_change_nothing() {
     in_namespace(|| async {
         let site = site(hardware("m1", MAC, "172.31.0.11")).await;
