@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The network-boot daemon: takes a machine from DHCP over its boot program and script to kernel and initramfs.
 //!
-//! The floor plan. Pure: `machine` (a Hardware as boot sees it), `session` (how far each boot is), `script`,
+//! The floor plan. Pure: `machine` (a Hardware as boot sees it), `session` (how far each boot is), `script`, `grub`,
 //! `dhcp::decide`, `dhcp::bootfile`, `dhcp::address`, `dhcp6::decide`, the index in `backend`. Rim: `dhcp::listener`,
 //! `dhcp6::listener`, `tftp`, `http`, `syslog`, `logs`, `backend::watch`, `token`, `files`. `journal` is where all of them say what they saw. State of record is read from the
 //! API; nothing but Events and the token key is ever written there, and no packet waits for it.
@@ -28,6 +28,7 @@ mod config;
 mod dhcp;
 mod dhcp6;
 mod files;
+mod grub;
 mod http;
 mod iso;
 mod journal;

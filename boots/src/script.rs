@@ -132,7 +132,7 @@ fn hook(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment: &Moment) ->
         format_args!("echo Tinkerbell: {} boots its in-memory operating system", word(&machine.name)),
     );
     push_line(&mut script, format_args!("set arch {}", word(&nic.boot.arch)));
-    let arguments = kernel_arguments(machine, nic, config, moment);
+    let arguments = kernel_arguments(machine, nic, config, moment, "initrd=${initrd} ");
     push_boot(&mut script, config, base, (word(&kernel), word(&initrd)), &arguments);
     script
 }
@@ -195,8 +195,15 @@ fn push_syslog(script: &mut String, syslog: &str) {
     }
 }
 
-/// The kernel command line; its order is fixed.
-fn kernel_arguments(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment: &Moment) -> String {
+/// The kernel command line; its order is fixed. `initrd` is the argument by which a kernel that iPXE starts as a UEFI application
+/// finds its initramfs.
+pub(crate) fn kernel_arguments(
+    machine: &Machine,
+    nic: &Nic,
+    config: &ScriptConfig,
+    moment: &Moment,
+    initrd: &str,
+) -> String {
     let mut arguments = Vec::new();
     arguments.extend(nic.boot.vlan.as_ref().map(|vlan| format!("vlan_id={}", word(vlan))));
     arguments.extend([
@@ -208,7 +215,7 @@ fn kernel_arguments(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment:
         format!("worker_id={}", word(&nic.agent_id)),
         format!("hw_addr={}", nic.mac),
         "modules=loop,squashfs,sd-mod,usb-storage intel_iommu=on iommu=pt".to_owned(),
-        "initrd=${initrd} console=tty0 console=ttyS1,115200".to_owned(),
+        format!("{initrd}console=tty0 console=ttyS1,115200"),
     ]);
     arguments.extend(config.extra_args.iter().map(|argument| own_arguments(argument)));
     arguments.extend(nic.boot.kernel_args.iter().map(|argument| own_arguments(argument)));

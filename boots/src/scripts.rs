@@ -10,6 +10,7 @@ use api::token::{TokenKey, mint};
 use crate::backend::watch::Backend;
 use crate::backend::{Found, Miss};
 use crate::config::{ScriptConfig, Urls};
+use crate::grub;
 use crate::journal::{self, Journal};
 use crate::script::{self, Moment, ScriptError, Version};
 
@@ -88,6 +89,25 @@ impl Scripts {
         };
         let script = script::render(&found.machine, found.nic(), config, &self.moment(&found));
         script.map(|script| (Some(found), script)).map_err(|ScriptError::Scheme| NoScript::BadUrl)
+    }
+
+    /// GRUB's configuration for a request, and whose it is if that is known.
+    pub(crate) fn grub(
+        &self,
+        path: &str,
+        client: Option<IpAddr>,
+    ) -> Result<(Option<Found>, String), NoScript> {
+        let config = match (&self.v6, client) {
+            (Some(v6), Some(IpAddr::V6(_))) => &v6.config,
+            _ => &*self.config,
+        };
+        let found = match self.machine(path, client) {
+            Ok(found) => found,
+            Err(Miss::Unknown) if mac_in(path).is_none() => return Ok((None, grub::by_mac())),
+            Err(_) => return Err(NoScript::Unknown),
+        };
+        let text = grub::render(&found.machine, found.nic(), config, &self.moment(&found));
+        text.map(|text| (Some(found), text)).map_err(|ScriptError::Scheme| NoScript::BadUrl)
     }
 
     /// What goes into a script of a machine now; tells if it may not have one.

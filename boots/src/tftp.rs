@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What TFTP serves: boot programs, the iPXE script of the machine that asks, and pxelinux configurations.
+//! What TFTP serves: boot programs, the iPXE script of the machine that asks, and configurations of GRUB and pxelinux.
 //!
 //! Called by `libs/tftp`. A leading slash and backslashes are forgiven: firmware has them. Boot programs go to anybody;
 //! scripts and configurations only to machines that are known, and scripts only to those that may boot.
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request};
 
 use crate::files::Programs;
+use crate::grub::GRUB_CFG;
 use crate::journal::Via;
 use crate::scripts::{NoScript, SCRIPT, SCRIPT6, Scripts};
 
@@ -45,7 +46,7 @@ impl Provider for Files {
         let Ok(found) = self.scripts.machine(&path, address(*peer)) else { return };
         if let Some((program, _)) = self.programs.get(&path) {
             self.scripts.journal.program(&found, Via::Tftp, program, *size);
-        } else if matches!(path.rsplit('/').next(), Some(SCRIPT | SCRIPT6)) {
+        } else if matches!(path.rsplit('/').next(), Some(SCRIPT | SCRIPT6 | GRUB_CFG)) {
             self.scripts.journal.script(&found, Via::Tftp, address(*peer));
         }
     }
@@ -64,6 +65,7 @@ impl Files {
         let script = match path.rsplit('/').next() {
             Some(SCRIPT | SCRIPT6) => Some(self.scripts.get(path, client).map(|(_, script)| script)),
             Some(AUTOEXEC) => Some(self.scripts.autoexec(path, client)),
+            Some(GRUB_CFG) => Some(self.scripts.grub(path, client).map(|(_, text)| text)),
             _ => None,
         };
         if let Some(script) = script {

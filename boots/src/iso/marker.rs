@@ -196,6 +196,12 @@ mod tests {
     }
 
     #[test]
+    fn our_own_image_has_the_marker_where_grub_has_the_kernels_arguments() {
+        let grub = include_str!("../../../hook-os/files/grub.cfg");
+        assert!(grub.contains(&format!("    linux /vmlinuz {HOOK_MARKER}\n")));
+    }
+
+    #[test]
     fn a_text_that_is_too_long_is_refused() {
         assert_eq!(Patch::new("1234567", 6), Err(TooLong { text: 7, marker: 6 }));
         assert_eq!(Patch::new("1234", 6).unwrap().bytes(), b"1234  ");

@@ -106,6 +106,26 @@ fn an_ipxe_finds_a_script_beside_itself_that_leads_to_its_own() {
 
 #[test]
 #[ignore = "needs root, curl"]
+fn grub_is_told_what_ipxe_is_told_and_asks_by_mac_where_nobody_has_its_address() {
+    in_namespace(|| async {
+        let site = site(hardware("m1", MAC, "172.31.0.12")).await;
+        let tftp = async |path: &str| curl(&[&format!("tftp://{SERVER}/{path}")]).await;
+        // The two places in which Debian's GRUB looks.
+        for path in ["/grub/x86_64-efi/grub.cfg", "/grub/grub.cfg"] {
+            assert_eq!(tftp(path).await.stdout, b"source \"${prefix}/${net_default_mac}/grub.cfg\"\n");
+        }
+        assert!(site.boots.events().is_empty(), "nobody knows whose that was");
+        let text = String::from_utf8(tftp(&format!("/grub/{MAC}/grub.cfg")).await.stdout).unwrap();
+        let kernel = format!("if linux '(http,{SERVER}:7171)/hook/vmlinuz-x86_64' ");
+        assert!(text.contains(&kernel) && text.contains(" 'tink_agent_token="), "{text}");
+        site.boots.event("ScriptSent", EVENT).await;
+        assert_eq!(tftp("/grub/52:54:00:00:00:99/grub.cfg").await.status.code(), Some(68));
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
 fn a_machine_that_may_not_boot_gets_a_script_that_leaves_and_an_event() {
     in_namespace(|| async {
         let mut machine = hardware("m1", MAC, "172.31.0.11");
