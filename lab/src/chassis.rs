@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The seam between a virtual BMC and the server it sits on: power, one-time boot device, identity.
+//! The seam between a virtual BMC and the server it sits on: power, one-time boot device, virtual drive, identity.
 //!
 //! BMC servers (IPMI, Redfish) hold an `Arc<dyn Chassis>` and nothing else of the machine. [`crate::machine::Machine`] implements
 //! it with a QEMU process; [`SimulatedChassis`] implements it in memory, for tests of the BMCs.
@@ -140,6 +140,12 @@ pub trait Chassis: Send + Sync + 'static {
     /// Replaces the boot override.
     fn set_boot_override(&self, boot_override: BootOverride);
 
+    /// The image in its virtual drive, by URL.
+    fn media(&self) -> Option<String>;
+
+    /// Puts an image into its virtual drive, or takes out what is there. The server finds it at its next start.
+    fn set_media(&self, url: Option<String>);
+
     /// Who the server is.
     fn identity(&self) -> Identity;
 }
@@ -157,6 +163,7 @@ pub struct SimulatedChassis {
 struct Simulated {
     power: PowerState,
     boot_override: BootOverride,
+    media: Option<String>,
     starts: Vec<BootTarget>,
 }
 
@@ -172,8 +179,8 @@ impl fmt::Debug for SimulatedChassis {
 impl SimulatedChassis {
     /// A server that is off. Every power action takes `latency`.
     pub fn new(identity: Identity, latency: Duration) -> Self {
-        let state =
-            Simulated { power: PowerState::Off, boot_override: BootOverride::default(), starts: Vec::new() };
+        let (boot_override, starts) = (BootOverride::default(), Vec::new());
+        let state = Simulated { power: PowerState::Off, boot_override, media: None, starts };
         Self { state: Arc::new(Mutex::new(state)), turn: Arc::default(), identity, latency }
     }
 
@@ -227,6 +234,14 @@ impl Chassis for SimulatedChassis {
 
     fn set_boot_override(&self, boot_override: BootOverride) {
         self.lock().boot_override = boot_override;
+    }
+
+    fn media(&self) -> Option<String> {
+        self.lock().media.clone()
+    }
+
+    fn set_media(&self, url: Option<String>) {
+        self.lock().media = url;
     }
 
     fn identity(&self) -> Identity {

@@ -6,6 +6,7 @@
 
 pub mod bmc;
 pub mod chassis;
+mod disc;
 pub mod machine;
 pub mod neighbour;
 pub mod netns;

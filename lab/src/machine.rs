@@ -11,7 +11,8 @@
 //!                 \_ Reset, Cycle, guest resets: killed and started anew, override consumed
 //! ```
 //!
-//! It never decides what a machine boots beyond its firmware's order and the override: disk first, then network.
+//! It never decides what a machine boots beyond its firmware's order and the override: disk first, then network, then the disc in
+//! its drive.
 
 mod qemu;
 mod spec;
@@ -30,6 +31,7 @@ pub use self::qemu::Places;
 pub use self::spec::{Disk, DiskBus, Firmware, MachineSpec, Pxe, SpecError};
 
 use crate::chassis::{BootOverride, BootTarget, Chassis, ChassisError, Identity, PowerAction, PowerState};
+use crate::disc::Disc;
 use crate::process::Process;
 use crate::qmp::{Event, Qmp, QmpError};
 
@@ -55,6 +57,7 @@ pub struct Machine {
     commands: mpsc::Sender<Command>,
     power: watch::Receiver<PowerState>,
     boot: Arc<watch::Sender<BootOverride>>,
+    media: Arc<watch::Sender<Option<String>>>,
     identity: Identity,
     places: Arc<Places>,
 }
@@ -75,6 +78,7 @@ impl Machine {
         let (commands, receiver) = mpsc::channel(QUEUE);
         let (power_sender, power) = watch::channel(PowerState::Off);
         let boot = Arc::new(watch::Sender::new(BootOverride::default()));
+        let media = Arc::new(watch::Sender::new(None));
         let places = Arc::new(places);
         let identity = spec.identity();
         let task = Task {
@@ -82,11 +86,12 @@ impl Machine {
             places: Arc::clone(&places),
             power: power_sender,
             boot: Arc::clone(&boot),
+            media: Arc::clone(&media),
             running: None,
             quick_resets: 0,
         };
         let task = tokio::spawn(task.run(receiver));
-        Ok((Self { commands, power, boot, identity, places }, task))
+        Ok((Self { commands, power, boot, media, identity, places }, task))
     }
 
     /// Where its files are.
@@ -144,6 +149,14 @@ impl Chassis for Machine {
         self.boot.send_replace(boot_override);
     }
 
+    fn media(&self) -> Option<String> {
+        self.media.borrow().clone()
+    }
+
+    fn set_media(&self, url: Option<String>) {
+        self.media.send_replace(url);
+    }
+
     fn identity(&self) -> Identity {
         self.identity.clone()
     }
@@ -155,6 +168,8 @@ struct Running {
     process: Process,
     qmp: Qmp,
     since: tokio::time::Instant,
+    /// What was in its drive when it started.
+    _disc: Option<Disc>,
 }
 
 /// Why a running machine needs attention.
@@ -202,6 +217,7 @@ struct Task {
     places: Arc<Places>,
     power: watch::Sender<PowerState>,
     boot: Arc<watch::Sender<BootOverride>>,
+    media: Arc<watch::Sender<Option<String>>>,
     running: Option<Running>,
     quick_resets: u32,
 }
@@ -286,7 +302,7 @@ impl Task {
     /// Starts a QEMU with the boot order of the override, which this start uses up.
     async fn on(&mut self) -> Result<(), ChassisError> {
         let target = self.boot.borrow().effective();
-        let started = tokio::time::timeout(START, self.start(target == BootTarget::Pxe)).await;
+        let started = tokio::time::timeout(START, self.start(target)).await;
         let running = match started {
             Ok(started) => started?,
             Err(_) => return Err(ChassisError::Failed("QEMU did not answer in time".to_owned())),
@@ -297,19 +313,37 @@ impl Task {
         Ok(())
     }
 
-    async fn start(&self, network_first: bool) -> Result<Running, ChassisError> {
-        let process = qemu::launch(&self.spec, &self.places, network_first).map_err(failed)?;
+    async fn start(&self, target: BootTarget) -> Result<Running, ChassisError> {
+        let disc = self.disc().await;
+        let process = qemu::launch(&self.spec, &self.places, target, disc.is_some()).map_err(failed)?;
         let since = tokio::time::Instant::now();
         tokio::select! {
             biased;
             connected = Qmp::connect(&self.places.qmp_socket) => {
-                Ok(Running { process, qmp: connected.map_err(failed)?, since })
+                Ok(Running { process, qmp: connected.map_err(failed)?, since, _disc: disc })
             }
             exit = process.exited() => {
                 let said = qemu::last_words(&self.places.qemu_log);
                 Err(ChassisError::Failed(format!("QEMU ended with {}: {said}", exit.0)))
             }
         }
+    }
+
+    /// The disc in its drive. One that cannot be read is none: firmware goes on with its order.
+    async fn disc(&self) -> Option<Disc> {
+        let url = self.media.borrow().clone()?;
+        let inserted = Disc::insert(&url, &self.places.disc_socket).await;
+        inserted
+            .inspect_err(|error| {
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(
+                    machine = self.spec.name(),
+                    url,
+                    error,
+                    "the disc in the drive cannot be read"
+                );
+            })
+            .ok()
     }
 
     fn off(&mut self) {

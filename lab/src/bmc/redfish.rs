@@ -140,12 +140,13 @@ impl Shared {
             return Ok(Problem::too_large().into_response().map(Full::new));
         };
         tokio::time::sleep(self.behaviour.latency).await;
-        let view = View { power: self.power.reported(), boot_override: self.chassis.boot_override() };
+        let (power, boot_override) = (self.power.reported(), self.chassis.boot_override());
+        let view = View { power, boot_override, media: self.chassis.media() };
         let now = Instant::now().into_std();
         // A panic elsewhere cannot leave half a change: the service changes one table entry per request.
         let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
         let request = Request::from_parts(head, body);
-        let response = service.respond(&request, view, now, &mut |effect| self.perform(effect));
+        let response = service.respond(&request, &view, now, &mut |effect| self.perform(effect));
         Ok(response.map(Full::new))
     }
 
@@ -156,6 +157,10 @@ impl Shared {
                 if self.behaviour.boot_writes == BootWrites::Kept {
                     self.chassis.set_boot_override(boot_override);
                 }
+                Ok(())
+            }
+            Effect::Media(url) => {
+                self.chassis.set_media(url);
                 Ok(())
             }
         }

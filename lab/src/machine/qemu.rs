@@ -9,21 +9,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::spec::{Disk, DiskBus, Firmware, MachineSpec};
+use crate::chassis::BootTarget;
 use crate::process::Process;
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// OVMF as Debian's package `ovmf` installs it: code, and variables to begin with.
-const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// OVMF as Debian's package `ovmf` installs it: code, and variables to begin with. With Secure Boot the code protects its
+/// variables, among which are Microsoft's keys.
+const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
+const OVMF_SECURE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"];
 
 /// Cache of translated code, in MiB: QEMU's own choice is 1 GiB, which four machines on a laptop do not have.
 const TRANSLATION_MIB: u32 = 256;
 
-/// Boot indices: the network card keeps its own, the disk is before or after it.
+/// Boot indices of disk, network card and drive in the firmware's own order, and of the one that is to be first.
+const DISK_INDEX: u32 = 3;
 const NETWORK_INDEX: u32 = 5;
-const DISK_FIRST: u32 = 1;
-const DISK_LAST: u32 = 9;
+const DRIVE_INDEX: u32 = 7;
+const FIRST_INDEX: u32 = 1;
 
 /// How much of QEMU's log goes into an error.
 const LAST_WORDS: u64 = 400;
@@ -41,6 +44,8 @@ pub struct Places {
     pub variables: PathBuf,
     /// QMP.
     pub qmp_socket: PathBuf,
+    /// The disc in its drive, as QEMU reads it.
+    pub disc_socket: PathBuf,
     /// The network cable: QEMU's end.
     pub machine_socket: PathBuf,
     /// The network cable: the switch's end.
@@ -58,6 +63,7 @@ impl Places {
             qemu_log: file("qemu.log"),
             variables: file("vars.fd"),
             qmp_socket: socket("qmp"),
+            disc_socket: socket("disc"),
             machine_socket: socket("net"),
             switch_socket: socket("switch"),
         }
@@ -73,8 +79,9 @@ pub(super) fn prepare(spec: &MachineSpec, places: &Places) -> io::Result<()> {
         }
     }
     if spec.firmware == Firmware::Uefi && !places.variables.exists() {
-        std::fs::copy(OVMF_VARS, &places.variables).map_err(|error| {
-            io::Error::new(error.kind(), format!("{OVMF_VARS} (package ovmf) cannot be copied: {error}"))
+        let [_, variables] = ovmf(spec);
+        std::fs::copy(variables, &places.variables).map_err(|error| {
+            io::Error::new(error.kind(), format!("{variables} (package ovmf) cannot be copied: {error}"))
         })?;
     }
     for log in [&places.serial_log, &places.qemu_log] {
@@ -83,15 +90,25 @@ pub(super) fn prepare(spec: &MachineSpec, places: &Places) -> io::Result<()> {
     Ok(())
 }
 
+/// Code and first variables of UEFI firmware.
+fn ovmf(spec: &MachineSpec) -> [&'static str; 2] {
+    if spec.secure_boot { OVMF_SECURE } else { OVMF }
+}
+
 /// Starts QEMU; the machine runs at once.
-pub(super) fn launch(spec: &MachineSpec, places: &Places, network_first: bool) -> io::Result<Process> {
+pub(super) fn launch(
+    spec: &MachineSpec,
+    places: &Places,
+    target: BootTarget,
+    disc: bool,
+) -> io::Result<Process> {
     match std::fs::remove_file(&places.qmp_socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let log = OpenOptions::new().append(true).create(true).open(&places.qemu_log)?;
     let errors = log.try_clone()?;
-    let arguments = arguments(spec, places, network_first);
+    let arguments = arguments(spec, places, target, disc);
     Process::spawn(QEMU, |command: &mut Command| {
         command.args(arguments).stdin(Stdio::null()).stdout(log).stderr(errors);
     })
@@ -110,12 +127,13 @@ pub(super) fn last_words(log: &Path) -> String {
     read().unwrap_or_else(|error| format!("its log cannot be read: {error}"))
 }
 
-fn arguments(spec: &MachineSpec, places: &Places, network_first: bool) -> Vec<String> {
+fn arguments(spec: &MachineSpec, places: &Places, target: BootTarget, disc: bool) -> Vec<String> {
     let identity = spec.identity();
     let mut all = Arguments::default();
     all.flag("-no-user-config").flag("-nodefaults").option("-name", &escaped(spec.name()));
     // With graphics off SeaBIOS and iPXE write to the serial port.
-    all.option("-machine", "q35,graphics=off")
+    let secure = spec.firmware == Firmware::Uefi && spec.secure_boot;
+    all.option("-machine", if secure { "q35,graphics=off,smm=on" } else { "q35,graphics=off" })
         .option("-accel", &format!("tcg,thread=multi,tb-size={TRANSLATION_MIB}"));
     all.option("-cpu", "max").option("-smp", &spec.processors.to_string());
     all.option("-m", &spec.memory_mib.to_string());
@@ -136,22 +154,31 @@ fn arguments(spec: &MachineSpec, places: &Places, network_first: bool) -> Vec<St
     all.option("-object", "rng-random,id=rng0,filename=/dev/urandom")
         .option("-device", "virtio-rng-pci,rng=rng0");
     if spec.firmware == Firmware::Uefi {
-        all.option("-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"));
+        let [code, _] = ovmf(spec);
+        all.option("-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={code}"));
         all.option("-drive", &format!("if=pflash,unit=1,format=raw,file={}", path(&places.variables)));
+        if secure {
+            // Only firmware itself, in system management mode, writes variables; it does not survive a suspend to memory.
+            all.option("-global", "driver=cfi.pflash01,property=secure,value=on");
+            all.option("-global", "ICH9-LPC.disable_s3=1");
+        }
         for (name, on) in [("IPv4PXESupport", spec.pxe.ipv4), ("IPv6PXESupport", spec.pxe.ipv6)] {
             let answer = if on { "y" } else { "n" };
             all.option("-fw_cfg", &format!("name=opt/org.tianocore/{name},string={answer}"));
         }
     }
-    network(&mut all, spec, places);
+    let index = |device, usual| if target == device { FIRST_INDEX } else { usual };
+    network(&mut all, spec, places, index(BootTarget::Pxe, NETWORK_INDEX));
     if let Some(disk) = spec.disk {
-        let index = if network_first { DISK_LAST } else { DISK_FIRST };
-        attach_disk(&mut all, disk, &places.disk, &identity.serial, index);
+        attach_disk(&mut all, disk, &places.disk, &identity.serial, index(BootTarget::Hdd, DISK_INDEX));
+    }
+    if disc {
+        attach_disc(&mut all, &places.disc_socket, index(BootTarget::Cd, DRIVE_INDEX));
     }
     all.0
 }
 
-fn network(all: &mut Arguments, spec: &MachineSpec, places: &Places) {
+fn network(all: &mut Arguments, spec: &MachineSpec, places: &Places, index: u32) {
     let (ours, theirs) = (path(&places.machine_socket), path(&places.switch_socket));
     all.option(
         "-netdev",
@@ -160,10 +187,7 @@ fn network(all: &mut Arguments, spec: &MachineSpec, places: &Places) {
     // OVMF brings its own driver and PXE client; BIOS machines have iPXE in the ROM of the card.
     let rom = if spec.firmware == Firmware::Uefi { ",romfile=" } else { "" };
     let mac = spec.mac();
-    all.option(
-        "-device",
-        &format!("virtio-net-pci,id=card0,netdev=net0,mac={mac},bootindex={NETWORK_INDEX}{rom}"),
-    );
+    all.option("-device", &format!("virtio-net-pci,id=card0,netdev=net0,mac={mac},bootindex={index}{rom}"));
 }
 
 fn attach_disk(all: &mut Arguments, disk: Disk, file: &Path, serial: &str, index: u32) {
@@ -175,6 +199,12 @@ fn attach_disk(all: &mut Arguments, disk: Disk, file: &Path, serial: &str, index
         DiskBus::Nvme => "nvme",
     };
     all.option("-device", &format!("{device},id=disk0,drive=drive0,serial={serial},bootindex={index}"));
+}
+
+fn attach_disc(all: &mut Arguments, socket: &Path, index: u32) {
+    let file = format!("nbd+unix:///?socket={}", path(socket));
+    all.option("-drive", &format!("if=none,id=disc0,format=raw,media=cdrom,readonly=on,file={file}"));
+    all.option("-device", &format!("ide-cd,id=cd0,drive=disc0,bootindex={index}"));
 }
 
 #[derive(Default)]
@@ -204,23 +234,28 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn line(firmware: Firmware, network_first: bool) -> String {
+    fn line(firmware: Firmware, target: BootTarget, disc: bool) -> String {
         let spec = MachineSpec::new("m1", "52:54:00:00:00:11".parse().unwrap(), firmware).unwrap();
-        arguments(&spec, &Places::new("m1", Path::new("/lab,1"), Path::new("/s")), network_first).join(" ")
+        arguments(&spec, &Places::new("m1", Path::new("/lab,1"), Path::new("/s")), target, disc).join(" ")
     }
 
     #[test]
     fn the_boot_order_follows_the_override_and_commas_stay_in_paths() {
-        let bios = line(Firmware::Bios, false);
-        assert!(bios.contains("virtio-blk-pci,id=disk0,drive=drive0,serial=LAB-m1,bootindex=1"), "{bios}");
+        let bios = line(Firmware::Bios, BootTarget::None, false);
+        assert!(bios.contains("virtio-blk-pci,id=disk0,drive=drive0,serial=LAB-m1,bootindex=3"), "{bios}");
         assert!(bios.contains("mac=52:54:00:00:00:11,bootindex=5 "), "{bios}");
         assert!(bios.contains("file=/lab,,1/m1.disk.raw"), "{bios}");
-        assert!(!bios.contains("pflash"));
-        let uefi = line(Firmware::Uefi, true);
+        assert!(!bios.contains("pflash") && !bios.contains("cdrom"), "{bios}");
+        let uefi = line(Firmware::Uefi, BootTarget::Pxe, true);
         assert!(
-            uefi.contains("bootindex=5,romfile= ") && uefi.contains("serial=LAB-m1,bootindex=9"),
+            uefi.contains("bootindex=1,romfile= ") && uefi.contains("serial=LAB-m1,bootindex=3"),
             "{uefi}"
         );
+        assert!(
+            uefi.contains("file=nbd+unix:///?socket=/s/m1.disc ") && uefi.ends_with("bootindex=7"),
+            "{uefi}"
+        );
+        assert!(line(Firmware::Bios, BootTarget::Cd, true).ends_with("drive=disc0,bootindex=1"));
         assert!(uefi.contains("if=pflash,unit=1,format=raw,file=/lab,,1/m1.vars.fd"), "{uefi}");
     }
 

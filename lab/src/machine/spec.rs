@@ -48,6 +48,8 @@ pub struct MachineSpec {
     pub disk: Option<Disk>,
     /// What UEFI firmware is set up to boot from the network with, beside HTTP.
     pub pxe: Pxe,
+    /// Whether UEFI firmware enforces Secure Boot, with the keys that servers have from the factory.
+    pub secure_boot: bool,
 }
 
 /// Versions of IP over which UEFI firmware does PXE; it tries IPv4 first, and HTTP after both.
@@ -82,6 +84,7 @@ impl MachineSpec {
             memory_mib: 1536,
             disk,
             pxe: Pxe { ipv4: true, ipv6: true },
+            secure_boot: false,
         })
     }
 

@@ -27,6 +27,11 @@ impl Capture {
     pub fn headers(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), snap_bytes: 600, max_bytes: 256 << 20 }
     }
+
+    /// Every frame as it is, for a dissector that is to judge them, up to 512 MiB.
+    pub fn whole(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), snap_bytes: 65_535, max_bytes: 512 << 20 }
+    }
 }
 
 /// A capture file that is being written.

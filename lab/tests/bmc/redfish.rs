@@ -12,6 +12,7 @@ use crate::{PASSWORD, Rig, USER, account, run};
 
 const SYSTEM: &str = "/redfish/v1/Systems/m1";
 const RESET: &str = "/redfish/v1/Systems/m1/Actions/ComputerSystem.Reset";
+const DRIVE: &str = "/redfish/v1/Managers/BMC/VirtualMedia/Cd";
 const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
 
 /// What curl got: status, headers in lower case, body.
@@ -245,6 +246,35 @@ async fn a_bad_patch_names_every_property_and_changes_nothing() {
     let data = format!("@{}", file.path().display());
     let extra = ["-H", "Content-Type: application/json", "-H", "Expect:", "-d", &data];
     assert_eq!(rig.basic("PATCH", SYSTEM, &extra).await.status, 413);
+}
+
+#[tokio::test]
+async fn an_image_is_inserted_read_back_and_ejected() {
+    let rig = Rig::start(Kind::Redfish).await;
+    let drive = rig.basic("GET", DRIVE, &[]).await.json();
+    assert_eq!((&drive["Inserted"], &drive["Image"]), (&json!(false), &Value::Null));
+    let target = |action: &str| drive["Actions"][action]["target"].as_str().unwrap().to_owned();
+    let (insert, eject) = (target("#VirtualMedia.InsertMedia"), target("#VirtualMedia.EjectMedia"));
+    let url = "http://172.31.0.1:7171/iso/52:54:00:00:00:11/hook.iso";
+    let body = json!({"Image": url, "Inserted": true, "WriteProtected": true});
+    assert_eq!(rig.send("POST", &insert, &body).await.status, 204);
+    assert_eq!(rig.chassis.media().as_deref(), Some(url));
+    let drive = rig.basic("GET", DRIVE, &[]).await.json();
+    let shown = ["Inserted", "Image", "ImageName", "ConnectedVia"].map(|name| drive[name].clone());
+    assert_eq!(shown, [json!(true), json!(url), json!("hook.iso"), json!("URI")]);
+    let refused = rig.send("POST", &insert, &body).await;
+    assert_eq!((refused.status, refused.findings()[0].0.as_str()), (409, "ResourceInUse"));
+    assert_eq!(rig.send("POST", &eject, &json!({})).await.status, 204);
+    assert_eq!(rig.chassis.media(), None);
+    let refused = rig.send("POST", &insert, &json!({"Image": "nfs://x/y.iso", "Colour": 1})).await;
+    let expected = [("PropertyUnknown", "#/Colour"), ("PropertyValueNotInList", "#/Image")];
+    let expected = expected.map(|(id, property)| (id.to_owned(), property.to_owned()));
+    assert_eq!((refused.status, refused.findings()), (400, expected.to_vec()));
+    assert_eq!(rig.basic("GET", &insert, &[]).await.header("allow"), "POST");
+    let reader = account().with_privilege(Privilege::User);
+    let rig = Rig::start_with(Kind::Redfish, reader, Behaviour::default()).await;
+    assert_eq!(rig.send("POST", &insert, &body).await.status, 403);
+    assert_eq!(rig.chassis.media(), None);
 }
 
 #[tokio::test]

@@ -17,6 +17,10 @@ pub const MANAGER: &str = "BMC";
 pub const INTERFACE: &str = "NIC.1";
 /// Path segment of the virtual drive.
 pub const DRIVE: &str = "Cd";
+/// Path segments of its actions.
+pub const INSERT: &str = "VirtualMedia.InsertMedia";
+/// The other one.
+pub const EJECT: &str = "VirtualMedia.EjectMedia";
 /// Reset types that the machine knows.
 pub const RESETS: [(&str, PowerAction); 5] = [
     ("On", PowerAction::On),
@@ -132,7 +136,7 @@ pub fn session(id: &str, user: &str) -> Value {
 
 /// The computer system.
 #[must_use]
-pub fn system(identity: &Identity, view: View) -> Value {
+pub fn system(identity: &Identity, view: &View) -> Value {
     let path = format!("/Systems/{}", identity.name);
     let boot = view.boot_override;
     json!({
@@ -202,26 +206,32 @@ pub fn manager(identity: &Identity) -> Value {
     })
 }
 
-/// The virtual drive. It is empty and has no actions: the chassis has no way to insert an image.
+/// The virtual drive.
 #[must_use]
-pub fn drive() -> Value {
+pub fn drive(view: &View) -> Value {
+    let path = format!("{ROOT}/Managers/{MANAGER}/VirtualMedia/{DRIVE}");
+    let name = view.media.as_ref().and_then(|url| url.rsplit('/').next());
     json!({
         "@odata.type": "#VirtualMedia.v1_6_3.VirtualMedia",
-        "@odata.id": format!("{ROOT}/Managers/{MANAGER}/VirtualMedia/{DRIVE}"),
+        "@odata.id": path,
         "Id": DRIVE,
         "Name": "Virtual CD",
         "MediaTypes": ["CD", "DVD"],
-        "Image": null,
-        "ImageName": null,
-        "ConnectedVia": "NotConnected",
-        "Inserted": false,
+        "Image": view.media,
+        "ImageName": name,
+        "ConnectedVia": if view.media.is_some() { "URI" } else { "NotConnected" },
+        "Inserted": view.media.is_some(),
         "WriteProtected": true,
+        "Actions": {
+            "#VirtualMedia.InsertMedia": {"target": format!("{path}/Actions/{INSERT}")},
+            "#VirtualMedia.EjectMedia": {"target": format!("{path}/Actions/{EJECT}")},
+        },
     })
 }
 
 /// The enclosure.
 #[must_use]
-pub fn chassis(identity: &Identity, view: View) -> Value {
+pub fn chassis(identity: &Identity, view: &View) -> Value {
     json!({
         "@odata.type": "#Chassis.v1_25_0.Chassis",
         "@odata.id": format!("{ROOT}/Chassis/{}", identity.name),

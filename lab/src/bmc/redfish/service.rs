@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::patch;
 use super::problem::{Message, Problem};
-use super::resources::{self, DRIVE, INTERFACE, MANAGER, RESETS, ROOT};
+use super::resources::{self, DRIVE, EJECT, INSERT, INTERFACE, MANAGER, RESETS, ROOT};
 use crate::bmc::Account;
 use crate::bmc::power::Refused;
 use crate::chassis::{BootOverride, Identity, PowerAction, PowerState};
@@ -39,21 +39,25 @@ const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 const ODATA_VERSION: HeaderName = HeaderName::from_static("odata-version");
 
 /// What the service may see of the machine when it answers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct View {
     /// The power state as this BMC reports it.
     pub power: PowerState,
     /// The boot override as it stands.
     pub boot_override: BootOverride,
+    /// The image in the virtual drive.
+    pub media: Option<String>,
 }
 
 /// What a request does to the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
     /// A power action.
     Power(PowerAction),
     /// A new boot override.
     Boot(BootOverride),
+    /// Another image in the virtual drive, or none.
+    Media(Option<String>),
 }
 
 /// Carries out an effect, or says why not.
@@ -92,6 +96,8 @@ enum Resource {
     Manager,
     Media,
     Drive,
+    Insert,
+    Eject,
     Enclosures,
     Enclosure,
 }
@@ -114,6 +120,8 @@ impl Resource {
             ["", "Managers", MANAGER] => Self::Manager,
             ["", "Managers", MANAGER, "VirtualMedia"] => Self::Media,
             ["", "Managers", MANAGER, "VirtualMedia", DRIVE] => Self::Drive,
+            ["", "Managers", MANAGER, "VirtualMedia", DRIVE, "Actions", INSERT] => Self::Insert,
+            ["", "Managers", MANAGER, "VirtualMedia", DRIVE, "Actions", EJECT] => Self::Eject,
             ["", "Chassis"] => Self::Enclosures,
             ["", "Chassis", name] if name == identity.name => Self::Enclosure,
             ["", "Systems"] => Self::Systems,
@@ -139,7 +147,7 @@ impl Resource {
 
     fn methods(self) -> Vec<Method> {
         match self {
-            Self::Reset => vec![Method::POST],
+            Self::Reset | Self::Insert | Self::Eject => vec![Method::POST],
             Self::Sessions => vec![Method::GET, Method::HEAD, Method::POST],
             Self::Session(_) => vec![Method::GET, Method::HEAD, Method::DELETE],
             Self::System => vec![Method::GET, Method::HEAD, Method::PATCH],
@@ -157,7 +165,7 @@ impl Service {
     pub(super) fn respond(
         &mut self,
         request: &Request<Bytes>,
-        view: View,
+        view: &View,
         now: Instant,
         perform: Perform<'_>,
     ) -> Response<Bytes> {
@@ -168,7 +176,7 @@ impl Service {
     fn dispatch(
         &mut self,
         request: &Request<Bytes>,
-        view: View,
+        view: &View,
         now: Instant,
         perform: Perform<'_>,
     ) -> Answer {
@@ -195,6 +203,15 @@ impl Service {
             (&Method::POST, Resource::Reset) => {
                 self.demand(Privilege::Operator)?;
                 reset(request, perform)
+            }
+            (&Method::POST, Resource::Insert) => {
+                self.demand(Privilege::Operator)?;
+                insert(request, view, perform)
+            }
+            (&Method::POST, Resource::Eject) => {
+                self.demand(Privilege::Operator)?;
+                perform(Effect::Media(None)).map_err(refusal)?;
+                Ok(empty())
             }
             _ => self.read(request, resource, view),
         }
@@ -268,7 +285,7 @@ impl Service {
         self.sessions.remove(&id).map(|_| empty()).ok_or_else(|| Problem::not_found(path))
     }
 
-    fn read(&self, request: &Request<Bytes>, resource: Resource, view: View) -> Answer {
+    fn read(&self, request: &Request<Bytes>, resource: Resource, view: &View) -> Answer {
         if resource == Resource::Metadata {
             let mut response = Response::new(Bytes::from_static(resources::METADATA.as_bytes()));
             put(&mut response, CONTENT_TYPE, "application/xml");
@@ -288,7 +305,7 @@ impl Service {
         Ok(response)
     }
 
-    fn document_of(&self, resource: Resource, view: View) -> Option<Value> {
+    fn document_of(&self, resource: Resource, view: &View) -> Option<Value> {
         let identity = &self.identity;
         let name = || vec![identity.name.clone()];
         Some(match resource {
@@ -317,14 +334,14 @@ impl Service {
                 let path = format!("/Managers/{MANAGER}/VirtualMedia");
                 resources::collection("VirtualMedia", &path, &[DRIVE.to_owned()])
             }
-            Resource::Drive => resources::drive(),
+            Resource::Drive => resources::drive(view),
             Resource::Enclosures => resources::collection("Chassis", "/Chassis", &name()),
             Resource::Enclosure => resources::chassis(identity, view),
-            Resource::Metadata | Resource::Reset => return None,
+            Resource::Metadata | Resource::Reset | Resource::Insert | Resource::Eject => return None,
         })
     }
 
-    fn change_system(&self, request: &Request<Bytes>, view: View, perform: Perform<'_>) -> Answer {
+    fn change_system(&self, request: &Request<Bytes>, view: &View, perform: Perform<'_>) -> Answer {
         let system = resources::system(&self.identity, view);
         if let Some(wanted) = request.headers().get(IF_MATCH) {
             let current = etag(&system);
@@ -364,6 +381,36 @@ fn reset(request: &Request<Bytes>, perform: Perform<'_>) -> Answer {
         }
         action => {
             findings.extend(action.err());
+            Err(Problem::bad_properties(findings))
+        }
+    }
+}
+
+/// What InsertMedia takes beside the image; a BMC reads it in its own way whatever these say.
+const INSERT_OPTIONS: [&str; 4] = ["Inserted", "WriteProtected", "TransferMethod", "TransferProtocolType"];
+
+fn insert(request: &Request<Bytes>, view: &View, perform: Perform<'_>) -> Answer {
+    let body = json_body(request)?;
+    let Some(properties) = body.as_object() else { return Err(Problem::malformed()) };
+    let unknown =
+        properties.keys().filter(|name| *name != "Image" && !INSERT_OPTIONS.contains(&name.as_str()));
+    let mut findings: Vec<Message> = unknown.map(|name| Message::unknown_property(name)).collect();
+    let image = match properties.get("Image") {
+        None => Err(Message::missing("Image")),
+        Some(Value::String(url)) if url.starts_with("http://") => Ok(url.clone()),
+        Some(Value::String(url)) => Err(Message::not_in_list("Image", url)),
+        Some(value) => Err(Message::wrong_type("Image", value)),
+    };
+    match image {
+        Ok(_) if findings.is_empty() && view.media.is_some() => {
+            Err(Problem::conflict("The drive holds an image, which must be ejected first."))
+        }
+        Ok(url) if findings.is_empty() => {
+            perform(Effect::Media(Some(url))).map_err(refusal)?;
+            Ok(empty())
+        }
+        image => {
+            findings.extend(image.err());
             Err(Problem::bad_properties(findings))
         }
     }
