@@ -14,7 +14,7 @@ use crate::cpio::Archive;
 use crate::modules::{Dependencies, EARLY, is_selected};
 
 /// Raised when the layout of the initramfs changes, so that cached ones are built again.
-pub const RECIPE: u32 = 1;
+pub const RECIPE: u32 = 2;
 
 const INITTAB: &str = include_str!("../files/inittab");
 const UDHCPC_SCRIPT: &str = include_str!("../files/udhcpc.script");

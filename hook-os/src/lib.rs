@@ -19,6 +19,7 @@
 
 pub mod build;
 pub mod cpio;
+pub mod log;
 pub mod modules;
 
 pub use build::{Inputs, Output, build};

@@ -2,7 +2,8 @@
 //! What HookOS does between the kernel and the agent: mounts, modules, network.
 //!
 //! busybox init calls it (see `files/inittab`) as `hook-init boot` once, and keeps `hook-init hotplug` (modules for
-//! devices that appear later) and `hook-init agent` (the agent, under its supervision) running. Every step that fails is
+//! devices that appear later), `hook-init kernel-log` (the kernel's lines to the log server) and `hook-init agent` (the agent,
+//! and its lines there too) running. Every step that fails is
 //! said on the console and the next one goes on: a machine that can still reach the server can still report.
 //!
 //! Uses nothing but busybox for what busybox does well (DHCP, loop mounts), because each kilobyte here is sent to each
@@ -18,11 +19,18 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use hook_os::log::Log;
 use hook_os::modules::module_name;
 use rustix::mount::MountFlags;
 
 /// How long `boot` waits for the network interface that the kernel command line names.
 const INTERFACE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long `boot` waits for an address; who asks for one goes on after that.
+const ADDRESS_DEADLINE: Duration = Duration::from_secs(12);
+/// `IFA_F_TENTATIVE` of the kernel: somebody else may turn out to have the address (RFC 4862 section 5.4).
+const TENTATIVE: u32 = 0x40;
+/// Pause of a program that init would start again at once.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How long between two looks at `/sys`. Polling, since neither sysfs nor a driver's probe can be waited for.
 const POLL: Duration = Duration::from_millis(20);
 /// Rounds of "load what the devices ask for": each may reveal a bus with further devices.
@@ -32,9 +40,10 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("boot") => boot(),
         Some("hotplug") => hotplug(),
+        Some("kernel-log") => kernel_log(),
         Some("agent") => return agent(),
         _ => {
-            say("usage", "hook-init boot|hotplug|agent");
+            say("usage", "hook-init boot|hotplug|kernel-log|agent");
             return ExitCode::from(64);
         }
     }
@@ -222,21 +231,16 @@ fn entries(folder: &str) -> Vec<String> {
     listing.flatten().map(|entry| entry.path().to_string_lossy().into_owned()).collect()
 }
 
-/// The kernel command line as key and value; keys without `=` have an empty value.
-fn command_line() -> Vec<(String, String)> {
+/// The value of an argument of the kernel, if it has one.
+fn argument(key: &str) -> Option<String> {
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    line.split_whitespace()
-        .map(|word| word.split_once('=').unwrap_or((word, "")))
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .collect()
+    let mut arguments = line.split_whitespace().filter_map(|word| word.split_once('='));
+    arguments.find(|(name, value)| *name == key && !value.is_empty()).map(|(_, value)| value.to_owned())
 }
 
 fn network() {
     step("loopback", command("ip", &["link", "set", "lo", "up"]));
-    let arguments = command_line();
-    let argument =
-        |key: &str| arguments.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str());
-    let wanted = argument("hw_addr").map(str::to_ascii_lowercase);
+    let wanted = argument("hw_addr").map(|mac| mac.to_ascii_lowercase());
     let Some(interface) = wait_for_interface(wanted.as_deref()) else {
         say("network", "no Ethernet interface appeared: is its driver on board?");
         return;
@@ -247,21 +251,49 @@ fn network() {
             let name = format!("{interface}.{id}");
             step(
                 &name,
-                command("ip", &["link", "add", "link", &interface, "name", &name, "type", "vlan", "id", id]),
+                command("ip", &["link", "add", "link", &interface, "name", &name, "type", "vlan", "id", &id]),
             );
             step(&name, command("ip", &["link", "set", &name, "up"]));
             name
         }
         None => interface,
     };
-    // In the foreground until there is a lease, then in the background for as long as it must be renewed.
-    step(
-        "dhcp",
-        command(
-            "udhcpc",
-            &["-i", &interface, "-s", "/etc/udhcpc.script", "-t", "10", "-T", "1", "-A", "2", "-S", "-b"],
-        ),
-    );
+    // It asks until there is a lease, and then for as long as that must be renewed.
+    let mut client = Command::new("/bin/udhcpc");
+    client.args(["-i", &interface, "-s", "/etc/udhcpc.script", "-t", "10", "-T", "1", "-A", "2", "-S"]);
+    step("dhcp", client.spawn().map(drop));
+    wait_for_address(&interface);
+}
+
+/// Waits for an address of the IP version that the agent's server has. One of IPv6 comes from a router, without any client.
+fn wait_for_address(interface: &str) {
+    let over_ipv6 = argument("grpc_authority").is_some_and(|server| server.starts_with('['));
+    let lease = format!("/run/lease-{interface}");
+    let deadline = Instant::now() + ADDRESS_DEADLINE;
+    loop {
+        let addresses = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+        let has_one = if over_ipv6 { has_ipv6(&addresses, interface) } else { Path::new(&lease).exists() };
+        if has_one {
+            return;
+        }
+        if Instant::now() > deadline {
+            return say("network", "no address yet, going on without");
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Whether the interface has an address that is good beyond its link, in the kernel's list of them (`/proc/net/if_inet6`:
+/// address, interface, prefix, scope, flags, name).
+fn has_ipv6(addresses: &str, interface: &str) -> bool {
+    addresses.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|words| {
+        match words.as_slice() {
+            [_, _, _, "00", flags, name] => {
+                *name == interface && u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & TENTATIVE == 0)
+            }
+            _ => false,
+        }
+    })
 }
 
 /// The Ethernet interface with the wanted MAC; without one, the first with a link, else the first.
@@ -310,8 +342,7 @@ fn hotplug() {
         (Ok(socket), Ok(modules)) => (socket, modules),
         (opened, modules) => {
             step("hotplug", opened.map_err(io::Error::from).and(modules).map(|_| ()));
-            // init starts us again at once; do not let that become a busy loop.
-            std::thread::sleep(Duration::from_secs(10));
+            std::thread::sleep(AGAIN);
             return;
         }
     };
@@ -335,11 +366,30 @@ fn hotplug() {
     }
 }
 
-/// Becomes the agent. init starts this again when the agent ends.
+/// Sends the kernel's lines to the log server, if there is one.
+fn kernel_log() {
+    match argument("syslog_host") {
+        Some(server) => step("kernel log", Log::new(&server).follow_kernel()),
+        None => loop {
+            std::thread::park();
+        },
+    }
+    std::thread::sleep(AGAIN);
+}
+
+/// Runs the agent, and sends what it says to the log server, if there is one. init starts this again when the agent ends.
 fn agent() -> ExitCode {
-    let error = Command::new("/usr/bin/tink-worker").exec();
+    let program = "/usr/bin/tink-worker";
+    let error = match argument("syslog_host") {
+        Some(server) => match Log::new(&server).run("tink-worker", program) {
+            Ok(ended) if ended.success() => return ExitCode::SUCCESS,
+            Ok(ended) => ended.to_string(),
+            Err(error) => error.to_string(),
+        },
+        None => Command::new(program).exec().to_string(),
+    };
     say("agent", error);
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(AGAIN);
     ExitCode::FAILURE
 }
 
@@ -369,6 +419,19 @@ fn uptime() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_counts_that_is_global_and_ones_own() {
+        let line = |scope: &str, flags: &str, name: &str| {
+            format!("fd000031000000005054000000fffe12 02 40 {scope} {flags} {name:>8}\n")
+        };
+        assert!(has_ipv6(&[line("20", "80", "eth0"), line("00", "00", "eth0")].concat(), "eth0"));
+        for other in
+            [line("20", "80", "eth0"), line("00", "40", "eth0"), line("00", "80", "eth1"), "x".to_owned()]
+        {
+            assert!(!has_ipv6(&other, "eth0"), "{other}");
+        }
+    }
 
     #[test]
     fn globs_match_as_depmod_means_them() {
