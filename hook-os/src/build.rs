@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cpio::Archive;
 use crate::modules::{Dependencies, EARLY, is_selected};
+use crate::tool;
 
 /// Raised when the layout of the initramfs changes, so that cached ones are built again.
 pub const RECIPE: u32 = 2;
@@ -212,53 +213,29 @@ fn remove_others(root: &Path, folder: &Path, keep: &BTreeSet<String>) -> Result<
 
 fn depmod(inputs: &Inputs, version: &str, tree: &Path) -> Result<()> {
     // depmod is kmod under another name; the package's link to it is absolute and leads out of the unpacked tree.
-    run(tool(inputs, "kmod").arg0("depmod").arg("-b").arg(tree).arg(version))
+    tool::run(tool::command(&inputs.tools, "kmod").arg0("depmod").arg("-b").arg(tree).arg(version))
 }
 
 fn make_squashfs(inputs: &Inputs, tree: &Path, scratch: &Path) -> Result<PathBuf> {
     let image = scratch.join("modules.squashfs");
-    run(tool(inputs, "mksquashfs")
-        .arg(tree.join("lib/modules"))
-        .arg(&image)
-        .args([
-            "-comp",
-            "zstd",
-            "-Xcompression-level",
-            "22",
-            "-b",
-            "1M",
-            "-noappend",
-            "-all-root",
-            "-no-xattrs",
-        ])
-        .args(["-mkfs-time", "0", "-all-time", "0", "-no-exports", "-quiet", "-no-progress"]))?;
+    tool::run(
+        tool::command(&inputs.tools, "mksquashfs")
+            .arg(tree.join("lib/modules"))
+            .arg(&image)
+            .args([
+                "-comp",
+                "zstd",
+                "-Xcompression-level",
+                "22",
+                "-b",
+                "1M",
+                "-noappend",
+                "-all-root",
+                "-no-xattrs",
+            ])
+            .args(["-mkfs-time", "0", "-all-time", "0", "-no-exports", "-quiet", "-no-progress"]),
+    )?;
     Ok(image)
-}
-
-/// A tool from the unpacked packages (or from `PATH`), with the libraries that came with it.
-fn tool(inputs: &Inputs, name: &str) -> Command {
-    let found = ["usr/bin", "usr/sbin", "bin", "sbin"]
-        .iter()
-        .map(|folder| inputs.tools.join(folder).join(name))
-        .find(|path| path.exists());
-    let mut command = Command::new(found.unwrap_or_else(|| PathBuf::from(name)));
-    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]
-        .map(|folder| inputs.tools.join(folder).display().to_string());
-    command.env("LD_LIBRARY_PATH", libraries.join(":"));
-    command
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output =
-        command.output().with_context(|| format!("start {}", command.get_program().to_string_lossy()))?;
-    ensure!(
-        output.status.success(),
-        "{} failed ({}): {}",
-        command.get_program().to_string_lossy(),
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
 }
 
 /// The modules of [`EARLY`] with what they need, in load order: file name and content.

@@ -15,11 +15,15 @@
 //! Only the modules that a machine's hardware asks for are ever decompressed, which is what keeps the time from kernel
 //! start to the agent's first call short although every driver is on board.
 //!
+//! The same two files lie on an ISO image ([`iso`]) for machines that boot from virtual media.
+//!
 //! It must never strip or re-sign a module: under Secure Boot the kernel refuses a module without its signature.
 
 pub mod build;
 pub mod cpio;
+pub mod iso;
 pub mod log;
 pub mod modules;
+mod tool;
 
 pub use build::{Inputs, Output, build};

@@ -60,6 +60,7 @@ pub struct Artefacts {
     hook: PathBuf,
     boot_programs: PathBuf,
     images: PathBuf,
+    iso: PathBuf,
 }
 
 impl Artefacts {
@@ -75,6 +76,7 @@ impl Artefacts {
             hook: current.join("hook"),
             boot_programs: current.join("boot-programs"),
             images: current.join("images"),
+            iso: current.join("iso"),
         };
         for folder in [&found.hook, &found.boot_programs, &found.images] {
             ensure!(folder.is_dir(), "{} is missing: run ./x build", folder.display());
@@ -99,6 +101,16 @@ impl Artefacts {
     /// Where an image file is.
     pub fn image_path(&self, name: &str) -> PathBuf {
         self.images.join(name)
+    }
+
+    /// The ISO image of HookOS.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn iso(&self) -> Result<PathBuf> {
+        let iso = self.iso.join("hook-x86_64.iso");
+        ensure!(iso.is_file(), "{} is missing: run ./x build", iso.display());
+        Ok(iso)
     }
 
     /// Sizes of the HookOS kernel and initramfs in bytes.

@@ -23,6 +23,10 @@ const BOOT_SUITE: &str = "trixie";
 /// Debian's release of tools and test peers: that of the machines this runs on.
 const TOOL_SUITE: &str = "bookworm";
 const TOOLS: &[&str] = &["squashfs-tools", "kmod", "busybox-static"];
+/// What makes ISO images, and the modules of GRUB for BIOS that belong to its grub-mkimage.
+const ISO_TOOLS: &[&str] = &["xorriso", "grub-common", "grub-pc-bin"];
+/// Packages of what firmware with Secure Boot starts, as Microsoft and Debian signed it.
+const SIGNED: &[&str] = &["shim-signed", "grub-efi-amd64-signed"];
 /// Servers and clients that tests talk to. Some bring services or boot hooks (busybox-static a hook for the initramfs,
 /// openssh-client a user unit, procps an init script), so none is installed.
 const PEERS: &[&str] = &[
@@ -118,12 +122,14 @@ export LD_LIBRARY_PATH=\"$tree/usr/lib/x86_64-linux-gnu:$tree/lib/x86_64-linux-g
 const KEY_LENGTH: usize = 16;
 /// How long an artefact that no checkout asks for stays in the cache.
 const KEPT: Duration = Duration::from_secs(2 * 24 * 3600);
-/// Contract's name and the file in Debian's package.
+/// Contract's name and the file in Debian's packages; shim asks for GRUB by this name, beside itself.
 const BOOT_PROGRAMS: &[(&str, &str)] = &[
-    ("undionly.kpxe", "undionly.kpxe"),
-    ("ipxe.efi", "ipxe-amd64.efi"),
-    ("snp-x86_64.efi", "snponly.efi"),
-    ("snp-arm64.efi", "ipxe-arm64.efi"),
+    ("undionly.kpxe", "usr/lib/ipxe/undionly.kpxe"),
+    ("ipxe.efi", "usr/lib/ipxe/ipxe-amd64.efi"),
+    ("snp-x86_64.efi", "usr/lib/ipxe/snponly.efi"),
+    ("snp-arm64.efi", "usr/lib/ipxe/ipxe-arm64.efi"),
+    ("shimx64.efi", "usr/lib/shim/shimx64.efi.signed"),
+    ("grubx64.efi", "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"),
 ];
 
 /// Where the artefacts of this build are.
@@ -141,6 +147,7 @@ impl Artefacts {
         let tool = Suite::open(TOOL_SUITE, &cache)?;
         boot_programs(&cache, &boot)?;
         hook(&cache, &boot, &tool)?;
+        iso(&cache, &boot, &tool)?;
         image(&cache, "images", &Image::Debian, "")?;
         Ok(Self { current: cache.join("current") })
     }
@@ -187,7 +194,7 @@ impl Artefacts {
 
     /// Says where things are.
     pub fn print(&self) {
-        for name in ["boot-programs", "hook", "images"] {
+        for name in ["boot-programs", "hook", "iso", "images"] {
             println!("{name:15} {}", self.current.join(name).display());
         }
     }
@@ -203,16 +210,22 @@ fn image(cache: &Path, name: &str, image: &Image, inputs: &str) -> Result<()> {
 }
 
 fn boot_programs(cache: &Path, suite: &Suite) -> Result<()> {
-    let version = suite.version("ipxe")?;
-    artefact(cache, "boot-programs", &format!("{version} {BOOT_PROGRAMS:?}"), |out| {
+    let packages: Vec<String> = ["ipxe"].iter().chain(SIGNED).map(|name| (*name).to_owned()).collect();
+    let versions = versions(suite, &packages)?;
+    artefact(cache, "boot-programs", &format!("{versions} {BOOT_PROGRAMS:?}"), |out| {
         let tree = out.join("scratch");
-        suite.unpack(&["ipxe".to_owned()], &tree)?;
+        suite.unpack(&packages, &tree)?;
         for (name, file) in BOOT_PROGRAMS {
-            fs::copy(tree.join("usr/lib/ipxe").join(file), out.join(name))
-                .with_context(|| format!("ipxe {version} has no {file}"))?;
+            fs::copy(tree.join(file), out.join(name)).with_context(|| format!("no {file} in {versions}"))?;
         }
         Ok(fs::remove_dir_all(tree)?)
     })
+}
+
+/// Packages with their versions.
+fn versions(suite: &Suite, packages: &[String]) -> Result<String> {
+    let versions = packages.iter().map(|name| Ok(format!("{name} {}", suite.version(name)?)));
+    Ok(versions.collect::<Result<Vec<_>>>()?.join(" "))
 }
 
 fn hook(cache: &Path, boot: &Suite, tool: &Suite) -> Result<()> {
@@ -252,6 +265,30 @@ fn hook(cache: &Path, boot: &Suite, tool: &Suite) -> Result<()> {
             megabytes(built.initramfs_bytes)
         );
         Ok(())
+    })
+}
+
+/// HookOS on a disc.
+fn iso(cache: &Path, boot: &Suite, tool: &Suite) -> Result<()> {
+    let tools = tool.with_missing_dependencies(ISO_TOOLS)?;
+    let signed: Vec<String> = SIGNED.iter().map(|name| (*name).to_owned()).collect();
+    let hook = fs::canonicalize(cache.join("current/hook"))?;
+    let recipe = hook_os::iso::RECIPE;
+    let key = format!("{recipe} {} {} {}", hook.display(), versions(boot, &signed)?, versions(tool, &tools)?);
+    artefact(cache, "iso", &key, |out| {
+        let [tree, loaders] = ["tools", "loaders"].map(|name| out.join(name));
+        tool.unpack(&tools, &tree)?;
+        boot.unpack(&signed, &loaders)?;
+        let inputs = hook_os::iso::Inputs {
+            hook,
+            tools: tree.clone(),
+            loaders: loaders.clone(),
+            arch: "x86_64".to_owned(),
+        };
+        let bytes = hook_os::iso::build(&inputs, out)?;
+        println!("  {:.1} MB", megabytes(bytes));
+        fs::remove_dir_all(tree)?;
+        Ok(fs::remove_dir_all(loaders)?)
     })
 }
 
