@@ -243,7 +243,8 @@ async fn negotiate(stream: &mut BufStream<UnixStream>, size: u64) -> io::Result<
             EXPORT_NAME => {
                 stream.write_u64(size).await?;
                 stream.write_u16(READ_ONLY).await?;
-                stream.write_all(&[0; 124][..if zeroes { 124 } else { 0 }]).await?;
+                let padding: &[u8] = if zeroes { &[0; 124] } else { &[] };
+                stream.write_all(padding).await?;
                 return Ok(true);
             }
             INFO | GO => {

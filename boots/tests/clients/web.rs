@@ -293,6 +293,18 @@ fn files_are_resumed_by_range_unless_they_changed() {
 
 #[test]
 #[ignore = "needs root, curl"]
+fn grub_finds_the_length_of_a_file_in_the_one_spelling_that_it_knows() {
+    in_namespace(|| async {
+        let site = site(hardware("m1", MAC, "172.31.0.11")).await;
+        let head = String::from_utf8(curl(&["--http1.1", "-I", &url("/hook/vmlinuz-x86_64")]).await.stdout);
+        let head = head.unwrap();
+        assert!(head.contains("\r\nContent-Length: 3000000\r\n"), "{head}");
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
 fn every_answer_says_how_long_it_is_and_what_is_there_already_is_not_sent_again() {
     in_namespace(|| async {
         let site = site(hardware("m1", MAC, "172.31.0.11")).await;

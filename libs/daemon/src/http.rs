@@ -84,7 +84,9 @@ async fn run(
     shutdown: CancellationToken,
 ) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
+    // GRUB (2.12, grub-core/net/http.c) knows `Content-Length` in this spelling only, and verifies no file whose length it does
+    // not know: no kernel would start under Secure Boot.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).title_case_headers(true);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(limits.head);
     let builder = Arc::new(builder);
     let slots = Arc::new(Semaphore::new(limits.connections));
