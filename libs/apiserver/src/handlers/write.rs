@@ -273,6 +273,65 @@ pub(super) async fn patch(
     call.show(StatusCode::OK, outcome.bytes)
 }
 
+/// What an apply is given.
+struct Configuration {
+    applied: apply::Applied,
+    /// The name in it; empty where it has none.
+    name: String,
+    /// Why it is no object of its kind, which is told when it conflicts with nobody.
+    unfit: Option<ApiError>,
+}
+
+impl Configuration {
+    /// Reads and decodes it.
+    fn of(call: &Call<'_>, bytes: &Bytes) -> Result<Self, ApiError> {
+        let (body, noted) = body::configuration(bytes)?;
+        let (api_version, own) = (call.served.api_version(), call.served.resource.kind.clone());
+        let name = object::name(&body).to_owned();
+        let (subject, kind) = configured(call, &body);
+        let metadata = body.get("metadata").cloned().unwrap_or_default();
+        let given = apply::configuration((&api_version, &own), body, call.name())?;
+        check_typed(call, &subject, (&given, &metadata))?;
+        let builtin = call.served.resource.builtin();
+        if let Some(why) = builtin.and_then(|builtin| mismatch::find_unconvertible(builtin, &given)) {
+            let unfit = ApiError::unexplained(format!(
+                "failed to convert new object ({subject}) to proper version: unable to convert unstructured object to {kind}: {why}"
+            ));
+            let applied = apply::Applied { object: given.clone(), given };
+            return Ok(Self { applied, name, unfit: Some(unfit) });
+        }
+        let decoded =
+            admission::decode_noted(&call.served, (given.clone(), noted), call.query.field_validation)
+                .map_err(|refusal| refusal.of_body(&call.served, (&api_version, &own)))?;
+        call.warn(decoded.warnings);
+        Ok(Self { applied: apply::Applied { object: decoded.object, given }, name, unfit: None })
+    }
+
+    /// Lays it over what there is, and refuses it then for what is wrong with itself.
+    fn over(
+        &self,
+        call: &Call<'_>,
+        live: Option<&Value>,
+        manager: &apply::Manager,
+    ) -> Result<Value, ApiError> {
+        let made = apply::apply(&call.served, live, &self.applied, manager, call.query.force);
+        if made.is_err() {
+            // Nobody is told how to write better what is refused.
+            call.warn(Vec::new());
+        }
+        let made = made?;
+        if let Some(unfit) = &self.unfit {
+            return Err(unfit.clone());
+        }
+        if !self.name.is_empty() && self.name != call.name() {
+            return Err(ApiError::misnamed(&self.name, call.name()));
+        }
+        check_version(&made)?;
+        admission::check_namespace(&self.applied.object, call.namespace())?;
+        Ok(made)
+    }
+}
+
 /// Server-side apply: creates what is not there, else changes what the manager owns.
 async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<Answer, ApiError> {
     if call.address.subresource.is_some() {
@@ -280,66 +339,27 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
         let key = call.served.resource.key(call.namespace(), call.name());
         inner.store.snapshot()?.get(&key)?.ok_or_else(|| ApiError::not_found(&call.subject()))?;
     }
-    let (body, noted) = body::configuration(bytes)?;
-    let wanted = (call.served.api_version(), call.served.resource.kind.clone());
-    let named = object::name(&body).to_owned();
-    let (subject, kind) = configured(call, &body);
-    let metadata = body.get("metadata").cloned().unwrap_or_default();
-    let configuration = apply::configuration((&wanted.0, &wanted.1), body, call.name())?;
-    check_typed(call, &subject, (&configuration, &metadata))?;
-    let given = configuration.clone();
-    let builtin = call.served.resource.builtin();
-    // It may conflict with what there is, before it is made an object of its kind.
-    let unfit = builtin.and_then(|builtin| mismatch::find_unconvertible(builtin, &configuration));
-    let unfit = unfit.map(|why| {
-        ApiError::unexplained(format!(
-            "failed to convert new object ({subject}) to proper version: unable to convert unstructured object to {kind}: {why}"
-        ))
-    });
-    let object = if unfit.is_some() {
-        configuration
-    } else {
-        let validation = call.query.field_validation;
-        let decoded = admission::decode_noted(&call.served, (configuration, noted), validation)
-            .map_err(|refusal| refusal.of_body(&call.served, (&wanted.0, &wanted.1)))?;
-        call.warn(decoded.warnings);
-        decoded.object
-    };
-    let applied = apply::Applied { object, given };
-    let force = call.query.force;
+    let configuration = Configuration::of(call, bytes)?;
     for _ in 0..ATTEMPTS {
         let stamp = Stamp::new();
         let manager = call.manager_at(&stamp);
         let changed = modify(inner, call, |live| {
-            let made = apply::apply(&call.served, Some(live), &applied, &manager, force);
-            if made.is_err() {
-                // Nobody is told how to write better what is refused.
-                call.warn(Vec::new());
-            }
-            let made = made?;
-            unfit.clone().map_or(Ok(()), Err)?;
-            check_named(call, &named)?;
-            admission::check_namespace(&applied.object, call.namespace())?;
-            Ok(Successor::Applied(made))
+            configuration.over(call, Some(live), &manager).map(Successor::Applied)
         })
         .await;
         let (status, outcome) = match changed {
             Err(error) if missing(&error) && call.address.subresource.is_none() => {
-                if named.is_empty() {
+                if configuration.name.is_empty() {
                     return Err(ApiError::nameless(call.name()));
                 }
-                let uid = object::uid(&applied.object);
+                let uid = object::uid(&configuration.applied.object);
                 if !uid.is_empty() {
                     let why = format!(
                         "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
                     );
                     return Err(ApiError::conflict(&call.subject(), &why));
                 }
-                let mut object = apply::apply(&call.served, None, &applied, &manager, force)?;
-                unfit.clone().map_or(Ok(()), Err)?;
-                check_named(call, &named)?;
-                check_version(&object)?;
-                admission::check_namespace(&object, call.namespace())?;
+                let mut object = configuration.over(call, None, &manager)?;
                 check_namespace(inner, call, call.name())?;
                 admission::fill_in_applied(&call.served, &mut object);
                 let object = admission::create(&call.served, object, call.namespace(), &stamp)?;
@@ -356,14 +376,6 @@ async fn apply_patch(inner: &Inner, call: &Call<'_>, bytes: &Bytes) -> Result<An
         return call.show(status, outcome.bytes);
     }
     Err(ApiError::modified(&call.subject()))
-}
-
-/// What is applied has the name of its address, or none.
-fn check_named(call: &Call<'_>, name: &str) -> Result<(), ApiError> {
-    if name.is_empty() || name == call.name() {
-        return Ok(());
-    }
-    Err(ApiError::misnamed(name, call.name()))
 }
 
 /// Refuses a configuration with fields that would have no owner.
@@ -459,6 +471,7 @@ pub(crate) async fn modify(
             let manager = call.manager_at(&Stamp::new());
             apply::record_update(&call.served, &live, &requested, &mut new, &manager);
         }
+        stored_without(call, &mut new, &["selfLink"]);
         // What changes nothing but when somebody said so is not written: an apply that leaves out a default in a list would be
         // a change in every second.
         if apply::same_but_for_times(&live, &new) && !call.served.renews(&stored) {
@@ -498,6 +511,16 @@ impl From<ReadError> for PutError {
     }
 }
 
+/// Takes out what the storage takes away, but of a trial, which does not come so far and shows it as it was given.
+fn stored_without(call: &Call<'_>, object: &mut Value, fields: &[&str]) {
+    if !call.query.dry_run {
+        let metadata = object::metadata_mut(object);
+        for field in fields {
+            metadata.remove(*field);
+        }
+    }
+}
+
 /// Writes (or, with `gone`, removes) an admitted object given in the request's version.
 pub(super) async fn put(
     inner: &Inner,
@@ -509,13 +532,8 @@ pub(super) async fn put(
     let resource = &call.served.resource;
     let name = object::name(&object).to_owned();
     let mut object = object;
-    if !call.query.dry_run {
-        // A trial shows them as they were given: the storage takes them away.
-        let metadata = object::metadata_mut(&mut object);
-        metadata.remove("selfLink");
-        if expect == Expect::Absent {
-            metadata.remove("resourceVersion");
-        }
+    if expect == Expect::Absent {
+        stored_without(call, &mut object, &["selfLink", "resourceVersion"]);
     }
     let keep_previous = expect != Expect::Absent && !gone && selectors_care(inner, call, &object);
     let stored = call.served.stored_form(object);
