@@ -12,53 +12,54 @@ use url::Url;
 
 use crate::config::ScriptConfig;
 use crate::machine::{Machine, Nic};
-use crate::script::{Moment, ScriptError, file_names, kernel_arguments, word};
+use crate::script::{Moment, file_names, kernel_arguments, word};
 
 /// Last element of the path of a configuration.
 pub(crate) const GRUB_CFG: &str = "grub.cfg";
 
 /// The configuration of a machine.
-///
-/// # Errors
-///
-/// When kernel and initramfs are not behind a URL of plain HTTP, which is all that GRUB speaks.
-pub(crate) fn render(
-    machine: &Machine,
-    nic: &Nic,
-    config: &ScriptConfig,
-    moment: &Moment,
-) -> Result<String, ScriptError> {
+pub(crate) fn render(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment: &Moment) -> String {
     let (boot, name) = (&nic.boot, word(&machine.name));
     if !boot.allowed {
-        return Ok(leave(&format!("{name} may not boot from the network (netboot.allowPXE)")));
+        return leave(&format!("{name} may not boot from the network (netboot.allowPXE)"));
     }
     if boot.script.is_some() || boot.script_url.is_some() {
-        return Ok(leave(&format!("the script of {name} (netboot.ipxe) is for iPXE")));
+        return leave(&format!("the script of {name} (netboot.ipxe) is for iPXE"));
     }
-    let base = boot.osie_url.as_ref().unwrap_or(&config.osie_url);
-    let base: Url = base.parse().map_err(|_| ScriptError::Scheme)?;
-    let host = base.host_str().filter(|_| base.scheme() == "http").ok_or(ScriptError::Scheme)?;
-    let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let root = format!("(http,{host}{port}){}", base.path().trim_end_matches('/'));
+    let Some(root) = root(boot.osie_url.as_ref().unwrap_or(&config.osie_url)) else {
+        return leave(&format!(
+            "{name} has its kernel behind no URL of plain HTTP, which is all that GRUB speaks"
+        ));
+    };
     let (kernel, initrd) = file_names(nic, config);
     let arguments = kernel_arguments(machine, nic, config, moment, "");
     let arguments: Vec<String> = arguments.split(' ').map(quoted).collect();
-    Ok(format!(
+    format!(
         "echo {}\nif linux {} {}; then\n  if initrd {}; then\n    boot\n  fi\nfi\n{}",
         quoted(&format!("Tinkerbell: {name} boots its in-memory operating system")),
         quoted(&format!("{root}/{}", word(&kernel))),
         arguments.join(" "),
         quoted(&format!("{root}/{}", word(&initrd))),
         leave(&format!("{name} got no kernel or no initramfs")),
-    ))
+    )
 }
 
-/// What a GRUB is told whose address is nobody's: it says which MAC it has.
+/// GRUB's name of the folder that a URL is of.
+fn root(base: &str) -> Option<String> {
+    let base: Url = base.parse().ok()?;
+    let host = base.host_str().filter(|_| base.scheme() == "http")?;
+    let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("(http,{host}{port}){}", base.path().trim_end_matches('/')))
+}
+
+/// What every GRUB is told first: to ask again by the MAC that it has.
 pub(crate) fn by_mac() -> String {
-    format!("source \"${{prefix}}/${{net_default_mac}}/{GRUB_CFG}\"\n")
+    let stranger = leave("nobody knows ${net_default_mac}").replace('\'', "\"");
+    format!("source \"${{prefix}}/${{net_default_mac}}/{GRUB_CFG}\"\n{stranger}")
 }
 
-/// Hands back to the firmware, which goes on with the next entry of its boot order.
+/// Hands back to the firmware. What it does then is its own: GRUB 2.12 of Debian tells it of a success whatever it is told, after which
+/// some go on with the next entry of the boot order and others show their menu.
 fn leave(reason: &str) -> String {
     format!("echo {}\nexit 1\n", quoted(&format!("Tinkerbell: {reason}, going on with the next boot device")))
 }
@@ -76,7 +77,7 @@ mod tests {
     use crate::config::tests::config;
     use crate::machine::tests::hardware;
 
-    fn text(args: &[&str], interface: &Value) -> Result<String, ScriptError> {
+    fn text(args: &[&str], interface: &Value) -> String {
         let (machine, problems) = Machine::read(&hardware(interface));
         assert_eq!(problems, [] as [String; 0]);
         let moment = Moment { token: Some("TOKEN".into()), now: 1_700_000_007 };
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_default_configuration_is_this() {
-        assert_eq!(text(&[], &json!({})).unwrap(), include_str!("grub/default.cfg"));
+        assert_eq!(text(&[], &json!({})), include_str!("grub/default.cfg"));
     }
 
     #[test]
@@ -95,7 +96,7 @@ mod tests {
             (json!({ "netboot": { "ipxe": { "contents": "shell" } } }), "is for iPXE"),
             (json!({ "netboot": { "ipxe": { "url": "http://a/b" } } }), "is for iPXE"),
         ] {
-            let text = text(&[], &interface).unwrap();
+            let text = text(&[], &interface);
             assert!(text.contains(reason) && text.ends_with("\nexit 1\n"), "{text}");
             assert!(!text.contains("linux") && !text.contains("TOKEN"), "{text}");
         }
@@ -104,16 +105,23 @@ mod tests {
     #[test]
     fn only_plain_http_is_named_to_grub() {
         let osie = |url: &str| text(&[], &json!({ "netboot": { "osie": { "baseURL": url } } }));
-        assert!(osie("http://[fd00::1]/hook/").unwrap().contains("'(http,[fd00::1])/hook/vmlinuz-x86_64'"));
+        assert!(osie("http://[fd00::1]/hook/").contains("'(http,[fd00::1])/hook/vmlinuz-x86_64'"));
         for url in ["https://10.0.0.1/hook", "tftp://10.0.0.1/hook", "hook"] {
-            assert_eq!(osie(url), Err(ScriptError::Scheme), "{url}");
+            let text = osie(url);
+            assert!(text.contains("behind no URL of plain HTTP") && !text.contains("linux"), "{url}: {text}");
         }
+    }
+
+    #[test]
+    fn a_grub_asks_by_its_mac_and_leaves_when_nobody_knows_it() {
+        let asks = "source \"${prefix}/${net_default_mac}/grub.cfg\"\necho \"Tinkerbell: nobody knows ${net_default_mac}, ";
+        assert!(by_mac().starts_with(asks) && by_mac().ends_with("\nexit 1\n"), "{}", by_mac());
     }
 
     #[test]
     fn nothing_leaves_its_quotes() {
         let osie = json!({ "kernelParams": ["a='b' ; reboot", "$x\n{c}"], "kernel": "k' | reboot '" });
-        let text = text(&[], &json!({ "netboot": { "osie": osie } })).unwrap();
+        let text = text(&[], &json!({ "netboot": { "osie": osie } }));
         assert!(text.contains(r"'a='\''b'\''' ';' 'reboot' '$x' '{c}'"), "{text}");
         assert!(text.contains(r"/k'\''_|_reboot_'\'''"), "{text}");
     }

@@ -101,13 +101,11 @@ impl Scripts {
             (Some(v6), Some(IpAddr::V6(_))) => &v6.config,
             _ => &*self.config,
         };
-        let found = match self.machine(path, client) {
-            Ok(found) => found,
-            Err(Miss::Unknown) if mac_in(path).is_none() => return Ok((None, grub::by_mac())),
-            Err(_) => return Err(NoScript::Unknown),
-        };
+        // Never by the address: another server's lease may be what is reserved for another machine, whose token this one would get.
+        let Some(mac) = mac_in(path) else { return Ok((None, grub::by_mac())) };
+        let found = self.backend.read().by_mac(mac).map_err(|_| NoScript::Unknown)?;
         let text = grub::render(&found.machine, found.nic(), config, &self.moment(&found));
-        text.map(|text| (Some(found), text)).map_err(|ScriptError::Scheme| NoScript::BadUrl)
+        Ok((Some(found), text))
     }
 
     /// What goes into a script of a machine now; tells if it may not have one.

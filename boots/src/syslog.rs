@@ -2,11 +2,12 @@
 //! The log server: reads datagrams one after the other and hands those of machines on to `logs`.
 //!
 //! A sender is a machine by its address: the one that its Hardware reserves, else, over IPv6, the one that is made of its MAC,
-//! else the one to which its script was sent, and over IPv4 the one that the kernel's neighbour table has for its MAC (an address
-//! from a pool or from another server). What a message says of its sender counts for
+//! and over IPv4 the one that the kernel's neighbour table has for its MAC (an address from a pool or from another server), else the
+//! one to which its script was sent. A token that a kernel prints with its command line is not kept. What a message says of its sender counts for
 //! nothing. Lines of strangers are counted and not kept. Nothing waits: what comes while we are busy lies in the socket's
 //! buffer, and what does not fit there is lost, as syslog over UDP is.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -115,7 +116,8 @@ impl Receiver {
         if !self.limits.allow(from, now()) {
             return "rate";
         }
-        let message = syslog::Message::parse(datagram);
+        let datagram = without_token(datagram);
+        let message = syslog::Message::parse(&datagram);
         tracing::debug!(
             machine = found.machine.name,
             facility = message.facility.name(),
@@ -128,11 +130,13 @@ impl Receiver {
     }
 
     fn sender(&mut self, from: IpAddr) -> Option<Found> {
-        scripts::sender(&self.backend, &self.journal, from).or_else(|| {
-            let IpAddr::V4(address) = from else { return None };
-            let mac = self.neighbours.mac(address)?;
-            self.backend.read().by_mac(mac).ok()
-        })
+        if let Ok(reserved) = self.backend.read().by_address(from) {
+            return Some(reserved);
+        }
+        // Who has the address now counts before who had it when a script was fetched from there.
+        let neighbour = if let IpAddr::V4(address) = from { self.neighbours.mac(address) } else { None };
+        let neighbour = neighbour.and_then(|mac| self.backend.read().by_mac(mac).ok());
+        neighbour.or_else(|| scripts::sender(&self.backend, &self.journal, from))
     }
 }
 
@@ -165,6 +169,18 @@ fn parse(table: &str) -> HashMap<Ipv4Addr, Mac> {
         if usable { Some((address.parse().ok()?, mac.parse().ok()?)) } else { None }
     };
     table.lines().skip(1).filter_map(entry).take(MAX_NEIGHBOURS).collect()
+}
+
+/// A datagram without the value of the kernel argument that proves who an agent is.
+fn without_token(datagram: &[u8]) -> Cow<'_, [u8]> {
+    let argument = format!("{}=", api::token::KERNEL_ARGUMENT);
+    let Some(at) = datagram.windows(argument.len()).position(|window| window == argument.as_bytes()) else {
+        return datagram.into();
+    };
+    let (before, value) = datagram.split_at(at + argument.len());
+    let end = value.iter().position(|byte| b" \t\r\n\"'".contains(byte)).unwrap_or(value.len());
+    let after = without_token(value.get(end..).unwrap_or_default());
+    [before, b"***", &after].concat().into()
 }
 
 #[cfg(test)]

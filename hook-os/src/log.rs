@@ -26,6 +26,8 @@ const MAX_WAITING: usize = 1024;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Until the server is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Kernel argument whose value proves who the agent is.
+const TOKEN: &str = "tink_agent_token=";
 /// Facility of daemons and severities of RFC 5424 section 6.2.1.
 const DAEMON: u8 = 3 << 3;
 const LEVELS: [(&str, u8); 5] = [("ERROR", 3), ("WARN", 4), ("INFO", 6), ("DEBUG", 7), ("TRACE", 7)];
@@ -83,7 +85,7 @@ impl Log {
             };
             let record = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
             let Some((priority, text)) = kernel_record(&record) else { continue };
-            let datagram = datagram(priority, "kernel", text);
+            let datagram = datagram(priority, "kernel", &without_token(text));
             while self.send(datagram.as_bytes()).is_err() {
                 thread::sleep(PAUSE);
             }
@@ -118,6 +120,7 @@ impl Log {
     fn send_lines(mut self, name: &str, lines: &Receiver<String>) {
         for line in lines {
             // Lost if it fails, as syslog over UDP is; the console has it.
+            let line = without_token(&line);
             self.send(datagram(DAEMON | severity(&line), name, &line).as_bytes()).unwrap_or_default();
         }
     }
@@ -172,6 +175,19 @@ fn severity(line: &str) -> u8 {
     known.map(|(_, severity)| *severity).next().unwrap_or(INFORMATIONAL)
 }
 
+/// A line without the agent's token, which the kernel prints with its command line.
+fn without_token(line: &str) -> String {
+    let mut parts = line.split(TOKEN);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|letter: char| !letter.is_whitespace() && letter != '"');
+        shown.push_str(TOKEN);
+        shown.push_str("***");
+        shown.push_str(rest);
+    }
+    shown
+}
+
 /// A message of RFC 5424 section 6 without host (the server knows it by its address), process and structured data.
 fn datagram(priority: u8, name: &str, text: &str) -> String {
     format!("<{priority}>1 - - {name} - - - {text}")
@@ -190,6 +206,14 @@ mod tests {
         for broken in ["", "6", "6,1,2,-;", "x,1,2,-;text", "600,1,2,-;text"] {
             assert_eq!(kernel_record(broken), None, "{broken:?}");
         }
+    }
+
+    #[test]
+    fn the_agents_token_is_not_sent() {
+        let line = "Command line: a=1 tink_agent_token=abc.DEF-_9 tink_time=1 \"tink_agent_token=x\"";
+        let shown = "Command line: a=1 tink_agent_token=*** tink_time=1 \"tink_agent_token=***\"";
+        assert_eq!(without_token(line), shown);
+        assert_eq!(without_token("nothing of it"), "nothing of it");
     }
 
     #[test]

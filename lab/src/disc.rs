@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1::handshake;
 use hyper::header::{CONTENT_RANGE, HOST, RANGE};
 use hyper::{HeaderMap, Request, StatusCode, Uri};
@@ -137,7 +137,10 @@ impl Image {
             let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
             let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
             let (head, body) = sender.send_request(request).await?.into_parts();
-            Ok((head.status, head.headers, body.collect().await?.to_bytes()))
+            // A server that knows no ranges would send the whole image.
+            let body = Limited::new(body, usize::try_from(BLOCK).unwrap_or(usize::MAX)).collect().await;
+            let bytes = body.map_err(|_| DiscError::NoRanges(head.status))?.to_bytes();
+            Ok((head.status, head.headers, bytes))
         };
         timeout(PATIENCE, exchange).await?
     }
@@ -150,10 +153,10 @@ impl Image {
         while at < end {
             let begin = at - at % BLOCK;
             if self.block.0 != begin {
-                self.block = (begin, self.fetch(begin, (begin + BLOCK).min(self.size)).await?);
+                self.block = (begin, self.fetch(begin, begin.saturating_add(BLOCK).min(self.size)).await?);
             }
             let within = |place: u64| usize::try_from(place - begin).unwrap_or(usize::MAX);
-            let to = end.min(begin + BLOCK);
+            let to = end.min(begin.saturating_add(BLOCK));
             bytes.extend_from_slice(self.block.1.get(within(at)..within(to)).unwrap_or_default());
             at = to;
         }

@@ -48,7 +48,12 @@ pub(crate) fn arguments(
     arguments.extend(nic.boot.kernel_args.iter().map(|argument| own_arguments(argument)));
     arguments.extend(token.map(|token| format!("{}={token}", api::token::KERNEL_ARGUMENT)));
     arguments.retain(|argument| !argument.is_empty());
-    arguments.join(" ")
+    plain(&arguments.join(" "))
+}
+
+/// Without what has a meaning to GRUB, on whose command line the text stands: a name in a Hardware must not begin another command.
+fn plain(text: &str) -> String {
+    text.replace([';', '|', '&', '<', '>', '{', '}', '$', '\'', '"', '\\', '#'], "_")
 }
 
 /// Nine fields: MAC, VLAN, address, netmask, gateway, host name, name servers, search list, time servers.
@@ -120,5 +125,13 @@ mod tests {
         let text = text(&[], "lab\nroot=/dev/sda", &interface, Addressing::Static);
         assert!(text.contains(":a_b_c_d_init=/bin/sh::x_y:"), "{text}");
         assert!(!text.contains('\n') && !text.contains(" init="), "{text}");
+    }
+
+    #[test]
+    fn command_injection_by_names_and_arguments_ends_no_line_of_grub() {
+        let osie = json!({ "kernelParams": ["a=1;reboot", "b='${c}' #"] });
+        let text = text(&[], "lab|halt", &json!({ "netboot": { "osie": osie } }), Addressing::Dhcp);
+        assert!(text.contains(" a=1_reboot b=___c__ _ "), "{text}");
+        assert!(text.starts_with("facility=lab_halt "), "{text}");
     }
 }

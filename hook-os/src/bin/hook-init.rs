@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fmt::Display;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -380,6 +380,15 @@ fn kernel_log() {
 /// Runs the agent, and sends what it says to the log server, if there is one. init starts this again when the agent ends.
 fn agent() -> ExitCode {
     let program = "/usr/bin/tink-worker";
+    // Kept open until the agent has it, too.
+    let _alone = match alone() {
+        Ok(lock) => lock,
+        Err(error) => {
+            say("agent lock", error);
+            std::thread::sleep(AGAIN);
+            return ExitCode::FAILURE;
+        }
+    };
     let error = match argument("syslog_host") {
         Some(server) => match Log::new(&server).run("tink-worker", program) {
             Ok(ended) if ended.success() => return ExitCode::SUCCESS,
@@ -391,6 +400,15 @@ fn agent() -> ExitCode {
     say("agent", error);
     std::thread::sleep(AGAIN);
     ExitCode::FAILURE
+}
+
+/// Waits until no other agent runs, and gives the lock that the agent inherits: should this program be killed, its agent goes on, and no second one may write
+/// a disk beside it.
+fn alone() -> io::Result<File> {
+    let lock = File::create("/run/tink-worker.lock")?;
+    lock.lock()?;
+    rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())?;
+    Ok(lock)
 }
 
 fn command(program: &str, arguments: &[&str]) -> io::Result<()> {
