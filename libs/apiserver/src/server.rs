@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -30,6 +30,8 @@ use crate::store::{Bounds, OpenError, Prefix, Store};
 
 /// Field manager of what the server itself creates.
 const MANAGER: &str = "apiserver";
+/// How long a start waits for a definition that is being removed.
+const LONGEST_REMOVAL: Duration = Duration::from_secs(10);
 
 /// Where the state is, and its bounds.
 #[derive(Debug, Clone)]
@@ -161,9 +163,14 @@ impl Server {
         let api: Api<CustomResourceDefinition> = Api::all(self.client("default"));
         for crd in crds {
             let name = crd.metadata.name.clone().unwrap_or_default();
+            let wrong = |source| InstallError { name: name.clone(), source: Box::new(source) };
             let params = PatchParams::apply(MANAGER).force();
-            let applied = api.patch(&name, &params, &Patch::Apply(crd)).await;
-            applied.map_err(|source| InstallError { name, source: Box::new(source) })?;
+            let apply = async || api.patch(&name, &params, &Patch::Apply(crd)).await;
+            let applied = apply().await.map_err(wrong)?;
+            // It was being removed: it is made anew when it is gone.
+            if applied.metadata.deletion_timestamp.is_some() && is_gone(&api, &name).await.map_err(wrong)? {
+                apply().await.map_err(wrong)?;
+            }
         }
         Ok(())
     }
@@ -254,4 +261,20 @@ where
             Ok(front::answer(inner, account, &credentials, &stop, request.into_parts()).await)
         })
     }
+}
+
+/// Waits for a definition to be gone, which its instances may hold up for longer than a start can wait.
+async fn is_gone(api: &Api<CustomResourceDefinition>, name: &str) -> Result<bool, kube::Error> {
+    let begin = Instant::now();
+    while begin.elapsed() < LONGEST_REMOVAL {
+        if api.get_metadata_opt(name).await?.is_none() {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tracing::warn!(
+        crd = name,
+        "the definition is being removed and its instances hold it: it is installed again at the next start"
+    );
+    Ok(false)
 }

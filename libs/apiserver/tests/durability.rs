@@ -189,6 +189,30 @@ async fn definitions_are_installed_once() {
 }
 
 #[tokio::test]
+async fn a_definition_that_is_being_removed_is_installed_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::open(Options::new(directory.path().join("api.redb"))).await.unwrap();
+    let definitions = [widget_crd()];
+    server.install_crds(&definitions).await.unwrap();
+    let (api, crds) = (widgets(server.client("default")), kube::Api::all(server.client("default")));
+    let mut held = widget("held", json!({}));
+    held.metadata.finalizers = Some(vec!["example.org/hold".into()]);
+    api.create(&PostParams::default(), &held).await.unwrap();
+    let name = widget_crd().name_any();
+    crds.delete(&name, &DeleteParams::default()).await.unwrap();
+    let params = PatchParams::default();
+    let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let (installed, released) =
+        tokio::join!(server.install_crds(&definitions), api.patch("held", &params, &release));
+    installed.unwrap();
+    released.unwrap();
+    let crd: CustomResourceDefinition = crds.get(&name).await.unwrap();
+    assert_eq!(crd.metadata.deletion_timestamp, None);
+    assert_eq!(api.list(&ListParams::default()).await.unwrap().items.len(), 0);
+    server.close().await;
+}
+
+#[tokio::test]
 async fn a_newer_format_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.redb");
