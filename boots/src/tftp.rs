@@ -12,7 +12,7 @@ use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request};
 use crate::files::Programs;
 use crate::grub::GRUB_CFG;
 use crate::journal::Via;
-use crate::scripts::{NoScript, SCRIPT, SCRIPT6, Scripts};
+use crate::scripts::{NoScript, SCRIPT, SCRIPT6, Scripts, mac_in};
 
 /// The script that an iPXE without one of its own looks for beside itself.
 pub(crate) const AUTOEXEC: &str = "autoexec.ipxe";
@@ -44,9 +44,15 @@ impl Provider for Files {
         }
         let path = normal(name);
         let Ok(found) = self.scripts.machine(&path, address(*peer)) else { return };
+        let script = match path.rsplit('/').next() {
+            Some(SCRIPT | SCRIPT6) => true,
+            // The first one only says to ask by the MAC.
+            Some(GRUB_CFG) => mac_in(&path).is_some(),
+            _ => false,
+        };
         if let Some((program, _)) = self.programs.get(&path) {
             self.scripts.journal.program(&found, Via::Tftp, program, *size);
-        } else if matches!(path.rsplit('/').next(), Some(SCRIPT | SCRIPT6 | GRUB_CFG)) {
+        } else if script {
             self.scripts.journal.script(&found, Via::Tftp, address(*peer));
         }
     }
