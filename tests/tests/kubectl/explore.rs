@@ -187,7 +187,8 @@ pub async fn definitions(s: &mut Session<'_>) -> Result<()> {
     let crd = format!("crd/widgets.{}.invalid", s.kubectl.label);
     s.ok("apply -f @widgets.yaml").await?;
     s.ok(&format!("wait {crd} --for=condition=Established --timeout=60s")).await?;
-    s.until("get widgets", "").await?;
+    // A definition is served, and served no more, a moment after it says so.
+    s.until("get widgets", "No resources found").await?;
     let widget = format!(
         "{{apiVersion: {}.invalid/v1, kind: Widget, metadata: {{name: one}}, spec: {{a: b}}}}",
         s.kubectl.label
@@ -220,7 +221,7 @@ pub async fn definitions(s: &mut Session<'_>) -> Result<()> {
         s.piped_fails("create -f -", &broken(what, with)).await?;
     }
     s.ok(&format!("delete {crd}")).await?;
-    s.fails("get widgets").await?;
+    s.until("get widgets", "(NotFound)").await?;
     s.piped_fails("create -f -", &widget).await?;
     Ok(())
 }

@@ -74,7 +74,12 @@ struct World {
     kubernetes: Target,
     /// Keeps what every `kubectl` has learned of a server.
     caches: tempfile::TempDir,
+    /// Held by scenarios that list all kinds or make one.
+    kinds: tokio::sync::Mutex<()>,
 }
+
+/// Those scenarios.
+const OF_ALL_KINDS: [&str; 2] = ["resources", "definitions"];
 
 impl World {
     async fn start() -> Result<Self> {
@@ -82,6 +87,7 @@ impl World {
             embedded: Target::start(Kind::Embedded).await?,
             kubernetes: Target::start(Kind::Kubernetes).await?,
             caches: tempfile::tempdir()?,
+            kinds: tokio::sync::Mutex::default(),
         };
         let kubectl = Kubectl::current(kubernetes::programs()?.join("kubectl"));
         compare(&world, &kubectl, "setup", explore::installing).await?;
@@ -96,6 +102,7 @@ async fn compare(
     name: &str,
     scenario: impl AsyncFn(&mut Session<'_>) -> Result<()>,
 ) -> Result<()> {
+    let _alone = if OF_ALL_KINDS.contains(&name) { Some(world.kinds.lock().await) } else { None };
     let side = async |target| {
         let mut session = Session::start(target, kubectl, name, world.caches.path()).await?;
         let ended = scenario(&mut session).await;
