@@ -65,7 +65,9 @@ impl Scripts {
     /// The machine that a request without a name is from: the one that is reserved this address, else the one that fetched its
     /// script from there. Good for telling its progress, not for handing out what is a machine's own.
     pub(crate) fn sender(&self, client: IpAddr) -> Option<Found> {
-        sender(&self.backend, &self.journal, client)
+        let index = self.backend.read();
+        let reserved = index.by_address(client);
+        reserved.or_else(|miss| self.journal.at(client).map_or(Err(miss), |mac| index.by_mac(mac))).ok()
     }
 
     /// The script for a request, and whose it is if that is known. A machine that may not boot gets one that hands back to its
@@ -145,15 +147,6 @@ impl Scripts {
             Err(_) => Err(NoScript::Unknown),
         }
     }
-}
-
-/// See [`Scripts::sender`].
-pub(crate) fn sender(backend: &Backend, journal: &Journal, client: IpAddr) -> Option<Found> {
-    let index = backend.read();
-    index
-        .by_address(client)
-        .or_else(|miss| journal.at(client).map_or(Err(miss), |mac| index.by_mac(mac)))
-        .ok()
 }
 
 /// The MAC that is the element before the last of a path.

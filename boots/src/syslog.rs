@@ -24,7 +24,6 @@ use crate::buffer;
 use crate::journal::{Journal, now};
 use crate::limit::{Buckets, Rate};
 use crate::logs::Writer;
-use crate::scripts;
 
 /// Largest datagram that is read; what is longer is cut. As much as upstream's receiver reads.
 const MAX_DATAGRAM: usize = 32 * 1024;
@@ -135,8 +134,8 @@ impl Receiver {
         }
         // Who has the address now counts before who had it when a script was fetched from there.
         let neighbour = if let IpAddr::V4(address) = from { self.neighbours.mac(address) } else { None };
-        let neighbour = neighbour.and_then(|mac| self.backend.read().by_mac(mac).ok());
-        neighbour.or_else(|| scripts::sender(&self.backend, &self.journal, from))
+        let known = |mac| self.backend.read().by_mac(mac).ok();
+        neighbour.and_then(known).or_else(|| self.journal.at(from).and_then(known))
     }
 }
 
