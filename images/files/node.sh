@@ -56,6 +56,9 @@ version = 2
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/opt/cni/bin"
     conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    # A layer that is unpacked is not kept as an archive too.
+    discard_unpacked_layers = true
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
@@ -91,10 +94,10 @@ load() {
 X
     echo "[{\"Config\":\"config.json\",\"RepoTags\":[\"$1\"],\"Layers\":[\"layer.tar\"]}]" > "$work/manifest.json"
     tar -C "$work" -c manifest.json config.json layer.tar |
-        chroot "$root" ctr --namespace k8s.io images import --no-unpack - >/dev/null
+        chroot "$root" ctr --namespace k8s.io images import - >/dev/null
 }
 
-# A containerd that only stores: whoever starts a container unpacks its image.
+# A containerd that only stores. It unpacks here what each machine would have to unpack before its first container.
 echo 'disabled_plugins = ["io.containerd.grpc.v1.cri"]' > "$root/run/containerd.toml"
 chroot "$root" containerd --config /run/containerd.toml > "$work/containerd.log" 2>&1 &
 containerd=$!
@@ -114,6 +117,8 @@ done
 for pair in $MORE_IMAGES; do
     load "${pair%=*}" "${pair##*=}"
 done
+# The archives of what is unpacked go, as the configuration says.
+chroot "$root" ctr --namespace k8s.io content prune references
 kill "$containerd"
 wait "$containerd" || :
 trap - EXIT

@@ -379,30 +379,63 @@ pub(crate) fn fill_in_applied(served: &Served, object: &mut Value) {
     }
 }
 
-/// What the scale subresource shows is a number that is not negative.
-fn replicas(served: &Served, object: &Value) -> Vec<Cause> {
+/// What is wrong with what the scale subresource shows: numbers of replicas, and a selector as text. A change of the status is not
+/// asked for what the specification says.
+fn scale(served: &Served, object: &Value, part: Part) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(scale) = &served.version().scale else { return causes };
-    for path in [&scale.spec_replicas, &scale.status_replicas] {
-        if let Some(why) = no_structure(object, path) {
-            causes.push(Cause::invalid(format!(".{}", path.join(".")), &0.into(), why));
-        }
-        let steps: Vec<&str> = path.iter().map(String::as_str).collect();
-        let Some(found) = object::at(object, &steps) else { continue };
-        let at = format!(".{}", path.join("."));
-        match found.as_i64() {
-            None => {
-                let (shown, kind) = (go::plain(found), go::type_name(found));
-                let why = format!("{at} accessor error: {shown} is of the type {kind}, expected int64");
-                causes.push(Cause::invalid(at, &0.into(), why));
-            }
-            Some(number) if number < 0 => {
-                causes.push(Cause::invalid(at, found, "should be a non-negative integer"));
-            }
-            Some(_) => {}
-        }
+    if part != Part::Status {
+        causes.extend(replicas(object, &scale.spec_replicas));
+    }
+    causes.extend(replicas(object, &scale.status_replicas));
+    if let Some(path) = &scale.label_selector
+        && let Err(why) = shown_at(object, path, Value::is_string, "string")
+    {
+        causes.push(Cause::invalid(format!(".{}", path.join(".")), &"".into(), why));
     }
     causes
+}
+
+fn replicas(object: &Value, path: &[String]) -> Option<Cause> {
+    let at = format!(".{}", path.join("."));
+    match shown_at(object, path, Value::is_i64, "int64") {
+        Err(why) => Some(Cause::invalid(at, &0.into(), why)),
+        Ok(found) => {
+            let found = found?;
+            let number = found.as_i64()?;
+            let why = match number {
+                ..0 => "should be a non-negative integer".to_owned(),
+                _ if i32::try_from(number).is_err() => {
+                    format!("should be less than or equal to {}", i32::MAX)
+                }
+                _ => return None,
+            };
+            Some(Cause::invalid(at, found, why))
+        }
+    }
+}
+
+/// The value that the scale subresource shows, if there is one.
+///
+/// # Errors
+/// Why it cannot be shown, in the words of kube-apiserver.
+fn shown_at<'a>(
+    object: &'a Value,
+    path: &[String],
+    fits: fn(&Value) -> bool,
+    wanted: &str,
+) -> Result<Option<&'a Value>, String> {
+    if let Some(why) = no_structure(object, path) {
+        return Err(why);
+    }
+    let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+    match object::at(object, &steps) {
+        Some(found) if !fits(found) => {
+            let (at, shown, kind) = (path.join("."), go::plain(found), go::type_name(found));
+            Err(format!(".{at} accessor error: {shown} is of the type {kind}, expected {wanted}"))
+        }
+        found => Ok(found),
+    }
 }
 
 /// Why a path cannot be followed: something before its end has no fields.
@@ -430,27 +463,25 @@ fn finish(
 ) -> Result<(), ApiError> {
     let resource = &served.resource;
     let old = change.as_ref().map(|(old, _)| *old);
-    let mut of_kind = Vec::new();
-    if let Some(builtin) = resource.builtin() {
-        builtin::finish(builtin, object, old, part, &mut of_kind);
-    }
-    let (mut causes, mut second) = (Vec::new(), Vec::new());
+    let builtin = resource.builtin();
+    let of_kind = builtin.map(|builtin| builtin::finish(builtin, object, old, part)).unwrap_or_default();
+    let (mut causes, mut second, mut third) = (Vec::new(), Vec::new(), Vec::new());
     match change {
         Some((old, immutable)) => {
             let changed = metadata::validate_update(resource, old, object, immutable);
-            (causes, second) = (changed.first, changed.second);
+            (causes, second, third) = (changed.first, changed.second, changed.third);
         }
         None => metadata::validate(resource, object, &mut second),
     }
     let kind = object.get("kind").cloned().unwrap_or_default();
     match &served.version().schema {
         // Events are looked at before what all kinds share.
-        _ if old.is_none() && resource.builtin() == Some(Builtin::Event) && !of_kind.is_empty() => {
-            causes = of_kind;
+        _ if old.is_none() && builtin == Some(Builtin::Event) && !of_kind.object.is_empty() => {
+            causes = of_kind.object;
         }
         Some(schema) if kind.as_str() == Some(&resource.kind) => {
             causes.extend(second);
-            let scale = replicas(served, object);
+            let scale = scale(served, object, part);
             causes = match part {
                 Part::Status => schema::validate_status(schema, object, old, (causes, scale)),
                 _ => schema::validate(schema, object, old, (causes, scale)),
@@ -461,7 +492,7 @@ fn finish(
             causes.push(Cause::invalid("kind", &kind, format!("must be {}", resource.kind)));
             causes = schema::validate_rules(schema, object, old, causes);
         }
-        None => causes.extend(second.into_iter().chain(of_kind)),
+        None => causes.extend(second.into_iter().chain(of_kind.change).chain(third).chain(of_kind.object)),
     }
     if causes.is_empty() {
         return Ok(());
@@ -471,7 +502,7 @@ fn finish(
         name => name,
     };
     let mut subject = resource.subject(name);
-    match resource.builtin() {
+    match builtin {
         // The rules of both forms are those of the core group.
         Some(Builtin::EventsV1Event) => subject.group = "",
         Some(_) => {}

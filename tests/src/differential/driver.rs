@@ -173,7 +173,8 @@ impl Run<'_> {
         } else {
             tokio::join!(self.embedded.ask(step.number, &mine), self.kubernetes.ask(step.number, &other))
         };
-        let found = places(&ours?, &theirs?);
+        let asked = || format!("step {}: {other}", step.number);
+        let found = places(&ours.with_context(asked)?, &theirs.with_context(asked)?);
         if found.is_empty() {
             return Ok(());
         }

@@ -21,13 +21,18 @@ const MAX_EVENT_WORD: usize = 128;
 /// Longest text of one.
 const MAX_EVENT_NOTE: usize = 1024;
 
-pub(super) fn finish(
-    kind: Builtin,
-    object: &mut Value,
-    old: Option<&Value>,
-    part: Part,
-    causes: &mut Vec<Cause>,
-) {
+/// What is wrong with an object by the rules of its kind, in the order in which kube-apiserver looks.
+#[derive(Default)]
+pub(super) struct Wrong {
+    /// With what was changed, of kinds that look at the whole object after that.
+    pub change: Vec<Cause>,
+    /// With the object.
+    pub object: Vec<Cause>,
+}
+
+pub(super) fn finish(kind: Builtin, object: &mut Value, old: Option<&Value>, part: Part) -> Wrong {
+    let mut wrong = Wrong::default();
+    let causes = &mut wrong.object;
     if let (Value::Object(object), Value::Object(zero)) = (&mut *object, kind.zero()) {
         for (field, value) in zero.into_iter().filter(|_| kind != Builtin::CustomResourceDefinition) {
             object.entry(field).or_insert(value);
@@ -35,14 +40,15 @@ pub(super) fn finish(
     }
     match kind {
         Builtin::Namespace => namespace(object, old, part),
-        Builtin::Secret => secret(object, old, causes),
-        Builtin::ConfigMap => config_map(object, old, causes),
+        Builtin::Secret => secret(object, old, &mut wrong),
+        Builtin::ConfigMap => config_map(object, old, &mut wrong),
         Builtin::CustomResourceDefinition => crd(object, old, part, causes),
         Builtin::Event => core_event(object, causes),
         Builtin::EventsV1Event => new_event(object, old, causes),
         Builtin::Lease => lease(object, causes),
         Builtin::ServiceAccount => service_account(object),
     }
+    wrong
 }
 
 /// Of the Secrets of an account only the names are kept.
@@ -71,7 +77,7 @@ fn namespace(object: &mut Value, old: Option<&Value>, part: Part) {
     }
 }
 
-fn secret(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+fn secret(object: &mut Value, old: Option<&Value>, wrong: &mut Wrong) {
     if let Some(Value::Object(plain)) = object::object_mut(object).remove("stringData")
         && !plain.is_empty()
     {
@@ -88,9 +94,10 @@ fn secret(object: &mut Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     if let Some(old) = old.filter(|old| old.get("type") != object.get("type")) {
         let found = object.get("type").or(old.get("type")).cloned().unwrap_or_default();
-        causes.push(Cause::invalid("type", &found, "field is immutable"));
+        wrong.change.push(Cause::invalid("type", &found, "field is immutable"));
     }
-    check_immutable(object, old, &["data"], causes);
+    check_immutable(object, old, &["data"], &mut wrong.change);
+    let causes = &mut wrong.object;
     check_keys(object, "data", causes);
     let bytes: usize = values(object, "data").map(|(_, value)| decoded_length(value)).sum();
     if bytes > MAX_DATA_BYTES {
@@ -144,8 +151,9 @@ fn docker(data: Option<&Map<String, Value>>, key: &str, causes: &mut Vec<Cause>)
     }
 }
 
-fn config_map(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    check_immutable(object, old, &["data", "binaryData"], causes);
+fn config_map(object: &Value, old: Option<&Value>, wrong: &mut Wrong) {
+    check_immutable(object, old, &["data", "binaryData"], &mut wrong.change);
+    let causes = &mut wrong.object;
     check_keys(object, "data", causes);
     for (key, _) in values(object, "data") {
         if object::at(object, &["binaryData", key]).is_some() {

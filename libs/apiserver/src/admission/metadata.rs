@@ -130,6 +130,8 @@ pub(super) struct Changed {
     pub first: Vec<Cause>,
     /// Of the second.
     pub second: Vec<Cause>,
+    /// Of the third, after what the kind says of the change: some kinds look at every change as if it were new.
+    pub third: Vec<Cause>,
 }
 
 /// What is wrong with metadata that is changed; `immutable` is what is wrong with what only the system sets.
@@ -160,11 +162,15 @@ pub(super) fn validate_update(
     first.extend(change.iter().cloned());
     use Builtin::{ConfigMap, Event, Namespace, Secret, ServiceAccount};
     let mut second = if resource.builtin() == Some(Event) { Vec::new() } else { change };
-    // Kinds whose every change is looked at as if it were new.
+    validate_bare_finalizers(resource, new, &mut second);
+    let mut third = Vec::new();
     if matches!(resource.builtin(), Some(ConfigMap | Namespace | Secret | ServiceAccount)) {
-        validate(resource, new, &mut second);
+        validate(resource, new, &mut third);
     }
-    Changed { first, second }
+    if resource.builtin() == Some(Namespace) {
+        std::mem::swap(&mut second, &mut third);
+    }
+    Changed { first, second, third }
 }
 
 fn validate_whole(resource: &Resource, object: &Value, causes: &mut Vec<Cause>) {

@@ -172,8 +172,7 @@ pub(super) fn apply(
 ) -> Result<Made, Vec<(String, String)>> {
     let shape = types.shape(&types.own);
     let identity = Identity::apply(&manager.name, &manager.subresource);
-    let given = FieldSet::of(&applied.given, shape);
-    let mut wanted = given.clone();
+    let mut wanted = FieldSet::of(&applied.given, shape);
     types.reset.iter().for_each(|field| wanted.remove_field(field));
     let Found { before, new, made, mut managed, upgraded } = found;
     if managed.is_empty() {
@@ -185,8 +184,7 @@ pub(super) fn apply(
     // As it is given: what says nothing is set, too, though it is not kept.
     let asked = merge::merge(before, &applied.given, shape);
     let seen = types.compare(&managed, before, &asked);
-    let taken =
-        |owned: &Owned| owned.fields.intersection(&seen.by(&owned.api_version).changed.intersection(&given));
+    let taken = |owned: &Owned| owned.fields.intersection(&seen.by(&owned.api_version).changed);
     if !force {
         let mut others: Vec<_> = managed.iter().filter(|(other, _)| **other != identity).collect();
         others.sort_by_key(|(other, owned)| other.place(&owned.time));
