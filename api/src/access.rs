@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use crate::annotations::{DEFAULT_NAMESPACE, SYSTEM_NAMESPACE};
+use crate::ownership;
 use crate::token::SECRET_NAME;
 
 /// The Lease of rufio's controllers. Upstream's name, so that where both are installed only one acts.
@@ -78,10 +79,12 @@ use Place::{Everywhere, Machines, System};
 #[rustfmt::skip]
 pub const TABLE: &[Right] = &[
     row(Boots, Everywhere, TINKERBELL, &["hardware", "workflows"], &["list", "watch"], "whom to answer, and which Workflow a boot is for"),
+    named(Boots, System, CORE, &["configmaps"], &[ownership::NAME], &["list", "watch"], "whether this API server owns the machines"),
     row(Boots, Everywhere, CORE, &["events"], &["create", "get", "patch"], "what each boot came to"),
     named(Boots, System, CORE, &["secrets"], &[SECRET_NAME], &["get"], "the key that agent tokens are minted with"),
 
     row(Hegel, Everywhere, TINKERBELL, &["hardware"], &["list", "watch"], "what machines are told about themselves"),
+    named(Hegel, System, CORE, &["configmaps"], &[ownership::NAME], &["list", "watch"], "whether this API server owns the machines"),
     row(Hegel, Everywhere, CORE, &["events"], &["create", "get", "patch"], "that a machine asked"),
 
     row(Rufio, Everywhere, BMC, &["machines", "jobs", "tasks"], &["get", "list", "watch"], "what is to be done"),
@@ -90,6 +93,7 @@ pub const TABLE: &[Right] = &[
     row(Rufio, Everywhere, TINKERBELL, &["hardware"], &["list", "watch"], "which Hardware to tell about a BMC"),
     row(Rufio, Everywhere, CORE, &["events"], &["create", "get", "patch"], "power and boot device"),
     row(Rufio, Machines, CORE, &["secrets"], &["get"], "user and password of a BMC; no list, so that a name must be known"),
+    named(Rufio, System, CORE, &["configmaps"], &[ownership::NAME], &["list", "watch"], "whether this API server owns the machines"),
     row(Rufio, System, COORDINATION, &["leases"], &["create"], "leader election"),
     named(Rufio, System, COORDINATION, &["leases"], &[RUFIO_LEASE], &["get", "update"], "leader election"),
 
@@ -101,6 +105,7 @@ pub const TABLE: &[Right] = &[
     row(TinkServer, Everywhere, CORE, &["events"], &["create", "get", "patch"], "progress of Workflows"),
     named(TinkServer, System, CORE, &["secrets"], &[SECRET_NAME], &["get"], "the key that agent tokens are checked with"),
     row(TinkServer, System, CORE, &["secrets"], &["create"], "that key, once"),
+    named(TinkServer, System, CORE, &["configmaps"], &[ownership::NAME], &["list", "watch"], "whether this API server owns the machines"),
     row(TinkServer, System, COORDINATION, &["leases"], &["create"], "leader election"),
     named(TinkServer, System, COORDINATION, &["leases"], &[TINK_SERVER_LEASE], &["get", "update"], "leader election"),
 ];

@@ -14,6 +14,8 @@ pub const DISABLE_OUT_OF_BAND_INVENTORY: &str = "tinkerbell.org/disable-outofban
 pub const PROTECTED: &str = "tinkerbell.org/protected";
 /// Hardware: name and UID, `/` between, of the Workflow that switched netboot on; gone when it is switched off. Ours.
 pub const NETBOOT_FOR: &str = "tinkerbell.org/netboot-for";
+/// Workflow: the UID that it had on the API server that it was made on, for one that was moved to another. Ours.
+pub const FIRST_UID: &str = "tinkerbell.org/first-uid";
 /// Event: the boot number of the machine that the Event belongs to. Ours.
 pub const BOOT: &str = "tinkerbell.org/boot";
 /// The last content that `apply` sent, as kubectl keeps it, so that both can work on the same objects.

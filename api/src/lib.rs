@@ -14,6 +14,7 @@ pub mod annotations;
 pub mod anywhere;
 pub mod bmc;
 pub mod events;
+pub mod ownership;
 pub mod schema;
 pub mod token;
 pub mod v1alpha1;

@@ -110,7 +110,7 @@ impl Index {
         let Some(name) = workflow.spec.hardware_ref.clone().filter(|name| !name.is_empty()) else { return };
         let Some(turn) = workflow.turn() else { return };
         let agent = workflow.status.as_ref().and_then(|status| status.agent_id.clone());
-        let claim = Claim { uid: workflow.uid().unwrap_or_default(), agent, turn };
+        let claim = Claim { uid: workflow.first_uid().to_owned(), agent, turn };
         let machine = (key.0.clone(), name);
         self.workflows.entry(machine.clone()).or_default().insert(key.1.clone(), claim);
         self.claims.insert(key, machine);

@@ -70,6 +70,14 @@ impl Program {
         self.process.end(Signal::TERM, deadline).await
     }
 
+    /// Waits for its end, whoever brought it about; gives the exit status.
+    ///
+    /// # Errors
+    /// When it does not end within the deadline.
+    pub async fn ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        self.process.ended(deadline).await
+    }
+
     /// Waits until it answers that it is ready.
     ///
     /// # Errors

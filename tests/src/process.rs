@@ -109,12 +109,20 @@ impl Process {
     pub async fn end(&mut self, signal: Signal, deadline: Duration) -> Result<ExitStatus> {
         self.check()?;
         self.signal(signal)?;
+        self.ended(deadline).await
+    }
+
+    /// Waits for its end, whoever brought it about.
+    ///
+    /// # Errors
+    /// When it does not end within the deadline.
+    pub async fn ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let until = Instant::now() + deadline;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            ensure!(Instant::now() < until, "{} does not end after {signal:?}: {}", self.name, self.tail());
+            ensure!(Instant::now() < until, "{} does not end: {}", self.name, self.tail());
             tokio::time::sleep(POLL).await;
         }
     }

@@ -2,6 +2,7 @@
 //! `tink up` as a process of its own, which a test may kill, and what a user does beside it.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -58,13 +59,29 @@ impl Up {
         self.process.end(Signal::TERM, deadline).await
     }
 
+    /// Waits for its end, whoever brought it about; gives the exit status.
+    ///
+    /// # Errors
+    /// When it does not end within the deadline.
+    pub async fn ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        self.process.ended(deadline).await
+    }
+
     /// Waits until every daemon answers that it is ready.
     ///
     /// # Errors
     /// When `tink up` ends, or the deadline passes.
     pub async fn ready(&mut self, deadline: Duration) -> Result<()> {
+        self.ready_on(9101..=9105, deadline).await
+    }
+
+    /// The same with health ports of its own.
+    ///
+    /// # Errors
+    /// As [`Up::ready`].
+    pub async fn ready_on(&mut self, ports: RangeInclusive<u16>, deadline: Duration) -> Result<()> {
         let until = Instant::now() + deadline;
-        for port in 9101..=9105 {
+        for port in ports {
             while !Command::new("curl")
                 .args(["-sf", "-o", "/dev/null", &format!("http://127.0.0.1:{port}/readyz")])
                 .status()?

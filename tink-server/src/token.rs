@@ -14,8 +14,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::{Client, ResourceExt};
 use std::collections::BTreeMap;
 
 use crate::store::is_status;
@@ -120,7 +120,7 @@ impl Guard {
         now: Timestamp,
     ) -> Option<Result<Claims, token::TokenError>> {
         let token = bearer.token?;
-        let uid = workflow.uid().unwrap_or_default();
+        let uid = workflow.first_uid();
         let now = u64::try_from(now.as_second()).unwrap_or(0);
         let mut macs: Vec<Mac> = hardware.map(|h| h.macs().collect()).unwrap_or_default();
         if macs.is_empty() {
@@ -128,7 +128,7 @@ impl Guard {
         }
         let mut last = Err(token::TokenError::Forged);
         for mac in macs {
-            last = token::verify(&self.key, token, mac, &uid, now);
+            last = token::verify(&self.key, token, mac, uid, now);
             // Expired is said of a token that is otherwise right; no other MAC can make it better.
             if !matches!(last, Err(token::TokenError::Forged)) {
                 break;

@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use api::{annotations::SYSTEM_NAMESPACE, ownership};
 use jiff::Timestamp;
 use kube::{
     Api, Client,
@@ -34,7 +35,7 @@ const OF_THE_SERVER: [&str; 3] = [
 ];
 
 /// How often it begins again when the server no longer has the version that it reads.
-const ATTEMPTS: usize = 3;
+pub(crate) const ATTEMPTS: usize = 3;
 
 /// Why there is no backup. None is retried; a file that was there is as it was.
 #[derive(Debug, Error)]
@@ -61,6 +62,22 @@ pub enum BackupError {
     /// What was written does not read back as what the server has.
     #[error("{0} cannot be written as YAML that reads back as the same")]
     Unfaithful(String),
+}
+
+impl BackupError {
+    /// The server has removed the version that is read: it is read anew.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.has_code(410)
+    }
+
+    /// The server knows no such collection.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.has_code(404)
+    }
+
+    fn has_code(&self, code: u16) -> bool {
+        matches!(self, Self::Read { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == code))
+    }
 }
 
 /// What is in a backup.
@@ -156,7 +173,7 @@ async fn write(client: &Client, path: &Path) -> Result<Summary, BackupError> {
         let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
         let mut file = io::BufWriter::new(file.map_err(failed)?);
         match read(client, path, &mut file).await {
-            Err(BackupError::Read { source, .. }) if gone(&source) && attempt < ATTEMPTS => attempt += 1,
+            Err(error) if error.is_gone() && attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),
             Ok(summary) => {
                 let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -167,17 +184,11 @@ async fn write(client: &Client, path: &Path) -> Result<Summary, BackupError> {
     }
 }
 
-/// The server has removed the version that is read.
-fn gone(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 410)
-}
-
 async fn read(client: &Client, path: &Path, file: &mut impl io::Write) -> Result<Summary, BackupError> {
     let failed = |source| BackupError::File { path: path.to_owned(), source };
     let [definitions, rest @ ..] = builtin();
-    // A list that is not at its end is one that the server lets go on: so it keeps that version for all others.
-    let first = page(client, &rest[0], &ListParams::default().limit(1)).await?;
-    let version = first.metadata.resource_version.unwrap_or_default();
+    let moment = Moment::now(client).await?;
+    let version = &moment.version;
     writeln!(
         file,
         "# Backup by `tink backup` at {}, resource version {version}. It holds Secrets.\n\
@@ -185,35 +196,68 @@ async fn read(client: &Client, path: &Path, file: &mut impl io::Write) -> Result
         Timestamp::now()
     )
     .map_err(failed)?;
-    let mut summary = Summary { version, objects: 0 };
-    let mut custom = Vec::new();
-    let mut collect = async |collection: &Collection, custom: &mut Vec<Collection>| {
+    let (mut objects, mut custom) = (0, Vec::new());
+    let mut keep = |object: &Value| {
+        objects += 1;
+        file.write_all(document(object)?.as_bytes()).map_err(failed)
+    };
+    let of_definitions = |object: Value| {
+        custom.extend(Collection::of_definition(&object));
+        keep(&object)
+    };
+    moment.each(&definitions, of_definitions).await?;
+    for collection in rest.iter().chain(&custom) {
+        moment.each(collection, |object| keep(&object)).await?;
+    }
+    Ok(Summary { version: moment.version, objects })
+}
+
+/// One version of a server, at which its collections are read.
+pub(crate) struct Moment {
+    client: Client,
+    pub(crate) version: String,
+}
+
+impl Moment {
+    /// The version that the server has now.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub(crate) async fn now(client: &Client) -> Result<Self, BackupError> {
+        let [_, namespaces, ..] = builtin();
+        // A list that is not at its end is one that the server lets go on: so it keeps that version for all others.
+        let first = page(client, &namespaces, &ListParams::default().limit(1)).await?;
+        let version = first.metadata.resource_version.unwrap_or_default();
+        Ok(Self { client: client.clone(), version })
+    }
+
+    /// Gives every object of a collection that is not the server's own.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not give the collection, no longer has that version, or `take` fails.
+    pub(crate) async fn each(
+        &self,
+        collection: &Collection,
+        mut take: impl FnMut(Value) -> Result<(), BackupError>,
+    ) -> Result<(), BackupError> {
         let mut params = ListParams::default().limit(PAGE);
-        params = params.at(&summary.version).matching(kube::api::VersionMatch::Exact);
+        params = params.at(&self.version).matching(kube::api::VersionMatch::Exact);
         loop {
-            let list = page(client, collection, &params).await?;
+            let list = page(&self.client, collection, &params).await?;
             for object in list.items {
                 let object = complete(collection, &object);
-                if is_of_the_server(&object) {
-                    continue;
+                if !is_of_the_server(&object) {
+                    take(object)?;
                 }
-                if collection.resource.plural == definitions.resource.plural {
-                    custom.extend(Collection::of_definition(&object));
-                }
-                file.write_all(document(&object)?.as_bytes()).map_err(failed)?;
-                summary.objects += 1;
             }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = ListParams::default().limit(PAGE).continue_token(&token),
                 None => return Ok(()),
             }
         }
-    };
-    collect(&definitions, &mut custom).await?;
-    for collection in rest.iter().chain(&custom.clone()) {
-        collect(collection, &mut custom).await?;
     }
-    Ok(summary)
 }
 
 async fn page(
@@ -246,6 +290,10 @@ fn complete(collection: &Collection, object: &DynamicObject) -> Value {
 fn is_of_the_server(object: &Value) -> bool {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     match text("/kind") {
+        // Which server owns the machines does not come back with what it once had.
+        "ConfigMap" if text("/metadata/namespace") == SYSTEM_NAMESPACE => {
+            text("/metadata/name") == ownership::NAME || OF_THE_SERVER.contains(&text("/metadata/name"))
+        }
         "ConfigMap" => OF_THE_SERVER.contains(&text("/metadata/name")),
         "Secret" => text("/type") == "kubernetes.io/service-account-token",
         _ => false,

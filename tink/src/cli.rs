@@ -195,7 +195,7 @@ enum Command {
     /// Machines of a hardware.csv as objects: print or apply them
     #[command(subcommand)]
     Hardware(HardwareCommand),
-    /// Clusters: a file to begin with, a check of everything before anything is touched, making and deleting them
+    /// Clusters: a file to begin with, a check of everything before anything is touched, making, moving and deleting them
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Take simulated servers from powered off to their installed operating system
@@ -294,8 +294,8 @@ impl Cli {
             Command::Demo(_) => return Err(Failure::Usage("demo runs before anything else".to_owned())),
             Command::Hardware(command) => return hardware::run(command, client).await,
             Command::Cluster(command) => {
-                let state_dir = daemon::state_dir(self.global.state_dir.clone());
-                return cluster::run(command, client, &state_dir).await;
+                let places = Places { kubeconfig: self.global.kubeconfig, state_dir: self.global.state_dir };
+                return cluster::run(command, &places).await;
             }
             Command::Backup { file, force } => {
                 let made = backup::backup(&client.await?, &file, force).await?;
@@ -483,6 +483,8 @@ mod tests {
             &["tink", "cluster", "generate", "rack", "--provider", "vsphere"],
             &["tink", "cluster", "check", "-z", "hardware.csv"],
             &["tink", "hardware", "apply"],
+            &["tink", "cluster", "move"],
+            &["tink", "cluster", "move", "--to", "k", "--abort", "--force"],
             &["tink", "hardware", "generate", "-z", "h", "--tinkerbell-bmc-consumer-url", "hook"],
         ] {
             assert_eq!(exit(args), usage, "{args:?}");
@@ -491,6 +493,7 @@ mod tests {
         for args in [
             &["tink", "get", "hw", "--kubeconfig", "/nonexistent"][..],
             &["tink", "cluster", "check", "-f", "/nonexistent", "--offline"],
+            &["tink", "cluster", "move", "--to", "/nonexistent", "--kubeconfig", "/nonexistent"],
             &["tink", "hardware", "generate", "-z", "/nonexistent"],
         ] {
             assert_eq!(exit(args), ExitCode::from(1), "{args:?}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `tink cluster`: the file of a cluster, whether it can be so, and the cluster itself.
+//! `tink cluster`: the file of a cluster, whether it can be so, the cluster itself, and where it is provisioned from.
 //!
 //! Owns the flags and how findings and progress look; what is found and done is the orchestrator's.
 
@@ -11,7 +11,6 @@ use std::{
 };
 
 use clap::{Args, Subcommand, ValueEnum};
-use kube::Client;
 use orchestrator::{
     check::{self, Subject},
     cluster,
@@ -20,13 +19,22 @@ use orchestrator::{
 };
 use serde_json::json;
 
-use crate::{cli::Failure, connect::ConnectError, hardware, output, rpc::RpcArgs};
+use crate::{
+    cli::Failure,
+    connect::{Places, connect},
+    hardware, output,
+    rpc::RpcArgs,
+};
 
+mod cleanup;
 mod create;
+mod hand_over;
 mod host;
 mod progress;
 
+use cleanup::CleanupArgs;
 use create::{CreateArgs, DeleteArgs, GetArgs};
+use hand_over::MoveArgs;
 
 /// What can be done with a cluster.
 #[derive(Debug, Subcommand)]
@@ -52,6 +60,15 @@ pub(crate) enum ClusterCommand {
     Get(GetArgs),
     /// Take a cluster apart, from whatever state it is in: machines are switched off and given back
     Delete(DeleteArgs),
+    /// Let another API server own the machines, with everything that is known of them: a cluster its own provisioner, and back
+    #[command(
+        after_help = "Moves from the API server of --kubeconfig (by default that of `tink up`) to that of --to, for a move back the other way round. \
+                            The daemons here stop, everything is copied and compared, and then those there may begin: never both at once. \
+                            Whatever ends it, the same command goes on; until the other side owns the machines, --abort gives it up."
+    )]
+    Move(MoveArgs),
+    /// Remove what is ours from this machine after the machines were moved away, and prove that nothing is left
+    Cleanup(CleanupArgs),
 }
 
 /// Where machines come from.
@@ -92,11 +109,8 @@ pub(crate) enum ReportFormat {
 }
 
 /// Runs one of the commands.
-pub(crate) async fn run(
-    command: ClusterCommand,
-    client: impl Future<Output = Result<Client, ConnectError>>,
-    state_dir: &Path,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(command: ClusterCommand, places: &Places) -> Result<ExitCode, Failure> {
+    let state_dir = &daemon::state_dir(places.state_dir.clone());
     match command {
         ClusterCommand::Generate { name, provider: Provider::Tinkerbell } => {
             let text = cluster::generate(&name).map_err(|finding| Failure::Usage(finding.to_string()))?;
@@ -104,9 +118,11 @@ pub(crate) async fn run(
             Ok(ExitCode::SUCCESS)
         }
         ClusterCommand::Check(args) => check(&args, state_dir).await,
-        ClusterCommand::Create(args) => create::create(&args, client.await?, state_dir).await,
-        ClusterCommand::Get(args) => create::get(&args, client.await?).await,
-        ClusterCommand::Delete(args) => create::delete(&args, client.await?).await,
+        ClusterCommand::Create(args) => create::create(&args, connect(places).await?, state_dir).await,
+        ClusterCommand::Get(args) => create::get(&args, connect(places).await?).await,
+        ClusterCommand::Delete(args) => create::delete(&args, connect(places).await?).await,
+        ClusterCommand::Move(args) => hand_over::hand_over(&args, places, state_dir).await,
+        ClusterCommand::Cleanup(args) => cleanup::cleanup(&args, state_dir).await,
     }
 }
 

@@ -55,6 +55,15 @@ pub enum ConnectError {
 ///
 /// See [`ConnectError`].
 pub async fn connect(places: &Places) -> Result<Client, ConnectError> {
+    connect_named(places).await.map(|(client, _)| client)
+}
+
+/// The same, with the server's address.
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+pub(crate) async fn connect_named(places: &Places) -> Result<(Client, String), ConnectError> {
     daemon::install_crypto();
     let config = match read(places) {
         Ok((kubeconfig, place)) => Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
@@ -63,7 +72,9 @@ pub async fn connect(places: &Places) -> Result<Client, ConnectError> {
         Err(nowhere @ ConnectError::Nowhere { .. }) => Config::incluster().map_err(|_| nowhere)?,
         Err(error) => return Err(error),
     };
-    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+    let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    let client = Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
+    Ok((client, url))
 }
 
 fn read(places: &Places) -> Result<(Kubeconfig, String), ConnectError> {

@@ -12,6 +12,7 @@ pub mod connect;
 pub mod demo;
 pub mod describe;
 pub mod get;
+pub mod handover;
 pub mod kinds;
 pub mod logs;
 pub mod restore;

@@ -79,19 +79,41 @@ pub fn print(reach: Reach) -> Result<(), SetupError> {
 ///
 /// See [`SetupError`].
 pub async fn setup(client: &Client, reach: Reach) -> Result<(), SetupError> {
+    apply(client, reach, output::print).await
+}
+
+/// Whether the server has rights that are objects, as every Kubernetes has; ours brings those of the daemons by itself.
+///
+/// # Errors
+///
+/// When the server does not answer.
+pub(crate) async fn has_rbac(client: &Client) -> Result<bool, SetupError> {
     let groups = client.list_api_groups().await.map_err(|error| SetupError::Groups(Box::new(error)))?;
-    let has_rbac = groups.groups.iter().any(|group| group.name == RBAC);
+    Ok(groups.groups.iter().any(|group| group.name == RBAC))
+}
+
+/// The same, and `tell` gets a line for each object.
+///
+/// # Errors
+///
+/// See [`SetupError`].
+pub(crate) async fn apply(
+    client: &Client,
+    reach: Reach,
+    tell: impl Fn(&str) -> std::io::Result<()>,
+) -> Result<(), SetupError> {
+    let has_rbac = has_rbac(client).await?;
     for object in objects(reach)? {
         let object: DynamicObject = serde_json::from_value(object)?;
         let types = object.types.clone().unwrap_or_default();
         if types.api_version.starts_with(RBAC) && !has_rbac {
             continue;
         }
-        apply(client, &object).await?;
-        output::print(&format!("{}/{} applied\n", types.kind.to_lowercase(), object.name_any()))?;
+        apply_one(client, &object).await?;
+        tell(&format!("{}/{} applied\n", types.kind.to_lowercase(), object.name_any()))?;
     }
     if !has_rbac {
-        output::print("this API server has no RBAC: it knows the daemons by the tokens that it made\n")?;
+        tell("this API server has no RBAC: it knows the daemons by the tokens that it made\n")?;
     }
     for crd in api::crds() {
         let name = crd.name_any();
@@ -112,7 +134,7 @@ fn objects(reach: Reach) -> Result<Vec<Value>, serde_json::Error> {
     Ok(all)
 }
 
-async fn apply(client: &Client, object: &DynamicObject) -> Result<(), SetupError> {
+async fn apply_one(client: &Client, object: &DynamicObject) -> Result<(), SetupError> {
     let types = object.types.clone().unwrap_or_default();
     let kind =
         GroupVersionKind::try_from(&types).unwrap_or_else(|_| GroupVersionKind::gvk("", "", &types.kind));

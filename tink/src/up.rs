@@ -9,6 +9,8 @@
 //! ports free? -> store open, CRDs installed -> TLS listener, kubeconfigs -> daemons -> (signal) daemons drain -> API closes
 //! ```
 //!
+//! The daemons run only while the journal of this API server says that it owns the machines ([`duty`]); the API is served all the time.
+//!
 //! The demo, the tests and the command line call [`Stack`]. Nothing here decides anything about machines.
 
 use std::{
@@ -19,15 +21,19 @@ use std::{
     time::Duration,
 };
 
-use api::access::Component;
-use apiserver::{Server, pki};
+use api::{
+    access::Component,
+    ownership::{Journal, JournalError},
+};
+use apiserver::{Server, access::Writes, pki};
 use daemon::Health;
 use kube::Client;
 use thiserror::Error;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 mod config;
+mod duty;
 pub(crate) mod ports;
 mod serve;
 
@@ -69,6 +75,9 @@ pub enum UpError {
     /// Certificates or kubeconfig cannot be made.
     #[error(transparent)]
     Pki(#[from] pki::PkiError),
+    /// Who owns the machines cannot be read from our own server.
+    #[error("it cannot be read who owns the machines: {}", daemon::chain(.0))]
+    Journal(#[source] Box<kube::Error>),
     /// The API server's TLS does not work.
     #[error("the API server cannot serve TLS: {0}")]
     Tls(#[from] apiserver::ServeError),
@@ -99,6 +108,7 @@ fn lines(all: &[Busy]) -> String {
     all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// What the daemons are started with, each time that they are.
 type Daemons = (Part<boots::Config>, Part<hegel::Config>, Part<rufio::Config>, Part<tink_server::Config>);
 
 /// What a task of the stack ends with: which part it is, and what went wrong.
@@ -109,11 +119,15 @@ pub struct Stack {
     server: Arc<Server>,
     kubeconfig: PathBuf,
     url: String,
-    daemons: JoinSet<Ended>,
-    stop_daemons: CancellationToken,
+    /// None where the daemons are programs of their own.
+    daemons: Option<Daemons>,
+    /// The daemons that run: none while the machines are not ours.
+    term: Option<Term>,
     rims: JoinSet<Ended>,
     stop_rims: CancellationToken,
-    health: Vec<(&'static str, Health)>,
+    journal: watch::Receiver<Result<Journal, JournalError>>,
+    /// When it is to be said that nobody acts here any more.
+    due: Option<Instant>,
 }
 
 impl fmt::Debug for Stack {
@@ -133,9 +147,7 @@ impl Stack {
     /// See [`UpError`]; what was started is ended again.
     pub async fn start(config: UpConfig) -> Result<Self, UpError> {
         let UpConfig { state_dir, api, boots, hegel, rufio, tink_server, listeners, .. } = config;
-        let mut stack = Self::serve(&state_dir, &api, &listeners).await?;
-        stack.start_daemons((boots, hegel, rufio, tink_server)).await?;
-        Ok(stack)
+        Self::serve(&state_dir, &api, &listeners, Some((boots, hegel, rufio, tink_server))).await
     }
 
     /// Opens the store and serves the API, for daemons that are programs of their own.
@@ -144,70 +156,101 @@ impl Stack {
     ///
     /// See [`UpError`].
     pub async fn alone(config: AloneConfig) -> Result<Self, UpError> {
-        Self::serve(&config.state_dir, &config.api, &config.listeners()).await
+        Self::serve(&config.state_dir, &config.api, &config.listeners(), None).await
     }
 
-    async fn serve(state_dir: &Path, config: &ApiConfig, listeners: &[Listener]) -> Result<Self, UpError> {
+    async fn serve(
+        state_dir: &Path,
+        config: &ApiConfig,
+        listeners: &[Listener],
+        daemons: Option<Daemons>,
+    ) -> Result<Self, UpError> {
         daemon::install_crypto();
         let busy = ports::busy(listeners);
         if !busy.is_empty() {
             return Err(UpError::Ports(busy));
         }
         let served = serve::Served::open(state_dir, config).await?;
-        let mut stack = Self {
-            server: served.server.clone(),
-            kubeconfig: served.kubeconfig,
-            url: served.url,
-            daemons: JoinSet::new(),
-            stop_daemons: CancellationToken::new(),
-            rims: JoinSet::new(),
-            stop_rims: CancellationToken::new(),
-            health: Vec::new(),
-        };
-        let (server, stop) = (stack.server.clone(), stack.stop_rims.clone());
-        stack.rims.spawn(async move {
-            ("API server", told(server.serve_tls(served.listener, served.tls, stop).await))
+        let (server, mut rims, stop_rims) = (served.server, JoinSet::new(), CancellationToken::new());
+        // Before anybody else can write: an account that may not must not even begin to.
+        let client = server.client(api::annotations::SYSTEM_NAMESPACE);
+        let (journal, watching) = duty::watch(client, stop_rims.clone()).await?;
+        if !acts(&journal.borrow()) {
+            server.set_writes(Writes::Suspended);
+        }
+        rims.spawn(async move {
+            watching.await;
+            ("journal", Ok(()))
         });
-        // The store is open and the listener is bound by now.
-        stack.admin("api", config.health).await?.latch("serving", "the listener").set();
+        let (serving, stop) = (Arc::clone(&server), stop_rims.clone());
+        rims.spawn(async move {
+            ("API server", told(serving.serve_tls(served.listener, served.tls, stop).await))
+        });
+        if let Some(address) = config.health {
+            let health = Health::new();
+            // The store is open and the listener is bound by now.
+            health.latch("serving", "the listener").set();
+            serve_health("api", address, health, (&mut rims, &stop_rims)).await?;
+        }
+        let (kubeconfig, url) = (served.kubeconfig, served.url);
+        let mut stack =
+            Self { server, kubeconfig, url, daemons, term: None, rims, stop_rims, journal, due: None };
+        stack.follow().await?;
         Ok(stack)
     }
 
-    async fn start_daemons(&mut self, (boots, hegel, rufio, tink_server): Daemons) -> Result<(), UpError> {
-        let stop = self.stop_daemons.clone();
-        let health = self.admin("tink-server", tink_server.health).await?;
-        let client = self.client_of(Component::TinkServer);
-        let run = tink_server::run(tink_server.config, client, health, stop.clone());
-        self.daemons.spawn(async move { ("tink-server", told(run.await)) });
-        let health = self.admin("rufio", rufio.health).await?;
-        let run = rufio::run(rufio.config, self.client_of(Component::Rufio), health, stop.clone());
-        self.daemons.spawn(async move { ("rufio", told(run.await)) });
-        let health = self.admin("hegel", hegel.health).await?;
-        let run = hegel::run(hegel.config, self.client_of(Component::Hegel), health, stop.clone());
-        self.daemons.spawn(async move { ("hegel", told(run.await)) });
-        let health = self.admin("boots", boots.health).await?;
-        let run = boots::run(boots.config, self.client_of(Component::Boots), health, stop);
-        self.daemons.spawn(async move { ("boots", told(run.await)) });
+    /// Lets the daemons run, or not, as the journal says.
+    async fn follow(&mut self) -> Result<(), UpError> {
+        let journal = self.journal.borrow_and_update().clone();
+        self.due = None;
+        if acts(&journal) {
+            self.server.set_writes(Writes::Allowed);
+            if let (None, Some(daemons)) = (&self.term, &self.daemons) {
+                self.term = Some(Term::start(&self.server, daemons.clone()).await?);
+            }
+            return Ok(());
+        }
+        match &journal {
+            Ok(journal) => {
+                let peer = journal.of.as_ref().map_or("", |of| of.peer.url.as_str());
+                tracing::warn!(
+                    state = journal.state.word(),
+                    peer,
+                    "the machines are not owned here; no daemon acts"
+                );
+            }
+            Err(error) => tracing::error!(%error, "it cannot be told who owns the machines; no daemon acts"),
+        }
+        // They may still write what they have done.
+        if let Some(term) = self.term.take()
+            && let Err(error) = term.end().await
+        {
+            tracing::error!(%error, "a daemon did not stop well");
+        }
+        if matches!(&journal, Ok(journal) if journal.state.stopped().is_some()) {
+            // Daemons that are programs of their own hear of it as we did.
+            let heard = if self.daemons.is_some() { Duration::ZERO } else { duty::HEARD };
+            self.due = Some(Instant::now() + heard);
+        } else {
+            self.server.set_writes(Writes::Suspended);
+        }
         Ok(())
     }
 
-    /// A client in process with the rights of one daemon.
-    fn client_of(&self, component: Component) -> Client {
-        self.server.client_as(&component.user(), api::annotations::DEFAULT_NAMESPACE)
-    }
-
-    /// Makes the health of one part, and serves it where an address is given.
-    async fn admin(&mut self, part: &'static str, address: Option<SocketAddr>) -> Result<Health, UpError> {
-        let health = Health::new();
-        if let Some(address) = address {
-            let listener = bind(part, address).await?;
-            let serving = daemon::admin::serve(listener, health.clone(), self.stop_rims.clone());
-            self.rims.spawn(async move { (part, told(serving.await)) });
-        }
-        if part != "api" {
-            self.health.push((part, health.clone()));
-        }
-        Ok(health)
+    /// Says that nobody acts here any more; tried again when it cannot be written.
+    async fn let_go(&mut self) {
+        self.server.set_writes(Writes::Suspended);
+        let said = duty::say_stopped(&self.server.client(api::annotations::SYSTEM_NAMESPACE)).await;
+        self.due = match said {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!(
+                    error = daemon::chain(&error),
+                    "cannot say that the daemons have stopped; trying again"
+                );
+                Some(Instant::now() + duty::AGAIN)
+            }
+        };
     }
 
     /// A client of the API server, in process, that may do everything.
@@ -228,20 +271,20 @@ impl Stack {
         &self.url
     }
 
-    /// Waits until every daemon is ready.
+    /// Waits until every daemon is ready that is to run.
     ///
     /// # Errors
     ///
     /// When a part ends instead.
     pub async fn ready(&mut self) -> Result<(), UpError> {
-        let parts: Vec<Health> = self.health.iter().map(|(_, health)| health.clone()).collect();
-        let all = futures::future::join_all(parts.iter().map(Health::ready));
-        tokio::pin!(all);
         loop {
+            let parts: Vec<Health> = self.term.iter().flat_map(Term::health).collect();
             tokio::select! {
-                _ = &mut all => return Ok(()),
-                ended = next(&mut self.daemons) => return Err(unasked(ended)),
+                _ = futures::future::join_all(parts.iter().map(Health::ready)) => return Ok(()),
+                ended = ended(&mut self.term) => return Err(unasked(ended)),
                 ended = next(&mut self.rims) => return Err(unasked(ended)),
+                changed = self.journal.changed() => self.heard(changed).await?,
+                () = at(self.due) => self.let_go().await,
                 () = tokio::time::sleep(READY_NOTICE) => {
                     tracing::warn!(waiting = self.waiting().join("; "), "not ready yet");
                 }
@@ -252,11 +295,7 @@ impl Stack {
     /// What daemons still wait for.
     #[must_use]
     pub fn waiting(&self) -> Vec<String> {
-        let all = self.health.iter();
-        all.flat_map(|(part, health)| {
-            health.waiting().into_iter().map(move |(latch, text)| format!("{part}: {latch} waits for {text}"))
-        })
-        .collect()
+        self.term.iter().flat_map(Term::waiting).collect()
     }
 
     /// Runs until `shutdown` or until a part ends by itself, then drains: the daemons first, then the API, then the store.
@@ -265,10 +304,20 @@ impl Stack {
     ///
     /// When a part failed or did not end in time.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), UpError> {
-        let cause = tokio::select! {
-            () = shutdown.cancelled() => None,
-            ended = next(&mut self.daemons) => Some(unasked(ended)),
-            ended = next(&mut self.rims) => Some(unasked(ended)),
+        let cause = loop {
+            let step = tokio::select! {
+                () = shutdown.cancelled() => break None,
+                ended = ended(&mut self.term) => Err(unasked(ended)),
+                ended = next(&mut self.rims) => Err(unasked(ended)),
+                changed = self.journal.changed() => self.heard(changed).await,
+                () = at(self.due) => {
+                    self.let_go().await;
+                    Ok(())
+                }
+            };
+            if let Err(error) = step {
+                break Some(error);
+            }
         };
         if let Some(error) = &cause {
             tracing::error!(%error, "stopping");
@@ -277,13 +326,124 @@ impl Stack {
         cause.map_or(drained, Err)
     }
 
+    async fn heard(&mut self, changed: Result<(), watch::error::RecvError>) -> Result<(), UpError> {
+        match changed {
+            Ok(()) => self.follow().await,
+            // Whoever watches has ended, which is told as the end of its task.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     async fn drain(&mut self) -> Result<(), UpError> {
-        self.stop_daemons.cancel();
-        let daemons = join(&mut self.daemons, DRAIN).await;
+        let daemons = match self.term.take() {
+            Some(term) => term.end().await,
+            None => Ok(()),
+        };
         self.stop_rims.cancel();
         let rims = join(&mut self.rims, DRAIN_API).await;
         self.server.close().await;
         daemons.and(rims)
+    }
+}
+
+/// The daemons from one start to their end, with their health ports. Dropping it ends them without waiting.
+struct Term {
+    daemons: JoinSet<Ended>,
+    stop: CancellationToken,
+    rims: JoinSet<Ended>,
+    stop_rims: CancellationToken,
+    health: Vec<(&'static str, Health)>,
+}
+
+impl Term {
+    async fn start(server: &Server, (boots, hegel, rufio, tink_server): Daemons) -> Result<Self, UpError> {
+        let mut term = Self {
+            daemons: JoinSet::new(),
+            stop: CancellationToken::new(),
+            rims: JoinSet::new(),
+            stop_rims: CancellationToken::new(),
+            health: Vec::new(),
+        };
+        // A client in process with the rights of one daemon.
+        let client =
+            |component: Component| server.client_as(&component.user(), api::annotations::DEFAULT_NAMESPACE);
+        let stop = term.stop.clone();
+        let health = term.admin("tink-server", tink_server.health).await?;
+        let run = tink_server::run(tink_server.config, client(Component::TinkServer), health, stop.clone());
+        term.daemons.spawn(async move { ("tink-server", told(run.await)) });
+        let health = term.admin("rufio", rufio.health).await?;
+        let run = rufio::run(rufio.config, client(Component::Rufio), health, stop.clone());
+        term.daemons.spawn(async move { ("rufio", told(run.await)) });
+        let health = term.admin("hegel", hegel.health).await?;
+        let run = hegel::run(hegel.config, client(Component::Hegel), health, stop.clone());
+        term.daemons.spawn(async move { ("hegel", told(run.await)) });
+        let health = term.admin("boots", boots.health).await?;
+        let run = boots::run(boots.config, client(Component::Boots), health, stop);
+        term.daemons.spawn(async move { ("boots", told(run.await)) });
+        Ok(term)
+    }
+
+    /// Makes the health of one part, and serves it where an address is given.
+    async fn admin(&mut self, part: &'static str, address: Option<SocketAddr>) -> Result<Health, UpError> {
+        let health = Health::new();
+        if let Some(address) = address {
+            serve_health(part, address, health.clone(), (&mut self.rims, &self.stop_rims)).await?;
+        }
+        self.health.push((part, health.clone()));
+        Ok(health)
+    }
+
+    fn health(&self) -> impl Iterator<Item = Health> {
+        self.health.iter().map(|(_, health)| health.clone())
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = String> {
+        self.health.iter().flat_map(|(part, health)| {
+            health.waiting().into_iter().map(move |(latch, text)| format!("{part}: {latch} waits for {text}"))
+        })
+    }
+
+    /// Asks the daemons to end, and waits until they have; whatever is left is ended.
+    async fn end(mut self) -> Result<(), UpError> {
+        self.stop.cancel();
+        let daemons = join(&mut self.daemons, DRAIN).await;
+        self.stop_rims.cancel();
+        daemons.and(join(&mut self.rims, DRAIN_API).await)
+    }
+}
+
+fn acts(journal: &Result<Journal, JournalError>) -> bool {
+    matches!(journal, Ok(journal) if journal.acts())
+}
+
+/// Serves the health of a part until the token ends it.
+async fn serve_health(
+    part: &'static str,
+    address: SocketAddr,
+    health: Health,
+    (rims, stop): (&mut JoinSet<Ended>, &CancellationToken),
+) -> Result<(), UpError> {
+    let serving = daemon::admin::serve(bind(part, address).await?, health, stop.clone());
+    rims.spawn(async move { (part, told(serving.await)) });
+    Ok(())
+}
+
+/// The next part of a term that ends; never when none runs.
+async fn ended(term: &mut Option<Term>) -> Ended {
+    match term {
+        Some(Term { daemons, rims, .. }) => tokio::select! {
+            ended = next(daemons) => ended,
+            ended = next(rims) => ended,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Done at that time, or never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,6 +10,8 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use crate::annotations::FIRST_UID;
+
 use super::{Workflow, WorkflowState};
 
 /// A place in the queue of a machine's Workflows: the smallest has the turn. No two Workflows have the same place.
@@ -31,6 +33,13 @@ enum Stage {
 }
 
 impl Workflow {
+    /// The UID by which tokens of agents and whoever else outlives a move name the Workflow: the first that it had. Empty before it has any.
+    #[must_use]
+    pub fn first_uid(&self) -> &str {
+        let moved = self.metadata.annotations.as_ref().and_then(|all| all.get(FIRST_UID));
+        moved.or(self.metadata.uid.as_ref()).map_or("", String::as_str)
+    }
+
     /// The Workflow's place in the queue for its machine; nothing when the machine has nothing to do for it (any more).
     #[must_use]
     pub fn turn(&self) -> Option<Turn> {

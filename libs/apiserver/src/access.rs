@@ -21,6 +21,9 @@ const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// Who has no token.
 const ANONYMOUS: &str = "system:anonymous";
 
+/// Verbs that change nothing.
+const READING: [&str; 3] = ["get", "list", "watch"];
+
 /// Paths that need no token, as Kubernetes' role `system:public-info-viewer` has them.
 const PUBLIC: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/version/"];
 /// Paths that everybody with a token may read (`system:discovery`).
@@ -37,6 +40,15 @@ const DISCOVERY: &[&str] = &[
     "/version",
     "/version/",
 ];
+
+/// Whether accounts may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// As their rules say.
+    Allowed,
+    /// Only the administrator may; others read what their rules let them read.
+    Suspended,
+}
 
 /// Where rules hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +152,19 @@ impl Account {
             What::Resource(resource) => grant.scope.covers(&resource.namespace),
         });
         granted.flat_map(|grant| &grant.rules).chain(&common).any(|rule| matches(rule, wanted))
+    }
+
+    /// The same user with what only reads of what they may do.
+    pub(crate) fn read_only(&self) -> Self {
+        let reads = |rule: &PolicyRule| {
+            let may = |verb: &&&str| rule.verbs.iter().any(|known| known == "*" || known == **verb);
+            let verbs: Vec<String> = READING.iter().filter(may).map(|verb| (*verb).to_owned()).collect();
+            (!verbs.is_empty()).then(|| PolicyRule { verbs, ..rule.clone() })
+        };
+        let grants = self.grants.iter();
+        let grants = grants
+            .map(|grant| Grant { rules: grant.rules.iter().filter_map(reads).collect(), ..grant.clone() });
+        Self { name: self.name.clone(), groups: self.groups.clone(), grants: grants.collect() }
     }
 
     /// Every rule that holds in a namespace.

@@ -79,8 +79,8 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
-    let account = match impersonated(&inner, account, &parts.headers) {
-        Ok(account) => account,
+    let account = match impersonated(&inner, inner.in_force(account), &parts.headers) {
+        Ok(account) => inner.in_force(account),
         Err(error) => return handlers::refuse(&parts, &error),
     };
     if let Err(error) = check(&account, &parts) {

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::Options;
-use crate::access::Account;
+use crate::access::{Account, Writes};
 use crate::registry::{self, Registry};
 use crate::store::{Prefix, ReadError, Snapshot, Store};
 
@@ -28,6 +29,8 @@ pub(crate) struct Inner {
     pub options: Options,
     pub snapshots: HeldSnapshots,
     pub shutdown: CancellationToken,
+    /// Nobody but the administrator may write.
+    suspended: AtomicBool,
     /// Those of the options and the administrator.
     accounts: Vec<Arc<Account>>,
     /// Held while the catalogue is rebuilt, so that an older state never replaces a newer one.
@@ -44,7 +47,21 @@ impl Inner {
             options,
             snapshots: HeldSnapshots::default(),
             shutdown: CancellationToken::new(),
+            suspended: AtomicBool::new(false),
             reload: Mutex::new(()),
+        }
+    }
+
+    /// Lets accounts write, or no longer; for requests that come from now on.
+    pub fn set_writes(&self, writes: Writes) {
+        self.suspended.store(writes == Writes::Suspended, Ordering::SeqCst);
+    }
+
+    /// The account as it may act now.
+    pub fn in_force(&self, account: Arc<Account>) -> Arc<Account> {
+        match self.suspended.load(Ordering::SeqCst) && !account.is_master() {
+            true => Arc::new(account.read_only()),
+            false => account,
         }
     }
 

@@ -20,7 +20,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::access::Account;
+use crate::access::{Account, Writes};
 use crate::body::{BoxError, ResponseBody};
 use crate::front::{self, Credentials};
 use crate::gc;
@@ -153,6 +153,12 @@ impl Server {
     /// A client in process, with `namespace` as its default.
     pub fn client(&self, namespace: &str) -> kube::Client {
         kube::Client::new(self.service(), namespace)
+    }
+
+    /// Lets accounts other than the administrator write, or no longer: for a program that hands its state over. Holds for requests that come from now
+    /// on, and until the server is closed; every server begins with [`Writes::Allowed`].
+    pub fn set_writes(&self, writes: Writes) {
+        self.inner.set_writes(writes);
     }
 
     /// Applies CRDs; they are served when this returns.

@@ -12,7 +12,7 @@
 mod common;
 
 use apiserver::Tls;
-use apiserver::access::{Account, Grant, Scope};
+use apiserver::access::{Account, Grant, Scope, Writes};
 use apiserver::pki::Identity;
 use common::{Fixture, WIDGETS, start_with, widget, widgets};
 use http_body_util::{BodyExt as _, Full};
@@ -123,6 +123,41 @@ async fn a_user_does_what_its_rules_say_and_nothing_else() {
         send_as(&fixture, READER, ("GET", "/api/v1/namespaces/default/secrets/mine"), &[], &json!({})).await;
     assert_eq!(mine.0, 404, "it may ask for this one");
     assert_eq!(send_as(&fixture, "stranger", ("GET", WIDGETS), &[], &json!({})).await.0, 403);
+    fixture.server.close().await;
+}
+
+#[tokio::test]
+async fn while_writes_are_suspended_users_only_read_and_the_administrator_goes_on() {
+    let fixture = start().await;
+    let own = widgets(fixture.client());
+    own.create(&PostParams::default(), &widget("w", json!({}))).await.unwrap();
+    let theirs = widgets(fixture.server.client_as(READER, "default"));
+    let status = Patch::Merge(json!({"status": {"state": "seen"}}));
+    let may_write = async || {
+        let resource =
+            json!({"verb": "patch", "group": "example.org", "resource": "widgets", "subresource": "status"});
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let review = json!({"spec": {"resourceAttributes": resource}});
+        let (code, answer) = send_as(&fixture, READER, ("POST", path), &[], &review).await;
+        assert_eq!(code, 201, "{answer}");
+        answer["status"]["allowed"].as_bool().unwrap()
+    };
+    theirs.patch_status("w", &PatchParams::default(), &status).await.unwrap();
+    assert!(may_write().await);
+    fixture.server.set_writes(Writes::Suspended);
+    let refused = theirs.patch_status("w", &PatchParams::default(), &status).await.unwrap_err();
+    assert!(matches!(&refused, kube::Error::Api(status) if status.code == 403), "{refused}");
+    assert!(!may_write().await, "who asks is told");
+    assert_eq!(theirs.list(&ListParams::default()).await.unwrap().items.len(), 1);
+    let spec = Patch::Merge(json!({"spec": {"size": 3}}));
+    own.patch("w", &PatchParams::default(), &spec).await.unwrap();
+    let as_reader = [("impersonate-user", READER)];
+    let body = json!({"status": {"state": "other"}});
+    let path = format!("{WIDGETS}/w/status");
+    let (code, _) = send_as(&fixture, "admin", ("PATCH", &path), &as_reader, &body).await;
+    assert_eq!(code, 403, "whom the administrator acts as is suspended, too");
+    fixture.server.set_writes(Writes::Allowed);
+    theirs.patch_status("w", &PatchParams::default(), &status).await.unwrap();
     fixture.server.close().await;
 }
 

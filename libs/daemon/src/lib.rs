@@ -25,6 +25,7 @@ pub mod admin;
 pub mod config;
 mod connect;
 pub mod events;
+pub mod gate;
 mod health;
 pub mod http;
 pub mod leader;

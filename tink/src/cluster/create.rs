@@ -38,7 +38,7 @@ use super::{
     ReportFormat, host,
     progress::{Form, Progress},
 };
-use crate::{cli::Failure, hardware, output, rpc::RpcArgs};
+use crate::{cli::Failure, handover, hardware, output, rpc::RpcArgs};
 
 /// What to make.
 #[derive(Debug, Args)]
@@ -109,6 +109,7 @@ pub(super) async fn create(args: &CreateArgs, client: Client, state_dir: &Path) 
     let Some(file) = cluster::read(&name, &text, &mut findings) else { return Err(told(findings)) };
     let subject = Subject { file: &file, inventory: machines.as_ref() };
     check::offline(subject, &mut findings);
+    handover::must_own(&client).await?;
     let store = Store::new(client.clone(), file.cluster.name());
     let known = match store.cluster_object().await {
         Ok(_) => true,
@@ -160,6 +161,7 @@ pub(super) async fn create(args: &CreateArgs, client: Client, state_dir: &Path) 
 
 /// Takes a cluster apart.
 pub(super) async fn delete(args: &DeleteArgs, client: Client) -> Result<ExitCode, Failure> {
+    handover::must_own(&client).await?;
     let store = Store::new(client.clone(), &args.name);
     let cluster = store.cluster_object().await?;
     if cluster.metadata.deletion_timestamp.is_none() {
@@ -213,13 +215,16 @@ fn told(findings: Findings) -> Failure {
     Failure::Failed(findings.sorted().iter().map(ToString::to_string).collect())
 }
 
-fn teller(format: ReportFormat) -> impl FnMut(Event) + Send {
-    let form = match format {
+pub(super) fn form(format: ReportFormat) -> Form {
+    match format {
         ReportFormat::Json => Form::Json,
         ReportFormat::Text if io::stdout().is_terminal() => Form::Tree,
         ReportFormat::Text => Form::Lines,
-    };
-    let mut progress = Progress::new(form);
+    }
+}
+
+fn teller(format: ReportFormat) -> impl FnMut(Event) + Send {
+    let mut progress = Progress::new(form(format));
     move |event| {
         let text = progress.text(&event);
         // Whoever reads it may have left; the cluster is made all the same.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What the stack must be able to listen on while it provisions.
-const PORTS: [(&str, Protocol, u16); 7] = [
+pub(super) const PORTS: [(&str, Protocol, u16); 7] = [
     ("DHCP", Protocol::Udp, 67),
     ("DHCP of boot servers", Protocol::Udp, 4011),
     ("TFTP", Protocol::Udp, 69),

@@ -120,7 +120,7 @@ pub(super) struct ApiConfig {
 }
 
 /// One daemon's share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Part<C> {
     pub(super) config: C,
     pub(super) health: Option<SocketAddr>,

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     fmt, fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    path::Path,
 };
 
 /// TCP's state LISTEN as `/proc/net/tcp` has it.
@@ -164,20 +165,25 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
 
 /// The processes that have one of these sockets open, as far as we may look.
 fn processes(inodes: &BTreeSet<u64>) -> Vec<Holder> {
+    processes_with(|target| {
+        let inode =
+            target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        inode.is_some_and(|inode: u64| inodes.contains(&inode))
+    })
+}
+
+/// The processes that have something open which `/proc` shows as a path like that, as far as we may look.
+pub(crate) fn processes_with(wanted: impl Fn(&Path) -> bool) -> Vec<Holder> {
     let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut holders: Vec<_> = pids.filter(|pid| holds(*pid, inodes)).map(named).collect();
+    let mut holders: Vec<_> = pids.filter(|pid| holds(*pid, &wanted)).map(named).collect();
     holders.sort_by_key(|holder| holder.pid);
     holders
 }
 
-fn holds(pid: u32, inodes: &BTreeSet<u64>) -> bool {
+fn holds(pid: u32, wanted: &impl Fn(&Path) -> bool) -> bool {
     let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    open.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| {
-        let inode =
-            link.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-        inode.is_some_and(|inode: u64| inodes.contains(&inode))
-    })
+    open.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| wanted(&target))
 }
 
 fn named(pid: u32) -> Holder {

@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The move: another API server comes to own the machines, with everything that is known of them.
+//!
+//! Owns the rim around [`decide`]: reads both journals ([`api::ownership`]), does the next step, and reads again. Whatever ends it, the same call goes on:
+//! the journals are all that it remembers, and copying may be repeated. A Lease on the source keeps a second one out. `tink cluster move` calls it, and
+//! prints what it is told. It never touches a machine, and never lets go of one side before the other owns.
+//!
+//! ```text
+//! Receive ──> Clear ──> Leave ──> Drain ──> Copy ──> Own ──> LetGo ──> Done          given up before Own: Refrain ──> Keep ──> Done
+//! ```
+
+use std::time::{Duration, Instant};
+
+use api::annotations::SYSTEM_NAMESPACE;
+use api::anywhere::v1alpha1::Cluster;
+use api::ownership::{self, Journal, JournalError, LEASE, Move, Peer, State};
+use daemon::leader::{Election, LeaderError};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy},
+};
+use manifest::Finding;
+use serde::Serialize;
+use serde_json::json;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backup::BackupError,
+    output,
+    restore::put::{Differing, Item, Server, levels},
+    setup::SetupError,
+};
+
+mod cargo;
+pub mod decide;
+mod side;
+
+pub use cargo::Proof;
+pub use side::Side;
+
+use cargo::{Cargo, Difference};
+use decide::{Back, Ids, Refused, Step};
+
+/// Longest wait for daemons to stop: longer than they may drain, and than a Lease whose holder vanished.
+const DRAIN: Duration = Duration::from_secs(90);
+/// How often it is copied and compared until both are the same: once, and once more where objects name each other in a circle; more only when somebody
+/// writes to the source meanwhile.
+const ROUNDS: usize = 5;
+/// Events that may wait for whoever prints them.
+const EVENTS: usize = 16;
+/// Objects that an error names.
+const NAMED: usize = 10;
+
+/// Why a move ended before its end. The same call goes on after the cause is removed.
+#[derive(Debug, Error)]
+pub enum MoveError {
+    /// There is no next step.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A journal is none.
+    #[error("{url}: {source}")]
+    Journal {
+        /// The server.
+        url: String,
+        /// What is wrong with it.
+        source: JournalError,
+    },
+    /// A server refused, or did not answer.
+    #[error("{url}: {what}: {}", output::problem(source))]
+    Api {
+        /// The server.
+        url: String,
+        /// What was asked for.
+        what: String,
+        /// Its answer.
+        source: Box<kube::Error>,
+    },
+    /// Somebody else owns the machines, or will.
+    #[error("this API server does not own the machines: {0}")]
+    NotOwner(String),
+    /// The target cannot be prepared.
+    #[error("the target cannot be prepared: {0}")]
+    Setup(#[from] SetupError),
+    /// What is to be moved cannot be read.
+    #[error(transparent)]
+    Read(#[from] BackupError),
+    /// The target has machines already, of which no journal tells.
+    #[error(
+        "the target has {count} objects of its own, such as {first}: two inventories do not become one; delete them, or move to an empty one"
+    )]
+    NotEmpty {
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: String,
+    },
+    /// A cluster is on its way.
+    #[error("the cluster {0} is not ready: let `tink cluster create` or `delete` finish, or say --force")]
+    Unfinished(String),
+    /// Objects belong to others that stay.
+    #[error("these belong to objects that do not go along, and would be removed there: {}", .0.join(", "))]
+    Orphans(Vec<String>),
+    /// Daemons of the source go on.
+    #[error("waited {} s for {on}", DRAIN.as_secs())]
+    StillActs {
+        /// What was waited for.
+        on: String,
+    },
+    /// The target refused objects.
+    #[error("the target refused: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Put(Vec<Finding>),
+    /// It does not become the same.
+    #[error("after {ROUNDS} times of copying these still differ: {}", .0.join(", "))]
+    Differs(Vec<String>),
+    /// It was asked to stop, or its Lease was not renewed in time.
+    #[error("it was stopped: the same command goes on")]
+    Stopped,
+    /// The work failed: a programming mistake.
+    #[error("{0}")]
+    Task(String),
+}
+
+impl MoveError {
+    fn of(url: &str, what: &str, source: kube::Error) -> Self {
+        Self::Api { url: url.to_owned(), what: what.to_owned(), source: Box::new(source) }
+    }
+}
+
+/// What a move tells while it goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "camelCase")]
+pub enum Event {
+    /// A step begins.
+    Begins {
+        /// Which.
+        step: Step,
+    },
+    /// It is done.
+    Done {
+        /// Which.
+        step: Step,
+    },
+    /// Something is waited for.
+    Waits {
+        /// Whose server.
+        on: String,
+        /// What for.
+        reason: String,
+        /// For how long so far.
+        seconds: u64,
+    },
+    /// Objects were sent.
+    Copied {
+        /// How many of them.
+        objects: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// Both sides have the same.
+    Verified {
+        /// How many objects of each kind.
+        counts: std::collections::BTreeMap<String, usize>,
+        /// SHA-256 over their contents.
+        digest: String,
+    },
+    /// A step of giving up is done.
+    GaveUp {
+        /// Which.
+        step: Back,
+    },
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Move; also while a cluster is not ready, when `force` is said.
+    Forth {
+        /// Whether clusters on their way are moved as they are.
+        force: bool,
+    },
+    /// Give the move up that was begun.
+    Back,
+}
+
+/// Moves everything from one server to the other, or gives that up. Events come through the channel, which ends with it. `identity` is a name in the Lease
+/// that nobody else uses at this time: whoever has it after a crash goes on at once, and without one waits until the Lease has run out.
+///
+/// # Errors
+///
+/// See [`MoveError`].
+pub async fn run(
+    (source, target): (Side, Side),
+    way: Way,
+    identity: Option<String>,
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+) -> Result<(), MoveError> {
+    // Before the Lease, which the source may not have a place for when it is no server of ours at all.
+    let begun = (source.journal().await?.journal, target.journal().await?.journal);
+    let ids = Ids { source: &source.id, target: &target.id };
+    match way {
+        Way::Forth { .. } if decide::next(&begun.0, &begun.1, ids, false)? == Step::Done => return Ok(()),
+        Way::Back if decide::back(&begun.0, &begun.1, ids)? == Back::Done => return Ok(()),
+        Way::Forth { .. } | Way::Back => {}
+    }
+    let election = Election { namespace: SYSTEM_NAMESPACE.to_owned(), identity };
+    let health = daemon::Health::new();
+    let latch = health.latch("lease", "the Lease of the move");
+    let client = source.client.clone();
+    let mover = Mover { source, target, events, way };
+    let work = |stop: CancellationToken| {
+        let mover = mover.clone();
+        async move {
+            tokio::select! {
+                outcome = mover.go() => outcome,
+                () = stop.cancelled() => Err(MoveError::Stopped),
+            }
+        }
+    };
+    match daemon::leader::run(client, (LEASE, Some(&election)), latch, stop, work).await {
+        Ok(()) => Ok(()),
+        Err(LeaderError::Work(error)) => Err(error),
+        Err(LeaderError::Task(error)) => Err(MoveError::Task(daemon::chain(&error))),
+    }
+}
+
+/// Refuses what would act on machines against a server that does not own them.
+///
+/// # Errors
+///
+/// Where they are owned, or that it cannot be read.
+pub(crate) async fn must_own(client: &Client) -> Result<(), MoveError> {
+    let journals: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let found = journals.get_opt(ownership::NAME).await;
+    let found = found.map_err(|source| MoveError::of("the API server", "the journal", source))?;
+    ownership::may_act(found.as_ref()).map_err(MoveError::NotOwner)
+}
+
+/// A channel of a size that fits.
+#[must_use]
+pub fn channel() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
+    mpsc::channel(EVENTS)
+}
+
+#[derive(Clone)]
+struct Mover {
+    source: Side,
+    target: Side,
+    events: mpsc::Sender<Event>,
+    way: Way,
+}
+
+impl Mover {
+    async fn tell(&self, event: Event) {
+        // Whoever prints may have left; the move goes on.
+        self.events.send(event).await.unwrap_or_default();
+    }
+
+    async fn go(&self) -> Result<(), MoveError> {
+        match self.way {
+            Way::Forth { force } => self.forth(force).await,
+            Way::Back => self.back().await,
+        }
+    }
+
+    async fn forth(&self, force: bool) -> Result<(), MoveError> {
+        let ids = Ids { source: &self.source.id, target: &self.target.id };
+        let mut copied = false;
+        loop {
+            let (source, target) = (self.source.journal().await?, self.target.journal().await?);
+            let step = decide::next(&source.journal, &target.journal, ids, copied)?;
+            if step == Step::Done {
+                return Ok(());
+            }
+            self.tell(Event::Begins { step }).await;
+            let of = |of: &Journal, peer: &Side| Move {
+                id: of.of.as_ref().map(|of| of.id.clone()).unwrap_or_default(),
+                peer: Peer { id: peer.id.clone(), url: peer.url.clone() },
+            };
+            let done = match step {
+                Step::Receive => {
+                    self.may_begin(&target.journal, force).await?;
+                    self.target.prepare().await?;
+                    let id = uuid::Uuid::new_v4().to_string();
+                    let of = Move { id, ..of(&target.journal, &self.source) };
+                    self.target.write(&target, &Journal { state: State::Receiving, of: Some(of) }).await?
+                }
+                Step::Leave => {
+                    let of = of(&target.journal, &self.target);
+                    self.source.write(&source, &Journal { state: State::Leaving, of: Some(of) }).await?
+                }
+                Step::Clear => self.drain(&self.target).await.map(|()| true)?,
+                Step::Drain => self.drain(&self.source).await.map(|()| true)?,
+                Step::Copy => {
+                    let Proof { counts, digest } =
+                        copy(&self.source.client, &self.target.client, &self.events).await?;
+                    self.tell(Event::Verified { counts, digest }).await;
+                    copied = true;
+                    true
+                }
+                Step::Own => self.target.write(&target, &target.journal.in_state(State::Owner)).await?,
+                Step::LetGo => self.source.write(&source, &source.journal.in_state(State::Moved)).await?,
+                Step::Done => true,
+            };
+            if done {
+                self.tell(Event::Done { step }).await;
+            }
+        }
+    }
+
+    async fn back(&self) -> Result<(), MoveError> {
+        let ids = Ids { source: &self.source.id, target: &self.target.id };
+        loop {
+            let (source, target) = (self.source.journal().await?, self.target.journal().await?);
+            let step = decide::back(&source.journal, &target.journal, ids)?;
+            let done = match step {
+                Back::Refrain => self.target.write(&target, &target.journal.in_state(State::Moved)).await?,
+                Back::Keep => self.source.write(&source, &source.journal.in_state(State::Owner)).await?,
+                Back::Done => return Ok(()),
+            };
+            if done {
+                self.tell(Event::GaveUp { step }).await;
+            }
+        }
+    }
+
+    /// Looks at what would make the move go wrong before anything is written.
+    async fn may_begin(&self, target: &Journal, force: bool) -> Result<(), MoveError> {
+        if target.of.is_none() {
+            let there = Cargo::read(&self.target.client).await?;
+            let own: Vec<&Item> = there.items.iter().filter(|item| item.is_of_our_kinds()).collect();
+            if let Some(first) = own.first() {
+                return Err(MoveError::NotEmpty { count: own.len(), first: first.to_string() });
+            }
+        }
+        let clusters: Api<Cluster> = Api::all(self.source.client.clone());
+        let clusters = clusters.list(&ListParams::default()).await;
+        let clusters = clusters.map_err(|source| MoveError::of(&self.source.url, "clusters", source))?;
+        let unfinished = clusters.items.iter().find(|cluster| {
+            let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice());
+            let is_ready =
+                conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True");
+            !is_ready || cluster.metadata.deletion_timestamp.is_some()
+        });
+        match unfinished {
+            Some(cluster) if !force => Err(MoveError::Unfinished(cluster.name_any())),
+            _ => refuse_orphans(&Cargo::read(&self.source.client).await?),
+        }
+    }
+
+    /// Waits until the daemons of a side have stopped, which was told that they must.
+    async fn drain(&self, side: &Side) -> Result<(), MoveError> {
+        let since = Instant::now();
+        let mut told = None;
+        while let Some(reason) = side.draining(since).await? {
+            let seconds = since.elapsed().as_secs();
+            if since.elapsed() > DRAIN {
+                return Err(MoveError::StillActs { on: format!("{}: {reason}", side.url) });
+            }
+            if told.as_ref() != Some(&reason) {
+                told = Some(reason.clone());
+                self.tell(Event::Waits { on: side.url.clone(), reason, seconds }).await;
+            }
+            tokio::time::sleep(side::LOOK).await;
+        }
+        side.speak_for_daemons().await
+    }
+}
+
+fn refuse_orphans(cargo: &Cargo) -> Result<(), MoveError> {
+    let mut orphans = cargo.orphans();
+    orphans.truncate(NAMED);
+    if orphans.is_empty() { Ok(()) } else { Err(MoveError::Orphans(orphans)) }
+}
+
+/// Makes everything of ours on one server be on the other as it is, and proves it. Nobody may act on either meanwhile; what is written to the source all
+/// the same is copied again. May be repeated.
+///
+/// # Errors
+///
+/// See [`MoveError`].
+pub async fn copy(
+    source: &Client,
+    target: &Client,
+    events: &mpsc::Sender<Event>,
+) -> Result<Proof, MoveError> {
+    let server = Server::new(target, Differing::Mirrored);
+    let mut last = Difference::default();
+    for _ in 0..ROUNDS {
+        let cargo = Cargo::read(source).await?;
+        refuse_orphans(&cargo)?;
+        let there = Cargo::read(target).await?;
+        cargo.note_uids(&there, &server);
+        last = match cargo.compare(&there, &server) {
+            Ok(proof) => return Ok(proof),
+            Err(difference) => difference,
+        };
+        make_namespaces(target, &cargo).await?;
+        let of = last.differing.len();
+        let mut objects = 0;
+        for level in levels(std::mem::take(&mut last.differing)) {
+            server.all(&level, false).await.map_err(MoveError::Put)?;
+            objects += level.len();
+            // Whoever prints may have left; it is copied all the same.
+            events.send(Event::Copied { objects, of }).await.unwrap_or_default();
+            last.differing.extend(level);
+        }
+        for item in &last.extra {
+            remove(target, item).await?;
+        }
+    }
+    let mut names: Vec<String> = last.differing.iter().chain(&last.extra).map(Item::to_string).collect();
+    names.truncate(NAMED);
+    Err(MoveError::Differs(names))
+}
+
+async fn make_namespaces(target: &Client, cargo: &Cargo) -> Result<(), MoveError> {
+    let namespaces: Api<Namespace> = Api::all(target.clone());
+    for name in cargo.namespaces() {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let params = PatchParams::apply("tink-move");
+        let made = namespaces.patch(name, &params, &Patch::Apply(object)).await;
+        made.map_err(|source| MoveError::of("the target", &format!("the namespace {name}"), source))?;
+    }
+    Ok(())
+}
+
+/// Takes an object away that the other side has no more, whatever would keep it: that was asked there already.
+async fn remove(target: &Client, item: &Item) -> Result<(), MoveError> {
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(target.clone(), &item.namespace, &item.collection.resource);
+    let failed = |source| MoveError::of("the target", &item.to_string(), source);
+    let freed = json!({"metadata": {"finalizers": null}});
+    let params =
+        DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    for outcome in [
+        api.patch(&item.name, &PatchParams::default(), &Patch::Merge(freed)).await.map(drop),
+        api.delete(&item.name, &params).await.map(drop),
+    ] {
+        match outcome {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => other.map_err(failed)?,
+        }
+    }
+    Ok(())
+}
