@@ -104,6 +104,13 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     );
     step("the machine is installed");
 
+    back_and_there_again((&here, &mut first), (&there, &mut second)).await?;
+    ensure!(
+        web.slow_requests() == 1 && machine.chassis.starts() == [BootTarget::Pxe],
+        "it was installed again"
+    );
+    step("moved back, and there again");
+
     let cleaned = run_tink(&here, &["cluster", "cleanup"])?;
     println!("{cleaned}");
     ensure!(cleaned.contains("nothing of ours is left here") && !here.exists(), "{cleaned}");
@@ -113,6 +120,22 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
         Command::new(tink()?).arg("--state-dir").arg(&there).args(["cluster", "cleanup"]).output().await?;
     ensure!(!still.status.success() && there.exists(), "an owner was cleaned up");
     ensure!(second.terminate(READY).await?.success(), "the second did not end well");
+    Ok(())
+}
+
+/// Moves while both sides go on: daemons begin again in the process in which they ended.
+async fn back_and_there_again(
+    (here, first): (&Path, &mut Up),
+    (there, second): (&Path, &mut Up),
+) -> Result<()> {
+    until(there, here, None).await?;
+    first.ready_on(9101..=9105, READY).await?;
+    ensure!(serves(AGENTS[0]) && !serves(AGENTS[1]), "the first does not serve agents alone");
+    until(here, there, None).await?;
+    second.ready_on(9201..=9205, READY).await?;
+    ensure!(serves(AGENTS[1]) && !serves(AGENTS[0]), "the second does not serve agents alone");
+    let status = status(there).await.map_err(anyhow::Error::msg)?;
+    ensure!(status.state == WorkflowState::Success, "it came back as it was before: {status:?}");
     Ok(())
 }
 

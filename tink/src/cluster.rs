@@ -64,7 +64,8 @@ pub(crate) enum ClusterCommand {
     #[command(
         after_help = "Moves from the API server of --kubeconfig (by default that of `tink up`) to that of --to, for a move back the other way round. \
                             The daemons here stop, everything is copied and compared, and then those there may begin: never both at once. \
-                            Whatever ends it, the same command goes on; until the other side owns the machines, --abort gives it up."
+                            Whatever ends it, the same command goes on; until the other side owns the machines, --abort gives it up. \
+                            Only where the other side is lost for good: without the ConfigMap tinkerbell-owner in tinkerbell-system a server owns what it has."
     )]
     Move(MoveArgs),
     /// Remove what is ours from this machine after the machines were moved away, and prove that nothing is left

@@ -40,6 +40,7 @@ pub mod decide;
 mod side;
 
 pub use cargo::Proof;
+pub(crate) use side::Leaders;
 pub use side::Side;
 
 use cargo::{Cargo, Difference};
@@ -52,6 +53,8 @@ const DRAIN: Duration = Duration::from_secs(90);
 const ROUNDS: usize = 5;
 /// Events that may wait for whoever prints them.
 const EVENTS: usize = 16;
+/// Objects that are sent between two looks whether it is still ours to send them.
+const PIECE: usize = 64;
 /// Objects that an error names.
 const NAMED: usize = 10;
 
@@ -80,7 +83,7 @@ pub enum MoveError {
         source: Box<kube::Error>,
     },
     /// Somebody else owns the machines, or will.
-    #[error("this API server does not own the machines: {0}")]
+    #[error("this API server does not own the machines: {0}; name the one that does with --kubeconfig")]
     NotOwner(String),
     /// The target cannot be prepared.
     #[error("the target cannot be prepared: {0}")]
@@ -102,10 +105,13 @@ pub enum MoveError {
     #[error("the cluster {0} is not ready: let `tink cluster create` or `delete` finish, or say --force")]
     Unfinished(String),
     /// Objects belong to others that stay.
-    #[error("these belong to objects that do not go along, and would be removed there: {}", .0.join(", "))]
+    #[error(
+        "these belong to objects that do not go along, and would be removed there: {}; take that owner out of them, or delete them",
+        .0.join(", ")
+    )]
     Orphans(Vec<String>),
     /// Daemons of the source go on.
-    #[error("waited {} s for {on}", DRAIN.as_secs())]
+    #[error("waited {} s for {on}: stop it", DRAIN.as_secs())]
     StillActs {
         /// What was waited for.
         on: String,
@@ -114,10 +120,16 @@ pub enum MoveError {
     #[error("the target refused: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Put(Vec<Finding>),
     /// It does not become the same.
-    #[error("after {ROUNDS} times of copying these still differ: {}", .0.join(", "))]
+    #[error(
+        "after {ROUNDS} times of copying these still differ: {}; whoever writes to the source has to stop, such as a `tink cluster create`",
+        .0.join(", ")
+    )]
     Differs(Vec<String>),
+    /// Somebody else goes on with the move, or has given it up.
+    #[error("another mover has gone on with this move meanwhile, or has given it up")]
+    Overtaken,
     /// It was asked to stop, or its Lease was not renewed in time.
-    #[error("it was stopped: the same command goes on")]
+    #[error("it was stopped")]
     Stopped,
     /// The work failed: a programming mistake.
     #[error("{0}")]
@@ -127,6 +139,16 @@ pub enum MoveError {
 impl MoveError {
     fn of(url: &str, what: &str, source: kube::Error) -> Self {
         Self::Api { url: url.to_owned(), what: what.to_owned(), source: Box::new(source) }
+    }
+
+    /// Whether the same call goes on, as soon as the cause is gone.
+    pub(crate) fn is_on_the_way(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Journal { .. } | Self::NotOwner(_) | Self::NotEmpty { .. } => false,
+            Self::Unfinished(_) | Self::Orphans(_) => false,
+            Self::Api { .. } | Self::Setup(_) | Self::Read(_) | Self::StillActs { .. } | Self::Put(_) => true,
+            Self::Differs(_) | Self::Overtaken | Self::Stopped | Self::Task(_) => true,
+        }
     }
 }
 
@@ -216,8 +238,10 @@ pub async fn run(
         let mover = mover.clone();
         async move {
             tokio::select! {
-                outcome = mover.go() => outcome,
+                // Nothing is done any more once the Lease is lost.
+                biased;
                 () = stop.cancelled() => Err(MoveError::Stopped),
+                outcome = mover.go() => outcome,
             }
         }
     };
@@ -269,10 +293,12 @@ impl Mover {
 
     async fn forth(&self, force: bool) -> Result<(), MoveError> {
         let ids = Ids { source: &self.source.id, target: &self.target.id };
-        let mut copied = false;
+        // The move whose objects this run has copied and compared: one that is begun anew meanwhile is another.
+        let mut copied: Option<Move> = None;
         loop {
             let (source, target) = (self.source.journal().await?, self.target.journal().await?);
-            let step = decide::next(&source.journal, &target.journal, ids, copied)?;
+            let is_copied = copied.is_some() && copied == source.journal.of;
+            let step = decide::next(&source.journal, &target.journal, ids, is_copied)?;
             if step == Step::Done {
                 return Ok(());
             }
@@ -283,23 +309,27 @@ impl Mover {
             };
             let done = match step {
                 Step::Receive => {
-                    self.may_begin(&target.journal, force).await?;
+                    self.has_room(&target.journal).await?;
+                    self.may_leave(force).await?;
                     self.target.prepare().await?;
                     let id = uuid::Uuid::new_v4().to_string();
                     let of = Move { id, ..of(&target.journal, &self.source) };
                     self.target.write(&target, &Journal { state: State::Receiving, of: Some(of) }).await?
                 }
                 Step::Leave => {
+                    // What was begun earlier may have waited while the source went on.
+                    self.may_leave(force).await?;
                     let of = of(&target.journal, &self.target);
                     self.source.write(&source, &Journal { state: State::Leaving, of: Some(of) }).await?
                 }
-                Step::Clear => self.drain(&self.target).await.map(|()| true)?,
-                Step::Drain => self.drain(&self.source).await.map(|()| true)?,
+                Step::Clear => self.drain(&self.target, &target.journal).await.map(|()| true)?,
+                Step::Drain => self.drain(&self.source, &source.journal).await.map(|()| true)?,
                 Step::Copy => {
-                    let Proof { counts, digest } =
-                        copy(&self.source.client, &self.target.client, &self.events).await?;
-                    self.tell(Event::Verified { counts, digest }).await;
-                    copied = true;
+                    let awaits = (&self.target, &target.journal);
+                    let proof =
+                        copy(&self.source.client, &self.target.client, &self.events, Some(awaits)).await?;
+                    self.tell(Event::Verified { counts: proof.counts, digest: proof.digest }).await;
+                    copied.clone_from(&source.journal.of);
                     true
                 }
                 Step::Own => self.target.write(&target, &target.journal.in_state(State::Owner)).await?,
@@ -328,8 +358,8 @@ impl Mover {
         }
     }
 
-    /// Looks at what would make the move go wrong before anything is written.
-    async fn may_begin(&self, target: &Journal, force: bool) -> Result<(), MoveError> {
+    /// Whether a target that never took part in a move has no machines of its own.
+    async fn has_room(&self, target: &Journal) -> Result<(), MoveError> {
         if target.of.is_none() {
             let there = Cargo::read(&self.target.client).await?;
             let own: Vec<&Item> = there.items.iter().filter(|item| item.is_of_our_kinds()).collect();
@@ -337,6 +367,11 @@ impl Mover {
                 return Err(MoveError::NotEmpty { count: own.len(), first: first.to_string() });
             }
         }
+        Ok(())
+    }
+
+    /// Looks at what would make the move go wrong before the source is told.
+    async fn may_leave(&self, force: bool) -> Result<(), MoveError> {
         let clusters: Api<Cluster> = Api::all(self.source.client.clone());
         let clusters = clusters.list(&ListParams::default()).await;
         let clusters = clusters.map_err(|source| MoveError::of(&self.source.url, "clusters", source))?;
@@ -353,10 +388,11 @@ impl Mover {
     }
 
     /// Waits until the daemons of a side have stopped, which was told that they must.
-    async fn drain(&self, side: &Side) -> Result<(), MoveError> {
+    async fn drain(&self, side: &Side, known: &Journal) -> Result<(), MoveError> {
         let since = Instant::now();
         let mut told = None;
-        while let Some(reason) = side.draining(since).await? {
+        let mut leaders = Leaders::of(&side.client);
+        while let Some(reason) = side.draining(&mut leaders, since).await? {
             let seconds = since.elapsed().as_secs();
             if since.elapsed() > DRAIN {
                 return Err(MoveError::StillActs { on: format!("{}: {reason}", side.url) });
@@ -367,7 +403,7 @@ impl Mover {
             }
             tokio::time::sleep(side::LOOK).await;
         }
-        side.speak_for_daemons().await
+        side.speak_for_daemons(known).await
     }
 }
 
@@ -378,7 +414,8 @@ fn refuse_orphans(cargo: &Cargo) -> Result<(), MoveError> {
 }
 
 /// Makes everything of ours on one server be on the other as it is, and proves it. Nobody may act on either meanwhile; what is written to the source all
-/// the same is copied again. May be repeated.
+/// the same is copied again. May be repeated. With a side and its journal it sends nothing more once that side says something else: whoever was held up
+/// in the middle, and overtaken, does not put back what has gone on there since.
 ///
 /// # Errors
 ///
@@ -387,6 +424,7 @@ pub async fn copy(
     source: &Client,
     target: &Client,
     events: &mpsc::Sender<Event>,
+    awaits: Option<(&Side, &Journal)>,
 ) -> Result<Proof, MoveError> {
     let server = Server::new(target, Differing::Mirrored);
     let mut last = Difference::default();
@@ -399,23 +437,35 @@ pub async fn copy(
             Ok(proof) => return Ok(proof),
             Err(difference) => difference,
         };
+        still(awaits).await?;
         make_namespaces(target, &cargo).await?;
         let of = last.differing.len();
         let mut objects = 0;
-        for level in levels(std::mem::take(&mut last.differing)) {
-            server.all(&level, false).await.map_err(MoveError::Put)?;
-            objects += level.len();
+        let levels = levels(std::mem::take(&mut last.differing));
+        for piece in levels.iter().flat_map(|level| level.chunks(PIECE)) {
+            still(awaits).await?;
+            server.all(piece, false).await.map_err(MoveError::Put)?;
+            objects += piece.len();
             // Whoever prints may have left; it is copied all the same.
             events.send(Event::Copied { objects, of }).await.unwrap_or_default();
-            last.differing.extend(level);
         }
-        for item in &last.extra {
-            remove(target, item).await?;
+        last.differing.extend(levels.into_iter().flatten());
+        for piece in last.extra.chunks(PIECE) {
+            still(awaits).await?;
+            for item in piece {
+                remove(target, item).await?;
+            }
         }
     }
     let mut names: Vec<String> = last.differing.iter().chain(&last.extra).map(Item::to_string).collect();
     names.truncate(NAMED);
     Err(MoveError::Differs(names))
+}
+
+/// Fails when a side does not say what it is known to have said.
+async fn still(awaits: Option<(&Side, &Journal)>) -> Result<(), MoveError> {
+    let Some((side, known)) = awaits else { return Ok(()) };
+    if side.journal().await?.journal == *known { Ok(()) } else { Err(MoveError::Overtaken) }
 }
 
 async fn make_namespaces(target: &Client, cargo: &Cargo) -> Result<(), MoveError> {

@@ -32,6 +32,8 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::handover::Leaders;
+
 mod config;
 mod duty;
 pub(crate) mod ports;
@@ -126,8 +128,18 @@ pub struct Stack {
     rims: JoinSet<Ended>,
     stop_rims: CancellationToken,
     journal: watch::Receiver<Result<Journal, JournalError>>,
-    /// When it is to be said that nobody acts here any more.
-    due: Option<Instant>,
+    /// Set while it is still to be said that nobody acts here any more.
+    leaving: Option<Leaving>,
+}
+
+/// Daemons were told to stop, and it was not yet said that they have.
+struct Leaving {
+    /// When it is looked whether that can be said.
+    at: Instant,
+    /// Those that are programs of their own.
+    leaders: Leaders,
+    /// What was told to be waited for.
+    told: Option<String>,
 }
 
 impl fmt::Debug for Stack {
@@ -194,7 +206,7 @@ impl Stack {
         }
         let (kubeconfig, url) = (served.kubeconfig, served.url);
         let mut stack =
-            Self { server, kubeconfig, url, daemons, term: None, rims, stop_rims, journal, due: None };
+            Self { server, kubeconfig, url, daemons, term: None, rims, stop_rims, journal, leaving: None };
         stack.follow().await?;
         Ok(stack)
     }
@@ -202,7 +214,7 @@ impl Stack {
     /// Lets the daemons run, or not, as the journal says.
     async fn follow(&mut self) -> Result<(), UpError> {
         let journal = self.journal.borrow_and_update().clone();
-        self.due = None;
+        self.leaving = None;
         if acts(&journal) {
             self.server.set_writes(Writes::Allowed);
             if let (None, Some(daemons)) = (&self.term, &self.daemons) {
@@ -230,27 +242,44 @@ impl Stack {
         if matches!(&journal, Ok(journal) if journal.state.stopped().is_some()) {
             // Daemons that are programs of their own hear of it as we did.
             let heard = if self.daemons.is_some() { Duration::ZERO } else { duty::HEARD };
-            self.due = Some(Instant::now() + heard);
+            let leaders = Leaders::of(&self.server.client(api::annotations::SYSTEM_NAMESPACE));
+            self.leaving = Some(Leaving { at: Instant::now() + heard, leaders, told: None });
         } else {
             self.server.set_writes(Writes::Suspended);
         }
         Ok(())
     }
 
-    /// Says that nobody acts here any more; tried again when it cannot be written.
+    /// Says that nobody acts here any more; tried again while somebody does, or it cannot be written.
     async fn let_go(&mut self) {
-        self.server.set_writes(Writes::Suspended);
-        let said = duty::say_stopped(&self.server.client(api::annotations::SYSTEM_NAMESPACE)).await;
-        self.due = match said {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::warn!(
-                    error = daemon::chain(&error),
-                    "cannot say that the daemons have stopped; trying again"
-                );
-                Some(Instant::now() + duty::AGAIN)
-            }
+        let Some(mut leaving) = self.leaving.take() else { return };
+        let waits = match self.say_stopped(&mut leaving.leaders).await {
+            Ok(None) => return,
+            Ok(Some(reason)) => reason,
+            Err(error) => daemon::chain(&error),
         };
+        if leaving.told.as_ref() != Some(&waits) {
+            tracing::warn!(waits, "cannot say yet that the daemons have stopped");
+            leaving.told = Some(waits);
+        }
+        leaving.at = Instant::now() + duty::AGAIN;
+        self.leaving = Some(leaving);
+    }
+
+    /// Gives what is to be waited for, if there is anything.
+    async fn say_stopped(&self, leaders: &mut Leaders) -> Result<Option<String>, kube::Error> {
+        // Those in this process have ended.
+        if self.daemons.is_none()
+            && let Some(reason) = leaders.waited_for().await?
+        {
+            return Ok(Some(reason));
+        }
+        self.server.set_writes(Writes::Suspended);
+        if tokio::time::timeout(DRAIN_API, self.server.writes_ended()).await.is_err() {
+            return Ok(Some("requests that write to end".to_owned()));
+        }
+        let client = self.server.client(api::annotations::SYSTEM_NAMESPACE);
+        duty::say_stopped(&client).await.map(|()| None)
     }
 
     /// A client of the API server, in process, that may do everything.
@@ -284,7 +313,7 @@ impl Stack {
                 ended = ended(&mut self.term) => return Err(unasked(ended)),
                 ended = next(&mut self.rims) => return Err(unasked(ended)),
                 changed = self.journal.changed() => self.heard(changed).await?,
-                () = at(self.due) => self.let_go().await,
+                () = at(self.leaving.as_ref()) => self.let_go().await,
                 () = tokio::time::sleep(READY_NOTICE) => {
                     tracing::warn!(waiting = self.waiting().join("; "), "not ready yet");
                 }
@@ -310,7 +339,7 @@ impl Stack {
                 ended = ended(&mut self.term) => Err(unasked(ended)),
                 ended = next(&mut self.rims) => Err(unasked(ended)),
                 changed = self.journal.changed() => self.heard(changed).await,
-                () = at(self.due) => {
+                () = at(self.leaving.as_ref()) => {
                     self.let_go().await;
                     Ok(())
                 }
@@ -439,10 +468,10 @@ async fn ended(term: &mut Option<Term>) -> Ended {
     }
 }
 
-/// Done at that time, or never.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
+/// Done when it is to be looked, or never.
+async fn at(leaving: Option<&Leaving>) {
+    match leaving {
+        Some(leaving) => tokio::time::sleep_until(leaving.at).await,
         None => std::future::pending().await,
     }
 }

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use http_body::Body;
 use tokio_util::sync::CancellationToken;
 
@@ -79,10 +79,12 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
+    let writing = (!matches!(parts.method, Method::GET | Method::HEAD)).then(|| inner.begin_write());
     let account = match impersonated(&inner, inner.in_force(account), &parts.headers) {
         Ok(account) => inner.in_force(account),
         Err(error) => return handlers::refuse(&parts, &error),
     };
+    let _writing = writing.filter(|_| !account.is_master());
     if let Err(error) = check(&account, &parts) {
         return handlers::refuse(&parts, &error);
     }

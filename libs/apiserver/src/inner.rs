@@ -4,11 +4,11 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Options;
@@ -29,8 +29,8 @@ pub(crate) struct Inner {
     pub options: Options,
     pub snapshots: HeldSnapshots,
     pub shutdown: CancellationToken,
-    /// Nobody but the administrator may write.
-    suspended: AtomicBool,
+    /// Writes of others than the administrator.
+    writing: watch::Sender<Writing>,
     /// Those of the options and the administrator.
     accounts: Vec<Arc<Account>>,
     /// Held while the catalogue is rebuilt, so that an older state never replaces a newer one.
@@ -47,19 +47,34 @@ impl Inner {
             options,
             snapshots: HeldSnapshots::default(),
             shutdown: CancellationToken::new(),
-            suspended: AtomicBool::new(false),
+            writing: watch::Sender::default(),
             reload: Mutex::new(()),
         }
     }
 
     /// Lets accounts write, or no longer; for requests that come from now on.
     pub fn set_writes(&self, writes: Writes) {
-        self.suspended.store(writes == Writes::Suspended, Ordering::SeqCst);
+        self.writing.send_modify(|writing| writing.suspended = writes == Writes::Suspended);
+    }
+
+    /// Waits until no write of an account goes on.
+    pub async fn writes_ended(&self) {
+        // The sender is ours, and so is still there.
+        drop(self.writing.subscribe().wait_for(|writing| writing.going_on == 0).await);
+    }
+
+    /// Counts a write from before it is let in to its end, so that none that was let in is overlooked.
+    pub fn begin_write(self: &Arc<Self>) -> Write {
+        self.writing.send_if_modified(|writing| {
+            writing.going_on += 1;
+            false
+        });
+        Write(Arc::clone(self))
     }
 
     /// The account as it may act now.
     pub fn in_force(&self, account: Arc<Account>) -> Arc<Account> {
-        match self.suspended.load(Ordering::SeqCst) && !account.is_master() {
+        match self.writing.borrow().suspended && !account.is_master() {
             true => Arc::new(account.read_only()),
             false => account,
         }
@@ -121,6 +136,25 @@ impl Inner {
             ControlFlow::Continue(())
         })?;
         Ok(custom)
+    }
+}
+
+/// Whether accounts may write, and how many of their writes go on.
+#[derive(Debug, Default)]
+struct Writing {
+    suspended: bool,
+    going_on: usize,
+}
+
+/// A write that goes on until this is dropped.
+pub(crate) struct Write(Arc<Inner>);
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        self.0.writing.send_if_modified(|writing| {
+            writing.going_on = writing.going_on.saturating_sub(1);
+            writing.going_on == 0
+        });
     }
 }
 

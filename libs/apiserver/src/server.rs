@@ -161,6 +161,12 @@ impl Server {
         self.inner.set_writes(writes);
     }
 
+    /// Waits until every write has ended that was let in before writes were suspended. A client that sends its request slowly holds that up: whoever calls
+    /// has a deadline.
+    pub async fn writes_ended(&self) {
+        self.inner.writes_ended().await;
+    }
+
     /// Applies CRDs; they are served when this returns.
     ///
     /// # Errors

@@ -15,7 +15,9 @@ use apiserver::Tls;
 use apiserver::access::{Account, Grant, Scope, Writes};
 use apiserver::pki::Identity;
 use common::{Fixture, WIDGETS, start_with, widget, widgets};
-use http_body_util::{BodyExt as _, Full};
+use futures::StreamExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -158,6 +160,34 @@ async fn while_writes_are_suspended_users_only_read_and_the_administrator_goes_o
     assert_eq!(code, 403, "whom the administrator acts as is suspended, too");
     fixture.server.set_writes(Writes::Allowed);
     theirs.patch_status("w", &PatchParams::default(), &status).await.unwrap();
+    fixture.server.close().await;
+}
+
+#[tokio::test]
+async fn a_write_that_was_let_in_before_is_waited_for() {
+    let fixture = start().await;
+    widgets(fixture.client()).create(&PostParams::default(), &widget("w", json!({}))).await.unwrap();
+    let (slowly, pieces) = futures::channel::mpsc::unbounded();
+    let pieces = pieces.map(|piece: &'static str| {
+        Ok::<_, std::convert::Infallible>(Frame::data(bytes::Bytes::from_static(piece.as_bytes())))
+    });
+    let request = http::Request::builder().method("PATCH").uri(format!("{WIDGETS}/w/status"));
+    let request = request.header("content-type", "application/merge-patch+json");
+    let request = request.body(StreamBody::new(pieces)).unwrap();
+    let mut sent = Box::pin(fixture.server.service_as(READER).oneshot(request));
+    assert!(futures::poll!(&mut sent).is_pending());
+    fixture.server.set_writes(Writes::Suspended);
+    let mut ended = Box::pin(fixture.server.writes_ended());
+    slowly.unbounded_send("{\"status\": {\"state\":").unwrap();
+    assert!(futures::poll!(&mut sent).is_pending() && futures::poll!(&mut ended).is_pending());
+    slowly.unbounded_send(" \"late\"}}").unwrap();
+    drop(slowly);
+    let (answer, ()) = tokio::join!(sent, ended);
+    assert_eq!(answer.unwrap().status(), 200);
+    let late = widgets(fixture.client()).get("w").await.unwrap();
+    assert_eq!(late.data["status"]["state"], "late", "and then it is there");
+    // Nothing goes on, and so there is nothing to wait for.
+    fixture.server.writes_ended().await;
     fixture.server.close().await;
 }
 

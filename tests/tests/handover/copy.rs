@@ -3,14 +3,20 @@
 //! between ours and a real Kubernetes, with its garbage collector at work.
 
 use anyhow::{Context, Result, ensure};
-use api::annotations::NETBOOT_FOR;
+use api::annotations::{NETBOOT_FOR, SYSTEM_NAMESPACE};
+use api::ownership::{self, Journal, Move, Peer, State};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
+use kube::api::PostParams;
 use serde_json::Value;
 use tests::alone::Alone;
+use tests::stack::eventually;
 use tests::target::Kind;
-use tink::handover::{self, Event, Proof};
+use tink::handover::{self, Event, MoveError, Proof, Side};
 
 use crate::rack::{MACHINES, everything, populate, same, work};
+
+const HEARD: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Copies, and gives the proof with how many objects were sent.
 async fn copy(from: &Client, to: &Client) -> Result<(Proof, usize)> {
@@ -26,9 +32,52 @@ async fn copy(from: &Client, to: &Client) -> Result<(Proof, usize)> {
         }
         sent
     });
-    let proof = handover::copy(from, to, &sender).await?;
+    let proof = handover::copy(from, to, &sender, None).await?;
     drop(sender);
     Ok((proof, telling.await?))
+}
+
+/// Whoever copied while another finished the move must not put anything back.
+pub async fn overtaken() -> Result<()> {
+    let (one, _) = Alone::start(Kind::Embedded, false).await?;
+    let (two, _) = Alone::start(Kind::Embedded, false).await?;
+    let (from, to) = (one.client().await?, two.client().await?);
+    populate(&from).await?;
+    let side = Side::meet(to.clone(), "https://there".to_owned()).await?;
+    let peer = Peer { id: "here".to_owned(), url: "https://here".to_owned() };
+    let awaits = Journal { state: State::Awaiting, of: Some(Move { id: "1".to_owned(), peer }) };
+    let journals: kube::Api<ConfigMap> = kube::Api::namespaced(to.clone(), SYSTEM_NAMESPACE);
+    journals.create(&PostParams::default(), &awaits.object(None)).await?;
+    // It is held up after its first objects until the other has finished: the channel is full.
+    let (sender, mut events) = tokio::sync::mpsc::channel(1);
+    sender.send(Event::Copied { objects: 0, of: 0 }).await?;
+    let overtake = async {
+        eventually("the first objects to be there", HEARD, async || {
+            let there = everything(&to).await.map_err(|error| error.to_string())?;
+            Ok((!there.is_empty()).then_some(()))
+        })
+        .await?;
+        let version = journals.get(ownership::NAME).await?.metadata.resource_version;
+        let owner = awaits.in_state(State::Owner).object(version);
+        journals.replace(ownership::NAME, &PostParams::default(), &owner).await?;
+        while events.recv().await.is_some() {}
+        anyhow::Ok(())
+    };
+    let copying = async {
+        let copied = handover::copy(&from, &to, &sender, Some((&side, &awaits))).await;
+        drop(sender);
+        copied
+    };
+    let (copied, overtaken) = tokio::join!(copying, overtake);
+    overtaken?;
+    ensure!(matches!(copied, Err(MoveError::Overtaken)), "{copied:?}");
+    let there = everything(&to).await?.len();
+    println!("  overtaken after {there} objects");
+    ensure!(there > 0 && there < everything(&from).await?.len(), "{there} objects are there");
+    let again = handover::copy(&from, &to, &handover::channel().0, Some((&side, &awaits))).await;
+    ensure!(matches!(again, Err(MoveError::Overtaken)), "{again:?}");
+    ensure!(everything(&to).await?.len() == there, "something was sent to an owner");
+    Ok(())
 }
 
 pub async fn ours() -> Result<()> {

@@ -26,6 +26,8 @@ use tokio::process::Command;
 use crate::rack::{everything, populate, same, work};
 
 const STEP: Duration = Duration::from_secs(150);
+/// Moments that are over before a kill arrives, which then hits what comes next: that has a kill of its own.
+const FLEETING: [&str; 4] = ["verified ", "done copy", "done own", "ready "];
 /// Until a daemon has heard of it and ended.
 const HEARD: Duration = Duration::from_secs(60);
 
@@ -76,7 +78,7 @@ async fn move_with_kills(
         let told = async {
             while let Some(line) = lines.next_line().await? {
                 let moment = moment(&line)?;
-                if !moment.starts_with("ready") && killed_at.insert(moment.clone()) {
+                if !FLEETING.contains(&moment.as_str()) && killed_at.insert(moment.clone()) {
                     return Ok::<_, anyhow::Error>(Some(moment));
                 }
             }

@@ -20,6 +20,9 @@ fn main() -> ExitCode {
         Scenario::new("everything_is_the_same_on_another_server_of_ours_and_follows_the_source", |_: &()| {
             Box::pin(copy::ours())
         }),
+        Scenario::new("who_copies_while_another_finishes_the_move_sends_nothing_more", |_: &()| {
+            Box::pin(copy::overtaken())
+        }),
         Scenario::new("everything_is_the_same_on_kubernetes_and_back_again", |_: &()| {
             Box::pin(copy::kubernetes_and_back())
         }),

@@ -3,7 +3,7 @@
 //! `tink cluster cleanup`: nothing of ours stays on a machine whose provisioner was moved away, and that is shown.
 //!
 //! Owns what is looked at: processes with files of the state directory open, that directory, ports, addresses. It removes only what it knows to be ours:
-//! somebody else's file in that directory stays and is told. Whatever ends it, the same command goes on: the store, which says that the machines were
+//! somebody else's file in that directory stays and is told, and so does a program of ours that has nothing in it open. Whatever ends it, the same command goes on: the store, which says that the machines were
 //! moved, goes last.
 
 use std::{
@@ -80,6 +80,10 @@ struct Look {
 
 /// Removes everything, and tells what is left.
 pub(super) async fn cleanup(args: &CleanupArgs, state_dir: &Path) -> Result<ExitCode, Failure> {
+    clean(args, state_dir, &listeners()).await
+}
+
+async fn clean(args: &CleanupArgs, state_dir: &Path, listeners: &[Listener]) -> Result<ExitCode, Failure> {
     let mut addresses = Vec::new();
     if state_dir.join(STORE).is_file() {
         let known = Known::read(state_dir).await;
@@ -96,7 +100,7 @@ pub(super) async fn cleanup(args: &CleanupArgs, state_dir: &Path) -> Result<Exit
     }
     let mut looks = vec![stop(state_dir).await?];
     looks.extend(remove(state_dir)?);
-    looks.extend(listeners().iter().map(|listener| port(listener)));
+    looks.extend(listeners.iter().map(port));
     looks.extend(addresses.into_iter().map(address));
     let clean = looks.iter().all(|look| look.clean);
     output::print(&match args.output {
@@ -126,7 +130,7 @@ struct Known {
 impl Known {
     /// From the server that runs with this state directory, else from its store.
     async fn read(state_dir: &Path) -> Result<Self, String> {
-        if holders(state_dir).is_empty() {
+        if !is_served(state_dir) {
             let options = apiserver::Options::new(state_dir.join(STORE));
             let server = apiserver::Server::open(options).await.map_err(|error| error.to_string())?;
             let known = Self::of(&server.client(SYSTEM_NAMESPACE)).await;
@@ -170,6 +174,12 @@ impl Known {
     }
 }
 
+/// Whether an API server has the store open.
+fn is_served(state_dir: &Path) -> bool {
+    let Ok(store) = state_dir.join(STORE).canonicalize() else { return false };
+    !ports::processes_with(|target| target == store).is_empty()
+}
+
 /// Processes that have something in the state directory open, as far as we may look; never this one.
 fn holders(state_dir: &Path) -> Vec<Holder> {
     let Ok(place) = state_dir.canonicalize() else { return Vec::new() };
@@ -179,11 +189,14 @@ fn holders(state_dir: &Path) -> Vec<Holder> {
         .collect()
 }
 
+fn is_ours(holder: &Holder) -> bool {
+    PROGRAMS.contains(&holder.name.as_str())
+}
+
 /// Ends our programs that run with the state directory.
 async fn stop(state_dir: &Path) -> Result<Look, Failure> {
-    let ours = |holder: &Holder| PROGRAMS.contains(&holder.name.as_str());
     let mut ended = Vec::new();
-    for holder in holders(state_dir).into_iter().filter(ours) {
+    for holder in holders(state_dir).into_iter().filter(is_ours) {
         let pid = i32::try_from(holder.pid).ok().and_then(Pid::from_raw);
         match pid.map(|pid| kill_process(pid, Signal::TERM)) {
             Some(Err(rustix::io::Errno::SRCH)) => {}
@@ -194,7 +207,7 @@ async fn stop(state_dir: &Path) -> Result<Look, Failure> {
     let until = Instant::now() + END;
     let left = loop {
         let left = holders(state_dir);
-        if !left.iter().any(ours) || Instant::now() > until {
+        if !left.iter().any(is_ours) || Instant::now() > until {
             break left;
         }
         tokio::time::sleep(LOOK).await;
@@ -260,23 +273,29 @@ fn listeners() -> Vec<Listener> {
     .collect()
 }
 
-/// One of the ports. Who holds it now has no file of ours open, and so is not what ran here.
+/// One of the ports. A program of ours that holds it and has no file of ours open is a daemon that was started by itself: whoever did that ends it.
 fn port(listener: &Listener) -> Look {
     let protocol = match listener.protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
     };
     let what = format!("{protocol} {} for {}", listener.address.port(), listener.what);
-    let found = match ports::busy(std::slice::from_ref(listener)).first() {
-        None => "free".to_owned(),
-        Some(busy) => match busy.holders.first() {
-            Some(holder) => {
-                format!("held by {} (process {}), which did not run with this state", holder.name, holder.pid)
+    let busy = ports::busy(std::slice::from_ref(listener));
+    let (found, clean) = match busy.first().map(|busy| (busy.holders.first(), &busy.error)) {
+        None => ("free".to_owned(), true),
+        Some((None, error)) if error.kind() == io::ErrorKind::AddrInUse => {
+            ("held by a process that only root can name".to_owned(), false)
+        }
+        Some((None, error)) => (format!("cannot be told: {error}"), true),
+        Some((Some(holder), _)) => {
+            let held = format!("held by {} (process {})", holder.name, holder.pid);
+            match is_ours(holder) {
+                true => (format!("{held}, which was started by itself: end it"), false),
+                false => (format!("{held}, which is not ours"), true),
             }
-            None => format!("cannot be told: {}", busy.error),
-        },
+        }
     };
-    Look { what, found, clean: true }
+    Look { what, found, clean }
 }
 
 /// An address that is to be where the machines are provisioned from now.
@@ -304,7 +323,7 @@ mod tests {
         server.install_crds(&api::crds()).await.unwrap();
         server.close().await;
         drop(server);
-        let Err(Failure::Failed(refused)) = cleanup(&no, &state).await else {
+        let Err(Failure::Failed(refused)) = clean(&no, &state, &[]).await else {
             panic!("it owns the machines")
         };
         assert!(refused[0].contains("--force") && state.join(STORE).is_file(), "{refused:?}");
@@ -319,15 +338,28 @@ mod tests {
         drop(server);
         fs::write(state.join("boots.access"), "token").unwrap();
         fs::write(state.join("notes.txt"), "mine").unwrap();
-        let Ok(code) = cleanup(&no, &state).await else { panic!("it was moved") };
+        let Ok(code) = clean(&no, &state, &[]).await else { panic!("it was moved") };
         assert_eq!(code, ExitCode::FAILURE, "somebody's notes are left");
         let left: Vec<_> = fs::read_dir(&state).unwrap().flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(left, ["notes.txt"]);
         fs::remove_file(state.join("notes.txt")).unwrap();
-        let Ok(code) = cleanup(&no, &state).await else { panic!("there is nothing to keep") };
+        let Ok(code) = clean(&no, &state, &[]).await else { panic!("there is nothing to keep") };
         assert_eq!((code, state.exists()), (ExitCode::SUCCESS, false));
-        let Ok(code) = cleanup(&no, &state).await else { panic!("it is done") };
+        let Ok(code) = clean(&no, &state, &[]).await else { panic!("it is done") };
         assert_eq!(code, ExitCode::SUCCESS, "once more shows the same");
+    }
+
+    #[test]
+    fn a_port_is_free_or_somebody_elses_or_left() {
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let listener = Listener { what: "the test", protocol: Protocol::Tcp, address };
+        let look = port(&listener);
+        assert!(look.clean && look.found.contains("which is not ours"), "{look:?}");
+        drop(held);
+        assert_eq!(port(&listener).found, "free");
+        let ours = Holder { pid: 1, name: "boots".to_owned() };
+        assert!(is_ours(&ours) && !is_ours(&Holder { name: "bootsie".to_owned(), ..ours }));
     }
 
     #[test]

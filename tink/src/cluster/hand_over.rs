@@ -22,7 +22,7 @@ use crate::{
     cli::Failure,
     connect::{Places, connect_named},
     handover::{
-        self, Event, Side, Way,
+        self, Event, MoveError, Side, Way,
         decide::{Back, Step},
     },
     output,
@@ -75,16 +75,27 @@ pub(super) async fn hand_over(
     };
     let (moved, ()) = tokio::join!(moving, showing);
     signals.abort();
-    moved?;
+    moved.map_err(|error| told(&error))?;
     let (owner, other) = if args.abort { (source_url, target_url) } else { (target_url, source_url) };
     output::print(&match (args.output, args.abort) {
         (ReportFormat::Json, _) => format!("{}\n", json!({ "event": "ready", "owner": owner })),
-        (ReportFormat::Text, true) => format!("the machines are owned by {owner} as before\n"),
+        (ReportFormat::Text, true) => format!("{other} takes part in no move from {owner} any more\n"),
         (ReportFormat::Text, false) => format!(
             "{owner} owns the machines now; what {other} has of them is of before. On the machine that ran `tink up`, `tink cluster cleanup` removes it\n"
         ),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What went wrong, and what then goes on.
+fn told(error: &MoveError) -> Failure {
+    let mut lines = vec![daemon::chain(error)];
+    if error.is_on_the_way() {
+        lines.push(
+            "the same command goes on where this ended; until the target owns the machines, --abort gives the move up".to_owned(),
+        );
+    }
+    Failure::Failed(lines)
 }
 
 /// Keeps a second mover from this machine out, so that the first has a name in the Lease that it finds again after a crash: the kernel gives

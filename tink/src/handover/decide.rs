@@ -39,14 +39,22 @@ pub enum Refused {
     /// The machines are not here.
     #[error("the machines were moved from here to {0} before: that is where they can be moved from")]
     Elsewhere(String),
+    /// It was said that the move is given up, and that is not done yet.
+    #[error("the move to {0} was being given up: finish that with --abort, and then move again")]
+    GivenUp(String),
     /// The source takes part in another move.
     #[error("a move {0} is under way: finish it with the same command, or give it up there with --abort")]
     Other(String),
     /// The target owns machines.
-    #[error("the target owns machines itself, from a move with {0}")]
+    #[error(
+        "the target owns machines itself, from a move with {0}: two inventories do not become one; move those away first"
+    )]
     TargetOwns(String),
     /// The target takes part in another move, or gave its machines to somebody else.
-    #[error("the target takes part in a move with {0}")]
+    #[error(
+        "the target takes part in a move with {0}: finish it or give it up there; one that gave its machines there takes no others than those, \
+         from there"
+    )]
     TargetBusy(String),
     /// A move that is over, or so far that only the end is left, is not given up.
     #[error("there is no move between these two that could be given up: the machines are owned by {0}")]
@@ -104,6 +112,7 @@ pub fn next(source: &Journal, target: &Journal, ids: Ids<'_>, copied: bool) -> R
         (State::Drained, State::Awaiting) if same && copied => Ok(Step::Own),
         (State::Drained, State::Awaiting) if same => Ok(Step::Copy),
         (State::Drained, State::Owner) if same => Ok(Step::LetGo),
+        (State::Leaving | State::Drained, State::Moved) if same => Err(Refused::GivenUp(url(source))),
         (State::Leaving | State::Drained, _) => Err(Refused::TargetBusy(url(target))),
     }
 }
@@ -130,13 +139,17 @@ pub fn back(source: &Journal, target: &Journal, ids: Ids<'_>) -> Result<Back, Re
         return Err(Refused::Same);
     }
     let ours = with(target, ids.source).is_some();
+    let same = same(source, target, ids);
     match (source.state, target.state) {
-        (State::Owner | State::Leaving | State::Drained, State::Receiving | State::Awaiting) if ours => {
-            Ok(Back::Refrain)
+        // No move comes to that; whoever wrote it has to say who owns the machines.
+        (State::Moved, State::Receiving | State::Awaiting | State::Moved) if same => {
+            Err(Refused::Other(format!("with {}", url(source))))
         }
-        (State::Leaving | State::Drained, State::Moved) if same(source, target, ids) => Ok(Back::Keep),
-        (State::Owner, State::Moved) if ours => Ok(Back::Done),
-        (_, State::Owner) if same(source, target, ids) => Err(Refused::NothingToAbort("the target")),
+        // Also where the source went on to move elsewhere: a target that waits acts on nothing, and would wait for ever.
+        (_, State::Receiving | State::Awaiting) if ours => Ok(Back::Refrain),
+        (State::Leaving | State::Drained, State::Moved) if same => Ok(Back::Keep),
+        (_, State::Moved) if ours => Ok(Back::Done),
+        (_, State::Owner) if same => Err(Refused::NothingToAbort("the target")),
         (State::Owner, _) => Err(Refused::NothingToAbort("the source")),
         _ => Err(Refused::Other(format!("with {}", url(source)))),
     }

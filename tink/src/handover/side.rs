@@ -2,16 +2,22 @@
 
 //! One of the two servers of a move: who it is, its journal, its preparation, and whether its daemons have stopped.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use api::{
     access::{RUFIO_LEASE, Reach, TINK_SERVER_LEASE},
     annotations::SYSTEM_NAMESPACE,
     ownership::{self, Journal},
 };
-use k8s_openapi::api::{
-    coordination::v1::Lease,
-    core::v1::{ConfigMap, Namespace},
+use k8s_openapi::{
+    api::{
+        coordination::v1::{Lease, LeaseSpec},
+        core::v1::{ConfigMap, Namespace},
+    },
+    apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::{Api, Client, api::PostParams};
 
@@ -91,41 +97,98 @@ impl Side {
     }
 
     /// What is waited for until nobody acts on this side any more; nothing when that is so. `since` is when it was asked for.
-    pub(super) async fn draining(&self, since: Instant) -> Result<Option<String>, MoveError> {
+    pub(super) async fn draining(
+        &self,
+        leaders: &mut Leaders,
+        since: Instant,
+    ) -> Result<Option<String>, MoveError> {
+        let leader = leaders.waited_for().await;
+        let leader =
+            leader.map_err(|source| MoveError::of(&self.url, "the Leases of the daemons", source))?;
         if !self.is_kubernetes {
-            let known = self.journal().await?;
-            let stopped = known.journal.state.stopped().is_none();
-            return Ok((!stopped).then(|| "its daemons to stop".to_owned()));
+            let stopped = self.journal().await?.journal.state.stopped().is_none();
+            return Ok((!stopped).then(|| leader.unwrap_or_else(|| "its daemons to stop".to_owned())));
         }
-        // Nobody speaks for daemons that are programs of their own: they read the journal. Who may act alone says so with a Lease.
-        let leases: Api<Lease> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-        for name in [RUFIO_LEASE, TINK_SERVER_LEASE] {
-            let lease = leases.get_opt(name).await;
-            let lease = lease.map_err(|source| MoveError::of(&self.url, name, source))?;
-            if let Some(holder) = lease.as_ref().and_then(|lease| held(lease, since)) {
-                return Ok(Some(format!("{holder}, which holds the Lease {name}, to stop")));
-            }
-        }
-        Ok((since.elapsed() < HEARD).then(|| "daemons on their own to hear of it".to_owned()))
+        // Nobody speaks for daemons that are programs of their own: they read the journal.
+        let heard = since.elapsed() >= HEARD;
+        Ok(leader.or_else(|| (!heard).then(|| "daemons on their own to hear of it".to_owned())))
     }
 
-    /// Says in the name of daemons on their own that they have stopped, where nobody else can.
-    pub(super) async fn speak_for_daemons(&self) -> Result<(), MoveError> {
+    /// Says in the name of daemons on their own that they have stopped, where nobody else can and that is still what was asked for.
+    pub(super) async fn speak_for_daemons(&self, asked: &Journal) -> Result<(), MoveError> {
         let known = self.journal().await?;
-        if let Some(stopped) = known.journal.state.stopped().filter(|_| self.is_kubernetes) {
+        let stopped = known.journal.state.stopped().filter(|_| self.is_kubernetes && known.journal == *asked);
+        if let Some(stopped) = stopped {
             self.write(&known, &known.journal.in_state(stopped)).await?;
         }
         Ok(())
     }
 }
 
-/// Who holds a Lease. One whose holder vanished ends by our own clock, not by the times that somebody else wrote.
-fn held(lease: &Lease, since: Instant) -> Option<String> {
-    let spec = lease.spec.as_ref()?;
-    let holder = spec.holder_identity.as_ref().filter(|holder| !holder.is_empty())?;
-    let renewed = spec.renew_time.as_ref()?.0;
-    let lasts = u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
-    let age = jiff::Timestamp::now().duration_since(renewed).unsigned_abs();
-    let over = since.elapsed() >= Duration::from_secs(lasts) && age >= Duration::from_secs(lasts);
-    (!over).then(|| holder.clone())
+/// Of daemons that are programs of their own, those that may act alone, as they say with Leases.
+pub(crate) struct Leaders {
+    leases: Api<Lease>,
+    /// When each was last seen to be renewed, and what it said then.
+    seen: BTreeMap<&'static str, (MicroTime, Instant)>,
+}
+
+impl Leaders {
+    pub(crate) fn of(client: &Client) -> Self {
+        Self { leases: Api::namespaced(client.clone(), SYSTEM_NAMESPACE), seen: BTreeMap::new() }
+    }
+
+    /// What is to be waited for; nothing when nobody holds a Lease any more. One whose holder vanished is over when it was not renewed for as long as it
+    /// lasts, by this clock: the times in it are of others.
+    pub(crate) async fn waited_for(&mut self) -> Result<Option<String>, kube::Error> {
+        for name in [RUFIO_LEASE, TINK_SERVER_LEASE] {
+            let Some(lease) = self.leases.get_opt(name).await? else { continue };
+            if let Some(holder) = self.holder(name, lease.spec.unwrap_or_default(), Instant::now()) {
+                return Ok(Some(format!("{holder}, which holds the Lease {name}, to stop")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn holder(&mut self, name: &'static str, lease: LeaseSpec, now: Instant) -> Option<String> {
+        let holder = lease.holder_identity.filter(|holder| !holder.is_empty())?;
+        let renewed = lease.renew_time?;
+        let seen = self.seen.entry(name).or_insert_with(|| (renewed.clone(), now));
+        if seen.0 != renewed {
+            *seen = (renewed, now);
+        }
+        let lasts = u64::try_from(lease.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
+        (now.duration_since(seen.1) < Duration::from_secs(lasts)).then_some(holder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_is_over_when_it_was_given_back_or_not_renewed_whatever_the_clock_of_its_holder_says() {
+        daemon::install_crypto();
+        let nowhere = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
+        let mut leaders = Leaders::of(&Client::try_from(nowhere).unwrap());
+        let begun = Instant::now();
+        let mut look = |holder: &str, renewed: i64, after: u64| {
+            let renewed = jiff::Timestamp::from_second(renewed).unwrap();
+            let lease = LeaseSpec {
+                holder_identity: Some(holder.to_owned()),
+                renew_time: Some(MicroTime(renewed)),
+                lease_duration_seconds: Some(15),
+                ..LeaseSpec::default()
+            };
+            leaders.holder(RUFIO_LEASE, lease, begun + Duration::from_secs(after))
+        };
+        let held = Some("rufio-1".to_owned());
+        // Its clock is years behind.
+        assert_eq!(look("rufio-1", 100, 0), held);
+        assert_eq!(look("rufio-1", 100, 14), held);
+        assert_eq!(look("rufio-1", 102, 14), held, "it was renewed");
+        assert_eq!(look("rufio-1", 102, 28), held);
+        assert_eq!(look("rufio-1", 102, 29), None);
+        assert_eq!(look("rufio-1", 104, 40), held, "it was only slow");
+        assert_eq!(look("", 105, 41), None, "given back");
+    }
 }

@@ -19,8 +19,8 @@ struct World {
     empty: [bool; 2],
     /// Which side has the state of the machines as it is now.
     current: [bool; 2],
-    /// A mover of each direction that copied everything since the drain.
-    copied: [bool; 2],
+    /// A mover of each direction that has copied everything, and the move that it did that in.
+    copied: [Option<u8>; 2],
     /// Moves that were begun.
     moves: u8,
 }
@@ -37,7 +37,7 @@ impl World {
             acting: [true, true],
             empty: [false, true],
             current: [true, false],
-            copied: [false, false],
+            copied: [None, None],
             moves: 0,
         }
     }
@@ -63,7 +63,8 @@ impl World {
     /// The mover from this side does its next step.
     fn step(&self, from: usize) -> Option<Self> {
         let (source, target) = (self.journal(from), self.journal(1 - from));
-        let step = next(&source, &target, Self::ids(from), self.copied[from]).ok()?;
+        let is_copied = self.copied[from].is_some() && self.copied[from] == self.journals[from].1;
+        let step = next(&source, &target, Self::ids(from), is_copied).ok()?;
         let mut then = self.clone();
         match step {
             // A target that was never part of a move must be empty.
@@ -76,23 +77,19 @@ impl World {
             Step::Copy => {
                 then.current[1 - from] = self.current[from];
                 then.empty[1 - from] = false;
-                then.copied[from] = true;
+                then.copied[from] = self.journals[from].1;
             }
             Step::Own => then.journals[1 - from].0 = State::Owner,
-            Step::LetGo => {
-                then.journals[from].0 = State::Moved;
-                then.copied[from] = false;
-            }
+            Step::LetGo => then.journals[from].0 = State::Moved,
             Step::Receive | Step::Clear | Step::Drain | Step::Done => return None,
         }
         Some(then)
     }
 
-    /// The mover from this side gives up.
+    /// A move from this side is given up, by whoever does not tell the mover.
     fn give_up(&self, from: usize) -> Option<Self> {
         let (source, target) = (self.journal(from), self.journal(1 - from));
         let mut then = self.clone();
-        then.copied[from] = false;
         match back(&source, &target, Self::ids(from)).ok()? {
             Back::Refrain => then.journals[1 - from].0 = State::Moved,
             Back::Keep => then.journals[from].0 = State::Owner,
@@ -119,7 +116,9 @@ impl World {
             all.extend(self.give_up(side));
             all.extend(self.daemons(side));
             // The mover is killed, and forgets.
-            all.push(Self { copied: with_false(self.copied, side), ..self.clone() });
+            let mut forgetful = self.clone();
+            forgetful.copied[side] = None;
+            all.push(forgetful);
             // Machines change while daemons act.
             if self.acts(side) {
                 all.push(Self { current: with_false(self.current, 1 - side), ..self.clone() });
@@ -216,12 +215,35 @@ fn what_cannot_be_moved_is_refused_with_the_reason() {
         (fresh.clone(), journal(State::Receiving, "c"), "takes part in a move with https://c"),
         (fresh.clone(), journal(State::Moved, "c"), "takes part in a move with https://c"),
         (fresh.clone(), journal(State::Leaving, "a"), "takes part in a move"),
+        (journal(State::Drained, "b"), journal(State::Moved, "a"), "--abort"),
     ];
     for (source, target, words) in cases {
         let refused = next(&source, &target, ids, false).unwrap_err().to_string();
         assert!(refused.contains(words), "{refused}");
     }
     assert_eq!(back(&fresh, &fresh, ids), Err(Refused::NothingToAbort("the source")));
+    assert!(
+        back(&journal(State::Moved, "b"), &journal(State::Awaiting, "a"), ids).is_err(),
+        "nobody would own them"
+    );
     let over = (journal(State::Moved, "b"), journal(State::Owner, "a"));
     assert_eq!(back(&over.0, &over.1, ids), Err(Refused::NothingToAbort("the target")));
+}
+
+#[test]
+fn a_target_that_waits_for_a_source_which_went_elsewhere_is_set_free() {
+    let journal = |state, peer: &str, id: &str| {
+        let peer = Peer { id: peer.to_owned(), url: format!("https://{peer}") };
+        Journal { state, of: Some(Move { id: id.to_owned(), peer }) }
+    };
+    let ids = Ids { source: "a", target: "b" };
+    for state in [State::Leaving, State::Drained, State::Moved, State::Receiving, State::Awaiting] {
+        let elsewhere = journal(state, "c", "2");
+        assert_eq!(
+            back(&elsewhere, &journal(State::Awaiting, "a", "1"), ids),
+            Ok(Back::Refrain),
+            "{state:?}"
+        );
+        assert_eq!(back(&elsewhere, &journal(State::Moved, "a", "1"), ids), Ok(Back::Done), "{state:?}");
+    }
 }
