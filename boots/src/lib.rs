@@ -36,6 +36,7 @@ mod limit;
 mod logs;
 mod machine;
 mod metrics;
+pub mod program;
 mod script;
 mod scripts;
 mod session;

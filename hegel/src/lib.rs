@@ -10,6 +10,7 @@ mod config;
 mod index;
 mod machine;
 mod metrics;
+pub mod program;
 mod rootio;
 mod server;
 mod tree;

@@ -1,16 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The metadata daemon as a program of its own.
 
-const DAEMON: daemon::Daemon =
-    daemon::Daemon { name: "hegel", version: env!("CARGO_PKG_VERSION"), settings: hegel::SETTINGS };
-
-/// It acts only where the machines are owned.
-const OWNER: daemon::gate::Gate = daemon::gate::Gate {
-    namespace: api::annotations::SYSTEM_NAMESPACE,
-    name: api::ownership::NAME,
-    may_pass: api::ownership::may_act,
-};
-
 fn main() -> std::process::ExitCode {
-    daemon::main(&DAEMON, hegel::Config::from_settings, OWNER.guard(hegel::run))
+    hegel::program::main(std::env::args().skip(1).collect())
 }

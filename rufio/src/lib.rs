@@ -25,6 +25,7 @@ pub mod job;
 pub mod machine;
 mod metrics;
 pub mod pool;
+pub mod program;
 pub mod target;
 pub mod task;
 mod verify;

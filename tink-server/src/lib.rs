@@ -14,6 +14,7 @@ mod controller;
 mod events;
 mod grpc;
 mod mirror;
+pub mod program;
 mod release;
 mod store;
 pub mod template;

@@ -3,7 +3,11 @@
 //! The command line: what can be typed, and the exit code (64 for a wrong command line or configuration, 1 for a failure,
 //! 0 else).
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use api::access::Reach;
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
@@ -20,7 +24,7 @@ use crate::{
     describe::describe,
     get::{self, Format, Selection},
     hardware::{self, HardwareCommand},
-    kinds, logs, output, restore, setup,
+    image, kinds, logs, output, restore, setup,
     up::{self, AloneConfig, Stack, UpConfig},
     why::{self, Snapshot},
 };
@@ -43,6 +47,31 @@ struct Global {
     /// State directory of `tink up` [default: /var/lib/tinkerbell for root, else ~/.local/state/tinkerbell]
     #[arg(long, global = true, env = "TINKERBELL_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
+}
+
+/// A daemon on its own.
+#[derive(Debug, Subcommand)]
+enum DaemonCommand {
+    /// Run the network-boot daemon alone, as the program `boots` does
+    #[command(disable_help_flag = true)]
+    Boots(DaemonArgs),
+    /// Run the metadata daemon alone, as the program `hegel` does
+    #[command(disable_help_flag = true)]
+    Hegel(DaemonArgs),
+    /// Run the BMC daemon alone, as the program `rufio` does
+    #[command(disable_help_flag = true)]
+    Rufio(DaemonArgs),
+    /// Run the workflow daemon alone, as the program `tink-server` does
+    #[command(disable_help_flag = true)]
+    TinkServer(DaemonArgs),
+}
+
+/// What a daemon is started with.
+#[derive(Debug, Args)]
+struct DaemonArgs {
+    /// Flags of the daemon, as --NAME=VALUE; --help lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAG")]
+    flags: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +124,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "SETTING")]
         settings: Vec<String>,
     },
+    #[command(flatten)]
+    Daemon(DaemonCommand),
     /// Prepare a Kubernetes cluster for the daemons: resource definitions, namespaces, accounts and their rights
     Setup {
         /// Let the daemons see one namespace only; they must run with --backend-kube-namespace
@@ -171,6 +202,24 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
+    /// Write this program as a container image, for nodes that have no registry to take one from
+    #[command(
+        after_help = "A docker-archive: `ctr -n k8s.io images import FILE` on each node, `docker load` or `podman load`. Its entry point is tink, so \
+                            that a container's arguments are a daemon and its flags: boots, hegel, rufio or tink-server. Only a static tink can be one."
+    )]
+    Image {
+        /// The file; one of this name is replaced
+        file: PathBuf,
+        /// What the image is called
+        #[arg(long, default_value = concat!("tinkerbell/tink:", env!("CARGO_PKG_VERSION")), value_name = "REPOSITORY:TAG")]
+        name: String,
+        /// Directory of iPXE boot programs that goes along, for --boot-program-dir=/usr/share/tinkerbell/boot-programs
+        #[arg(long, value_name = "DIR")]
+        boot_programs: Option<PathBuf>,
+        /// Directory of kernel and initramfs that goes along, for --hook-dir=/usr/share/tinkerbell/hook
+        #[arg(long, value_name = "DIR")]
+        hook: Option<PathBuf>,
+    },
     /// Write everything that is on the API server into one manifest (mode 0600: Secrets are in it), at one moment
     #[command(after_help = "Events and Leases are left out. Works while everything runs, on Kubernetes too.")]
     Backup {
@@ -232,15 +281,8 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(daemon::EXIT_USAGE) };
         }
     };
-    if let Command::Demo(arguments) = &cli.command {
-        // Before any thread is started: the demo moves this process into a network namespace.
-        return match demo::main(arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("tink demo: {error:#}");
-                ExitCode::from(daemon::EXIT_FAILURE)
-            }
-        };
+    if let Some(code) = cli.command.alone(&cli.global) {
+        return code;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -291,7 +333,7 @@ impl Cli {
                     setup::setup(&client.await?, reach).await?;
                 }
             }
-            Command::Demo(_) => return Err(Failure::Usage("demo runs before anything else".to_owned())),
+            Command::Demo(_) | Command::Daemon(_) | Command::Image { .. } => return Err(too_late()),
             Command::Hardware(command) => return hardware::run(command, client).await,
             Command::Cluster(command) => {
                 let places = Places { kubeconfig: self.global.kubeconfig, state_dir: self.global.state_dir };
@@ -351,11 +393,54 @@ impl Cli {
     }
 }
 
+impl Command {
+    /// Runs what needs no runtime or makes its own, before any thread is started; gives its exit code.
+    fn alone(&self, global: &Global) -> Option<ExitCode> {
+        let args = |daemon: &DaemonArgs| arguments(global, None, daemon.flags.clone());
+        let code = match self {
+            // It moves this process into a network namespace.
+            Self::Demo(arguments) => match demo::main(arguments) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("tink demo: {error:#}");
+                    ExitCode::from(daemon::EXIT_FAILURE)
+                }
+            },
+            Self::Daemon(DaemonCommand::Boots(daemon)) => boots::program::main(args(daemon)),
+            Self::Daemon(DaemonCommand::Hegel(daemon)) => hegel::program::main(args(daemon)),
+            Self::Daemon(DaemonCommand::Rufio(daemon)) => rufio::program::main(args(daemon)),
+            Self::Daemon(DaemonCommand::TinkServer(daemon)) => tink_server::program::main(args(daemon)),
+            Self::Image { file, name, boot_programs, hook } => {
+                let written = write_image(file, name, (boot_programs.as_deref(), hook.as_deref()));
+                written.map_or_else(report, |()| ExitCode::SUCCESS)
+            }
+            _ => return None,
+        };
+        Some(code)
+    }
+}
+
 impl Global {
     fn client(&self) -> impl Future<Output = Result<Client, connect::ConnectError>> + use<> {
         let places = Places { kubeconfig: self.kubeconfig.clone(), state_dir: self.state_dir.clone() };
         async move { connect::connect(&places).await }
     }
+}
+
+/// For what [`Command::alone`] has run.
+fn too_late() -> Failure {
+    Failure::Usage("this runs before anything else".to_owned())
+}
+
+fn write_image(
+    file: &Path,
+    name: &str,
+    (boot_programs, hook): (Option<&Path>, Option<&Path>),
+) -> Result<(), Failure> {
+    let program = std::env::current_exe()?;
+    let digest = image::write(image::Contents { program: &program, boot_programs, hook }, name, file)?;
+    output::print(&format!("{}: {name}, sha256:{digest}\n", file.display()))?;
+    Ok(())
 }
 
 /// `tink up`: reads the configuration, runs everything until a signal, and drains.
@@ -398,13 +483,18 @@ async fn run_api(
 
 /// The layers of the configuration, from the command line and the environment.
 fn inputs(global: &Global, config: Option<PathBuf>, settings: Vec<String>) -> daemon::config::Inputs {
+    daemon::config::Inputs::gather(arguments(global, config, settings), std::env::vars())
+}
+
+/// The flags that daemons know, among them those that this command line has for all.
+fn arguments(global: &Global, config: Option<PathBuf>, settings: Vec<String>) -> Vec<String> {
     let named =
         |name: &str, path: &Option<PathBuf>| path.as_ref().map(|path| format!("--{name}={}", path.display()));
     let mut args = settings;
     args.extend(named("config", &config));
     args.extend(named("state-dir", &global.state_dir));
     args.extend(named("backend-kube-config", &global.kubeconfig));
-    daemon::config::Inputs::gather(args, std::env::vars())
+    args
 }
 
 fn mistaken(command: &str, mistakes: &daemon::config::ConfigErrors) -> ExitCode {
@@ -483,13 +573,22 @@ mod tests {
             &["tink", "cluster", "generate", "rack", "--provider", "vsphere"],
             &["tink", "cluster", "check", "-z", "hardware.csv"],
             &["tink", "hardware", "apply"],
+            &["tink", "boots", "--no-such-flag=1"],
+            &["tink", "tink-server", "--check-config", "--no-such-flag=1"],
             &["tink", "cluster", "move"],
             &["tink", "cluster", "move", "--to", "k", "--abort", "--force"],
             &["tink", "hardware", "generate", "-z", "h", "--tinkerbell-bmc-consumer-url", "hook"],
         ] {
             assert_eq!(exit(args), usage, "{args:?}");
         }
-        assert_eq!(exit(&["tink", "--version"]), ExitCode::SUCCESS);
+        for args in [
+            &["tink", "--version"][..],
+            &["tink", "hegel", "--help"],
+            &["tink", "rufio", "--version"],
+            &["tink", "rufio", "--state-dir", "/nonexistent", "--check-config"],
+        ] {
+            assert_eq!(exit(args), ExitCode::SUCCESS, "{args:?}");
+        }
         for args in [
             &["tink", "get", "hw", "--kubeconfig", "/nonexistent"][..],
             &["tink", "cluster", "check", "-f", "/nonexistent", "--offline"],

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod describe;
 pub mod get;
 pub mod handover;
+pub mod image;
 pub mod kinds;
 pub mod logs;
 pub mod restore;

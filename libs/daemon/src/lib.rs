@@ -15,7 +15,7 @@
 //!     daemon::Daemon { name: "hegel", version: env!("CARGO_PKG_VERSION"), settings: hegel::SETTINGS };
 //!
 //! fn main() -> std::process::ExitCode {
-//!     daemon::main(&DAEMON, hegel::Config::from_settings, hegel::run)
+//!     daemon::main(&DAEMON, std::env::args().skip(1).collect(), hegel::Config::from_settings, hegel::run)
 //! }
 //! ```
 //!

@@ -104,10 +104,11 @@ impl Skeleton {
     }
 }
 
-/// Runs a daemon from its command line to its exit code: 64 for a wrong configuration, 1 when it cannot start or fails, 0 after a
+/// Runs a daemon from its arguments, without the program's name, to its exit code: 64 for a wrong configuration, 1 when it cannot start or fails, 0 after a
 /// clean drain.
 pub fn main<C, E, Fut>(
     daemon: &Daemon,
+    args: Vec<String>,
     configure: impl FnOnce(&mut Settings) -> C,
     run: impl FnOnce(C, kube::Client, Health, CancellationToken) -> Fut,
 ) -> ExitCode
@@ -115,13 +116,14 @@ where
     E: Error,
     Fut: Future<Output = Result<(), E>>,
 {
-    main_checked(daemon, configure, |_| Vec::new(), run)
+    main_checked(daemon, args, configure, |_| Vec::new(), run)
 }
 
 /// [`main`] for a daemon whose configuration names things that may not be there: `check` gives one line for each that is not.
 /// With `--check-config` every mistake of settings and of these is told, and nothing is started.
 pub fn main_checked<C, E, Fut>(
     daemon: &Daemon,
+    mut args: Vec<String>,
     configure: impl FnOnce(&mut Settings) -> C,
     check: impl FnOnce(&C) -> Vec<String>,
     run: impl FnOnce(C, kube::Client, Health, CancellationToken) -> Fut,
@@ -130,7 +132,6 @@ where
     E: Error,
     Fut: Future<Output = Result<(), E>>,
 {
-    let mut args: Vec<String> = std::env::args().skip(1).collect();
     let all = args.len();
     args.retain(|arg| arg != CHECK_CONFIG);
     let only_check = args.len() < all;

@@ -145,7 +145,7 @@ pub async fn ours() -> Result<()> {
     populate(&one.client().await?).await?;
     let before = everything(&one.client().await?).await?;
     let logs = tempfile::tempdir()?;
-    let mut hegel = start_hegel(&one, 9402, logs.path())?;
+    let mut hegel = start_hegel("hegel", &one, 9402, logs.path())?;
     hegel.ready(HEARD).await?;
     ensure!(may_write(&one).await?, "accounts may write before anything moves");
 
@@ -185,17 +185,19 @@ pub async fn ours() -> Result<()> {
     Ok(())
 }
 
-fn start_hegel(server: &Alone, health: u16, logs: &Path) -> Result<Program> {
+/// The daemon as a program of its own, or as a part of `tink`.
+fn start_hegel(program: &str, server: &Alone, health: u16, logs: &Path) -> Result<Program> {
     let folder = server.kubeconfig();
-    let mut flags = own_flags(folder.parent().context("a folder")?);
+    let mut flags = if program == "tink" { vec!["hegel".to_owned()] } else { Vec::new() };
+    flags.extend(own_flags(folder.parent().context("a folder")?));
     flags.push(format!("--tootles-health-port={health}"));
     flags.push("--tootles-http-port=9403".to_owned());
-    Program::start("hegel", "hegel", &flags, health, logs)
+    Program::start(program, "hegel", &flags, health, logs)
 }
 
 /// A daemon does not begin, and no cluster is made or taken apart, where the machines are not owned.
 async fn refuses_to_act(server: &Alone, logs: &Path) -> Result<()> {
-    let hegel = start_hegel(server, 9404, logs)?;
+    let hegel = start_hegel("tink", server, 9404, logs)?;
     eventually("hegel to be alive and not ready", HEARD, async || {
         let waits = hegel.asked("healthz").is_ok() && hegel.asked("readyz").is_err();
         Ok((waits && hegel.tail().contains("may not work yet")).then_some(()))

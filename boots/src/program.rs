@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The daemon as a program: of its own, and as a subcommand of `tink`.
+
+use std::process::ExitCode;
+
+use api::{annotations::SYSTEM_NAMESPACE, ownership};
+use daemon::{Daemon, gate::Gate};
+
+const DAEMON: Daemon =
+    Daemon { name: "boots", version: env!("CARGO_PKG_VERSION"), settings: crate::SETTINGS };
+
+/// It acts only where the machines are owned.
+const OWNER: Gate = Gate { namespace: SYSTEM_NAMESPACE, name: ownership::NAME, may_pass: ownership::may_act };
+
+/// Runs it from its arguments, without the program's name, to its exit code.
+#[must_use]
+pub fn main(args: Vec<String>) -> ExitCode {
+    daemon::main_checked(&DAEMON, args, crate::Config::from_settings, crate::check, OWNER.guard(crate::run))
+}
