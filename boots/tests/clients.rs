@@ -20,6 +20,8 @@ mod iso;
 mod machines;
 #[path = "clients/syslog.rs"]
 mod syslog;
+#[path = "clients/tftp.rs"]
+mod tftp;
 #[path = "clients/web.rs"]
 mod web;
 #[path = "clients/world.rs"]

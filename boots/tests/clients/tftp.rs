@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The contract of TFTP as a table: one named case per rule, the bytes of a request in and those of the first answer out.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use crate::dhcp::boot_programs;
+use crate::world::{Boots, SERVER, command, hardware, in_namespace};
+
+const NOT_FOUND: &[u8] = b"\0\x05\0\x01File not found\0";
+const PROGRAM: &[u8] = b"\0\x03\0\x01undionly.kpxe";
+const PXELINUX: &[u8] = b"\0\x03\0\x01DEFAULT local\n";
+
+/// What is asked for by whom, and the first answer.
+const CASES: [(&str, &[u8], &[u8]); 21] = [
+    ("a boot program", b"\0\x01undionly.kpxe\0octet\0", PROGRAM),
+    ("a boot program in any folder", b"\0\x01any/where/undionly.kpxe\0octet\0", PROGRAM),
+    ("a boot program behind a slash", b"\0\x01/undionly.kpxe\0octet\0", PROGRAM),
+    ("a boot program in a folder of Windows", b"\0\x01\\boot\\undionly.kpxe\0octet\0", PROGRAM),
+    ("a boot program with a MAC", b"\0\x0152:54:00:00:00:ab/undionly.kpxe\0octet\0", PROGRAM),
+    (
+        "a boot program with a trace",
+        b"\0\x01undionly.kpxe-00-0123456789abcdef0123456789abcdef-0123456789abcdef-01\0octet\0",
+        PROGRAM,
+    ),
+    ("a mode in capitals", b"\0\x01undionly.kpxe\0OCTET\0", PROGRAM),
+    ("pxelinux by MAC", b"\0\x01pxelinux.cfg/01-52-54-00-00-00-ab\0octet\0", PXELINUX),
+    ("pxelinux by MAC in capitals", b"\0\x01pxelinux.cfg/01-52-54-00-00-00-AB\0octet\0", PXELINUX),
+    ("pxelinux behind a slash", b"\0\x01/pxelinux.cfg/01-52-54-00-00-00-ab\0octet\0", PXELINUX),
+    (
+        "netascii has the line ends of the network",
+        b"\0\x01pxelinux.cfg/01-52-54-00-00-00-ab\0netascii\0",
+        b"\0\x03\0\x01DEFAULT local\r\n",
+    ),
+    ("pxelinux of an unknown MAC", b"\0\x01pxelinux.cfg/01-52-54-00-00-00-99\0octet\0", NOT_FOUND),
+    ("pxelinux of a machine without one", b"\0\x01pxelinux.cfg/01-52-54-00-00-00-12\0octet\0", NOT_FOUND),
+    ("pxelinux in another folder", b"\0\x01x/pxelinux.cfg/01-52-54-00-00-00-ab\0octet\0", NOT_FOUND),
+    ("pxelinux with more behind the MAC", b"\0\x01pxelinux.cfg/01-52-54-00-00-00-ab0\0octet\0", NOT_FOUND),
+    ("pxelinux by address", b"\0\x01pxelinux.cfg/AC1F000B\0octet\0", NOT_FOUND),
+    ("another file", b"\0\x01nothing\0octet\0", NOT_FOUND),
+    ("a file outside", b"\0\x01../../etc/passwd\0octet\0", NOT_FOUND),
+    (
+        "block size and size are granted up to the limit",
+        b"\0\x01undionly.kpxe\0octet\0blksize\x0065464\0tsize\x000\0",
+        b"\0\x06blksize\x001468\0tsize\x0013\0",
+    ),
+    (
+        "options that nobody knows are left out",
+        b"\0\x01undionly.kpxe\0octet\0multicast\0\0blksize\x00512\0",
+        b"\0\x06blksize\x00512\0",
+    ),
+    ("nothing is written", b"\0\x02undionly.kpxe\0octet\0", b"\0\x05\0\x04This server is read-only\0"),
+];
+
+#[test]
+#[ignore = "needs root; run ./x test"]
+fn every_rule_of_tftp_gives_its_bytes() {
+    in_namespace(|| async {
+        command("ip", &["addr", "add", &format!("{SERVER}/24"), "dev", "lo"]);
+        let mut machine = hardware("m1", "52:54:00:00:00:ab", "172.31.0.11");
+        machine["spec"]["interfaces"][0]["netboot"] =
+            serde_json::json!({ "allowPXE": false, "pxelinux": { "config": "DEFAULT local\n" } });
+        let other = hardware("m2", "52:54:00:00:00:12", "172.31.0.12");
+        let dir = boot_programs();
+        let programs = format!("--boot-program-dir={}", dir.path().display());
+        let flags =
+            [programs.as_str(), "--ipxe-http-script-osie-url=http://elsewhere", "--dhcp-enabled=false"];
+        let boots = Boots::start(vec![machine, other], Vec::new(), &flags).await;
+        for (name, request, expected) in CASES {
+            let answer = tokio::task::spawn_blocking(move || {
+                let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                socket.send_to(request, (SERVER, 69)).unwrap();
+                let mut buffer = [0; 2000];
+                let (length, from) = socket.recv_from(&mut buffer).expect("an answer");
+                // It ends the transfer, which would be repeated otherwise.
+                socket.send_to(b"\0\x05\0\0done\0", from).unwrap();
+                (buffer[..length].to_vec(), from.port())
+            });
+            let (answer, port) = answer.await.unwrap();
+            assert_eq!(answer.escape_ascii().to_string(), expected.escape_ascii().to_string(), "{name}");
+            assert_eq!(port, 69, "{name}: answers come from the port that was asked");
+        }
+        boots.stop().await;
+    });
+}
