@@ -92,6 +92,8 @@ pub struct Node {
     pub programs: PathBuf,
     /// Container images besides those: name, and program in the folder.
     pub images: &'static [(&'static str, &'static str)],
+    /// More arguments for its kernel.
+    pub kernel_arguments: &'static str,
 }
 
 /// What was built.
@@ -114,7 +116,8 @@ impl Image {
         match self {
             Self::Debian => debian,
             Self::Node(node) => {
-                format!("{debian}\n{NODE_PACKAGES:?}\n{NODE}\n{} {:?}", node.version, node.images)
+                let Node { version, images, kernel_arguments, .. } = node;
+                format!("{debian}\n{NODE_PACKAGES:?}\n{NODE}\n{version} {images:?} {kernel_arguments}")
             }
         }
     }
@@ -148,7 +151,9 @@ impl Image {
         let mut packages = PACKAGES.to_vec();
         let mut hooks = vec![("customize.sh", CUSTOMIZE)];
         let mut command = Command::new("mmdebstrap");
+        let mut kernel_arguments = "";
         if let Self::Node(node) = self {
+            kernel_arguments = node.kernel_arguments;
             packages.extend(NODE_PACKAGES);
             hooks.insert(0, ("node.sh", NODE));
             let images: Vec<_> =
@@ -173,6 +178,7 @@ impl Image {
             .env("ROOT_UUID", ROOT_UUID)
             .env("ESP_UUID", ESP_UUID)
             .env("ROOT_SLACK_MIB", ROOT_SLACK_MIB.to_string())
+            .env("KERNEL_ARGUMENTS", kernel_arguments)
             .stdout(std::process::Stdio::null());
         if mode == "unshare" {
             // The hooks write results from inside the user namespace.

@@ -42,10 +42,8 @@ const PODS: Duration = Duration::from_secs(400);
 const ENDPOINT: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 5);
 const VERSION: &str = "v1.34.2";
 const NETWORK: &str = include_str!("../node/network/manifest.yaml");
-/// What kubeadm asks of a machine of the control plane at the least are two processors and 1700 MiB.
-const PROCESSORS: u32 = 2;
-const CONTROL_PLANE_MIB: u32 = 3072;
-const WORKER_MIB: u32 = 2048;
+/// Processors and memory of both machines: kubeadm asks two and 1700 MiB of the control plane at the least.
+const SIZES: [(u32, u32); 2] = [(2, 3072), (1, 2048)];
 /// Pods of `kube-system` when all is well, without the node's name or the end that a controller gave them.
 const PODS_OF_THE_SYSTEM: [(&str, usize); 8] = [
     ("coredns", 2),
@@ -69,8 +67,8 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     let (started, state) = (Instant::now(), dir.join("state"));
     let step = |what: &str| println!("  {:4} s  {what}", started.elapsed().as_secs());
     let mut spec = RackSpec::demo()?;
-    for (server, memory) in spec.servers.iter_mut().zip([CONTROL_PLANE_MIB, WORKER_MIB]) {
-        server.machine.processors = PROCESSORS;
+    for (server, (processors, memory)) in spec.servers.iter_mut().zip(SIZES) {
+        server.machine.processors = processors;
         server.machine.memory_mib = memory;
     }
     let servers = spec.servers.iter().map(|one| describe(one, &spec)).collect::<Result<Vec<_>>>()?;

@@ -114,6 +114,10 @@ const KUBERNETES_MINOR: &str = "1-34";
 /// network plugin of `tests/node/network`.
 const NODE_IMAGES: &[(&str, &str)] =
     &[("ghcr.io/kube-vip/kube-vip:v0.9.1", "kube-vip"), ("tests.invalid/network:1", "network")];
+/// For nodes that are emulated. The kernel's test of its timer takes lateness on a busy host for a fault and panics; Debian 12's takes
+/// the processors' counters for unsynchronised and asks a slow device for each look at the clock, which Go's programs do all the time;
+/// and what protects from other users of a real processor makes every indirect call three.
+const EMULATED: &str = "no_timer_check tsc=reliable mitigations=off";
 const WRAPPER: &str = "#!/bin/sh
 tree=$(dirname \"$(readlink -f \"$0\")\")/..
 export LD_LIBRARY_PATH=\"$tree/usr/lib/x86_64-linux-gnu:$tree/lib/x86_64-linux-gnu\"
@@ -188,7 +192,12 @@ impl Artefacts {
             Ok(())
         })?;
         let programs = fs::canonicalize(cache.join("current/node-programs"))?;
-        let node = images::Node { version: KUBERNETES_MINOR, programs, images: NODE_IMAGES };
+        let node = images::Node {
+            version: KUBERNETES_MINOR,
+            programs,
+            images: NODE_IMAGES,
+            kernel_arguments: EMULATED,
+        };
         image(&cache, "node", &Image::Node(node), &key)
     }
 

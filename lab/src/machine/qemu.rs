@@ -21,6 +21,9 @@ const OVMF_SECURE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/shar
 
 /// Cache of translated code, in MiB: QEMU's own choice is 1 GiB, which four machines on a laptop do not have.
 const TRANSLATION_MIB: u32 = 256;
+/// A machine with so much memory, in MiB, is to run programs whose code is larger: it has half of its memory for that. A node of
+/// Kubernetes fills 256 MiB soon, and QEMU then forgets everything and translates it again, time after time.
+const LARGE_MIB: u32 = 2048;
 
 /// Boot indices of disk, network card and drive in the firmware's own order, and of the one that is to be first.
 const DISK_INDEX: u32 = 3;
@@ -127,6 +130,10 @@ pub(super) fn last_words(log: &Path) -> String {
     read().unwrap_or_else(|error| format!("its log cannot be read: {error}"))
 }
 
+const fn translation_mib(memory_mib: u32) -> u32 {
+    if memory_mib < LARGE_MIB { TRANSLATION_MIB } else { memory_mib / 2 }
+}
+
 fn arguments(spec: &MachineSpec, places: &Places, target: BootTarget, disc: bool) -> Vec<String> {
     let identity = spec.identity();
     let mut all = Arguments::default();
@@ -134,7 +141,7 @@ fn arguments(spec: &MachineSpec, places: &Places, target: BootTarget, disc: bool
     // With graphics off SeaBIOS and iPXE write to the serial port.
     let secure = spec.firmware == Firmware::Uefi && spec.secure_boot;
     all.option("-machine", if secure { "q35,graphics=off,smm=on" } else { "q35,graphics=off" })
-        .option("-accel", &format!("tcg,thread=multi,tb-size={TRANSLATION_MIB}"));
+        .option("-accel", &format!("tcg,thread=multi,tb-size={}", translation_mib(spec.memory_mib)));
     all.option("-cpu", "max").option("-smp", &spec.processors.to_string());
     all.option("-m", &spec.memory_mib.to_string());
     all.option("-uuid", &identity.uuid).option(

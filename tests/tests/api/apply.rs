@@ -302,6 +302,16 @@ async fn the_status_is_applied_apart(w: &World<'_>) -> Result<()> {
         "/status/conditions",
         json!([{"type": "Ready", "status": "True"}, {"type": "Idle", "status": "True"}]),
     );
+    // Labels in a change of the status are not kept, but are the writer's: with the map around them, while there is none.
+    let labelled = json!({"metadata": {"labels": {"l": "x"}}, "status": {"state": "idle"}});
+    w.patch(MERGE, format!("{path}/status?fieldManager=hand"), &labelled).await?.is(200);
+    let mut labels = widget("a", json!({}));
+    labels["metadata"]["labels"] = json!({"l": "y"});
+    w.apply(&path, "labels", &labels).await?.refused(
+        409,
+        "Conflict",
+        "Apply failed with 2 conflicts: conflicts with \"hand\" with subresource \"status\" using example.org/v1:\n- .metadata.labels\n- .metadata.labels.l",
+    );
     w.apply(format!("{}/none/status", w.widgets()), "one", &widget("none", json!({}))).await?.refused(
         404,
         "NotFound",

@@ -113,6 +113,22 @@ async fn finalizers(w: &World<'_>) -> Result<()> {
     let mut unqualified = config_map("a", json!({}));
     unqualified["metadata"]["finalizers"] = json!(["word"]);
     w.post(w.maps(), &unqualified).await?.refused_like(422, "Invalid", &["metadata.finalizers", "word"]);
+    // A change is looked at twice, before and after what the kind says of it.
+    let mut fixed = config_map("fixed", json!({"k": "v"}));
+    fixed["immutable"] = true.into();
+    w.post(w.maps(), &fixed).await?.is(201);
+    fixed["metadata"]["finalizers"] = json!(["word"]);
+    fixed["data"]["k"] = "w".into();
+    let bare = (
+        "FieldValueInvalid",
+        "metadata.finalizers[0]",
+        "Invalid value: \"word\": name is neither a standard finalizer name nor is it fully qualified",
+    );
+    let frozen = ("FieldValueForbidden", "data", "Forbidden: field is immutable when `immutable` is set");
+    w.put(format!("{}/fixed", w.maps()), &fixed)
+        .await?
+        .refused_like(422, "Invalid", &[])
+        .causes(&[bare, frozen, bare]);
     let mut warned = widget("warned", json!({}));
     warned["metadata"]["finalizers"] = json!(["word"]);
     let answer = w.post(w.widgets(), &warned).await?.is(201);

@@ -153,6 +153,15 @@ async fn scale(w: &World<'_>) -> Result<()> {
         &["spec.size in body should be less than or equal to 100"],
     );
     w.patch(STRATEGIC, &scale, &json!({"spec": {"replicas": 4}})).await?.is(415);
+    let wrong = json!({"status": {"selector": 1, "count": 2147483648_i64}});
+    w.patch(MERGE, format!("{path}/status"), &wrong).await?.refused_like(
+        422,
+        "Invalid",
+        &[
+            ".status.count: Invalid value: 2147483648: should be less than or equal to 2147483647",
+            ".status.selector: Invalid value: \"\": .status.selector accessor error: 1 is of the type int64, expected string",
+        ],
+    );
     w.create(w.widgets(), &widget("none", json!({}))).await?;
     let message = "Internal error occurred: the spec replicas field \".spec.size\" does not exist";
     w.get(format!("{}/none/scale", w.widgets())).await?.refused(500, "InternalError", message);
