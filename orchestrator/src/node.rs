@@ -30,6 +30,17 @@ pub use vip::KUBE_VIP_IMAGE;
 const CONFIG: &str = "/etc/kubernetes/tink/kubeadm.yaml";
 /// The script that makes a node.
 const SCRIPT: &str = "/etc/kubernetes/tink/bootstrap.sh";
+/// The last phase of `kubeadm init` asks through the cluster's address, each question for ten seconds and once, while a slow control
+/// plane still starts and the address may move: it is a step of its own that is repeated.
+const INIT: &str = "kubeadm init --config $config --skip-phases=addon
+tries=0
+until kubeadm init phase addon all --config $config; do
+  tries=$((tries + 1))
+  [ $tries -lt 30 ] || exit 1
+  sleep 10
+done
+";
+const JOIN: &str = "kubeadm join --config $config\n";
 /// Patches of what kubeadm writes.
 const PATCHES: &str = "/etc/kubernetes/tink/patches";
 /// Port of the API server.
@@ -175,10 +186,9 @@ fn host_settings(host: &HostOsConfiguration, set: &mut impl FnMut(&str, Value)) 
 /// waits for it.
 fn script(settings: &Settings<'_>, node: &Node<'_>) -> Result<String, NodeError> {
     let minor = version(settings, node)?;
-    let verb = if node.entry == Entry::Init { "init" } else { "join" };
-    let after = match node.entry {
-        Entry::Init => vip::AFTER_INIT,
-        Entry::JoinControlPlane | Entry::JoinWorker => "",
+    let (start, after) = match node.entry {
+        Entry::Init => (INIT, vip::AFTER_INIT),
+        Entry::JoinControlPlane | Entry::JoinWorker => (JOIN, ""),
     };
     Ok(format!(
         "#!/bin/sh
@@ -190,8 +200,8 @@ v{minor}.*) ;;
 *) echo \"the image has Kubernetes $version, and this node is to have {minor}\" >&2; exit 1 ;;
 esac
 sed -i \"s/{IMAGE_VERSION}/$version/\" {CONFIG}
-{}kubeadm {verb} --config {CONFIG}
-{after}rm -f {CONFIG}
+config={CONFIG}
+{}{start}{after}rm -f {CONFIG}
 ",
         registry::COMMANDS,
     ))

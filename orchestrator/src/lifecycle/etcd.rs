@@ -45,6 +45,11 @@ pub(super) enum EtcdError {
     },
 }
 
+/// Connections to members, which are kept from one look to the next.
+pub(super) struct Connections {
+    client: Client,
+}
+
 /// A client of the etcd that runs on these addresses.
 pub(super) struct Etcd {
     client: Client,
@@ -71,8 +76,9 @@ struct Wire {
     is_learner: bool,
 }
 
-impl Etcd {
-    pub(super) fn new(pki: &Pki, client: &Pair, addresses: Vec<IpAddr>) -> Result<Self, EtcdError> {
+impl Connections {
+    /// Nothing is sent yet.
+    pub(super) fn new(pki: &Pki, client: &Pair) -> Result<Self, EtcdError> {
         let identity = Identity::from_pem(format!("{}{}", client.public, client.key.expose()).as_bytes());
         let authority = Certificate::from_pem(pki.etcd.public.as_bytes());
         let client = Client::builder()
@@ -82,9 +88,16 @@ impl Etcd {
             .no_proxy()
             .build()
             .map_err(EtcdError::Client)?;
-        Ok(Self { client, addresses })
+        Ok(Self { client })
     }
 
+    /// The etcd that runs on these addresses.
+    pub(super) fn to(&self, addresses: Vec<IpAddr>) -> Etcd {
+        Etcd { client: self.client.clone(), addresses }
+    }
+}
+
+impl Etcd {
     /// The members, with who of them answers.
     pub(super) async fn members(&self) -> Result<Vec<Member>, EtcdError> {
         let listed = self.list().await?;

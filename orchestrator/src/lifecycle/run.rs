@@ -40,6 +40,8 @@ const AT_ONCE: usize = 32;
 const PATIENCE: i64 = 20 * 60;
 /// An API server that does not answer for so long ends a run.
 const SILENCE: Duration = Duration::from_secs(300);
+/// Connections to the cluster are made anew after this: our certificate for its etcd is good for a day.
+const RENEWED: Duration = Duration::from_secs(12 * 3600);
 
 /// What a run tells while it goes on.
 #[derive(Clone, Debug, Serialize)]
@@ -133,6 +135,9 @@ pub struct Run<'a> {
     drained: BTreeSet<String>,
     /// Since when each wait lasts.
     waits: BTreeMap<(String, String), Instant>,
+    /// The cluster while it answers, and when its connections were made: a handshake for each look is most of what a small control
+    /// plane does.
+    cluster: Option<(Instant, Arc<target::Cluster>)>,
 }
 
 /// One look.
@@ -140,13 +145,13 @@ struct Look {
     world: World,
     objects: Objects,
     read: Read,
-    cluster: Option<target::Cluster>,
+    cluster: Option<Arc<target::Cluster>>,
 }
 
 impl<'a> Run<'a> {
     /// Nothing is asked yet; `tell` is called with everything that happens.
     pub fn new(store: Store, provider: Arc<dyn Provider>, tell: &'a mut (dyn FnMut(Event) + Send)) -> Self {
-        Self { store, provider, tell, drained: BTreeSet::new(), waits: BTreeMap::new() }
+        Self { store, provider, tell, drained: BTreeSet::new(), waits: BTreeMap::new(), cluster: None }
     }
 
     /// Makes the cluster, from wherever an earlier run ended.
@@ -220,7 +225,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn look(&self) -> Result<Look, RunError> {
+    async fn look(&mut self) -> Result<Look, RunError> {
         let now = Timestamp::now();
         let objects = self.store.objects().await?;
         let read = self.store.record().await?;
@@ -287,31 +292,40 @@ impl<'a> Run<'a> {
 
     /// The cluster itself, once a machine may have made it.
     async fn target(
-        &self,
+        &mut self,
         record: &Record,
         held: &BTreeMap<String, String>,
         now: Timestamp,
-    ) -> Result<(Option<target::Cluster>, Target), RunError> {
+    ) -> Result<(Option<Arc<target::Cluster>>, Target), RunError> {
         let installing =
             |stage: &Stage| matches!(stage, Stage::Installing | Stage::Repeating | Stage::Starting);
         if !record.initialized && record.places.values().all(|place| installing(&place.stage)) {
             return Ok((None, Target::Silent("no machine has made the cluster yet".to_owned())));
         }
-        let pki = self.store.pki(now).await?;
-        let kubeconfig = self.store.kubeconfig(now).await?;
+        let (made, cluster) = match self.cluster.take().filter(|(made, _)| made.elapsed() < RENEWED) {
+            Some(known) => known,
+            None => {
+                let (pki, kubeconfig) = (self.store.pki(now).await?, self.store.kubeconfig(now).await?);
+                match target::Cluster::new(kubeconfig.expose(), &pki, now).await {
+                    Ok(cluster) => (Instant::now(), Arc::new(cluster)),
+                    Err(error) => return Ok((None, Target::Silent(daemon::chain(&error)))),
+                }
+            }
+        };
+        let named: Vec<_> = held
+            .values()
+            .map(|machine| Named { machine, identity: self.provider.node_identity(machine) })
+            .collect();
         let seen = async {
-            let cluster = target::Cluster::new(kubeconfig.expose(), &pki, now).await?;
-            let named: Vec<_> = held
-                .values()
-                .map(|machine| Named { machine, identity: self.provider.node_identity(machine) })
-                .collect();
             let tokens =
                 self.store.tokens().await.map_err(|error| TargetError::Kubeconfig(error.to_string()))?;
-            let seen = cluster.see(&named, &tokens).await?;
-            Ok::<_, TargetError>((cluster, seen))
+            cluster.see(&named, &tokens).await
         };
         Ok(match seen.await {
-            Ok((cluster, seen)) => (Some(cluster), Target::Answers(seen)),
+            Ok(seen) => {
+                self.cluster = Some((made, Arc::clone(&cluster)));
+                (Some(cluster), Target::Answers(seen))
+            }
             Err(error) => (None, Target::Silent(daemon::chain(&error))),
         })
     }

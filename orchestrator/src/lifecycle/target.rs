@@ -25,10 +25,10 @@ use thiserror::Error;
 use super::{
     Addon, NodeSeen, Seen,
     addons::{self, AddonError, FIELD_MANAGER},
-    etcd::{Etcd, EtcdError},
+    etcd::{self, Etcd, EtcdError},
 };
 use crate::{
-    pki::{Pair, Pki},
+    pki::Pki,
     token::{self, Token},
 };
 
@@ -66,8 +66,7 @@ impl From<EtcdError> for TargetError {
 /// The cluster.
 pub(super) struct Cluster {
     client: Client,
-    pki: Pki,
-    etcd: Pair,
+    etcd: etcd::Connections,
 }
 
 /// One of its machines, as its provider names it.
@@ -89,8 +88,8 @@ impl Cluster {
         config.read_timeout = Some(TIMEOUT);
         // A proxy of this machine is none of the cluster's.
         config.proxy_url = None;
-        let etcd = pki.etcd_client(now).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { client: Client::try_from(config)?, pki: pki.clone(), etcd })
+        let pair = pki.etcd_client(now).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { client: Client::try_from(config)?, etcd: etcd::Connections::new(pki, &pair)? })
     }
 
     /// What is seen of these machines and of the tokens of these places.
@@ -116,17 +115,16 @@ impl Cluster {
             .collect();
         let open = tokens.iter().filter(|(_, token)| open.contains(&token.secret_name()));
         Ok(Seen {
-            members: self.etcd(&nodes)?.members().await.map_err(|error| daemon::chain(&error)),
+            members: self.etcd(&nodes).members().await.map_err(|error| daemon::chain(&error)),
             nodes: found.into_iter().map(|(machine, node)| (machine.to_owned(), seen(node))).collect(),
             tokens: open.map(|(slot, _)| slot.clone()).collect(),
             addons: self.marked().await?,
         })
     }
 
-    fn etcd(&self, nodes: &[Node]) -> Result<Etcd, EtcdError> {
+    fn etcd(&self, nodes: &[Node]) -> Etcd {
         let members = nodes.iter().filter(|node| node.labels().contains_key(CONTROL_PLANE));
-        let addresses = members.filter_map(address).collect();
-        Etcd::new(&self.pki, &self.etcd, addresses)
+        self.etcd.to(members.filter_map(address).collect())
     }
 
     async fn marked(&self) -> Result<BTreeSet<Addon>, TargetError> {
@@ -162,7 +160,7 @@ impl Cluster {
 
     pub(super) async fn remove_member(&self, machine: &str) -> Result<(), TargetError> {
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?.items;
-        Ok(self.etcd(&nodes)?.remove(machine).await?)
+        Ok(self.etcd(&nodes).remove(machine).await?)
     }
 
     pub(super) async fn remove_node(&self, one: &Named<'_>) -> Result<(), TargetError> {

@@ -86,6 +86,7 @@ fn the_first_machine_makes_the_cluster_with_our_keys_and_the_address() {
     assert!(environment.contains(&json!({ "name": "svc_enable", "value": "false" })));
     let script = &told.files[SCRIPT].0;
     assert!(script.contains("v1.34.*) ;;") && script.contains("\nkubeadm init --config"), "{script}");
+    assert!(script.contains("\nuntil kubeadm init phase addon all --config"), "{script}");
     // The folder of manifests never holds half a pod, or one twice.
     assert!(script.contains("mv /etc/kubernetes/tink/kube-vip.yaml /etc/kubernetes/manifests/"), "{script}");
     assert_eq!(told.config["runcmd"], json!([[SCRIPT]]));
