@@ -80,11 +80,27 @@ pub struct Contents<'a> {
 ///
 /// # Errors
 ///
-/// See [`ImageError`]; what was written is no image then.
+/// See [`ImageError`]; what was at the path is there still then, and nothing else.
 pub fn write(contents: Contents<'_>, name: &str, path: &Path) -> Result<String, ImageError> {
     if !is_static(contents.program)? {
         return Err(ImageError::Dynamic(contents.program.to_owned()));
     }
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let written = write_to(contents, name, &part).and_then(|digest| {
+        let failed = |source| ImageError::Write { path: path.to_owned(), source };
+        fs::rename(&part, path).map_err(failed)?;
+        Ok(digest)
+    });
+    if written.is_err() {
+        // Where it cannot even be removed, the error says why.
+        let _ = fs::remove_file(&part);
+    }
+    written
+}
+
+fn write_to(contents: Contents<'_>, name: &str, path: &Path) -> Result<String, ImageError> {
     let failed = |source| ImageError::Write { path: path.to_owned(), source };
     let mut archive = Archive { path, out: io::BufWriter::new(fs::File::create(path).map_err(failed)?) };
     let mut layers = vec![vec![File::of(contents.program, PROGRAM.to_owned(), 0o755)?]];
@@ -352,6 +368,22 @@ mod tests {
         let mut endless = self::program(&[1]);
         endless[32..40].copy_from_slice(&[0xff; 8]);
         assert_eq!(interpreters(&endless), None);
+    }
+
+    #[test]
+    fn a_failure_leaves_what_was_there_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tink, image) = (dir.path().join("tink"), dir.path().join("image.tar"));
+        fs::write(&tink, program(&[1])).unwrap();
+        fs::write(&image, "older").unwrap();
+        let hook = dir.path().join("hook");
+        fs::create_dir(&hook).unwrap();
+        let long = "x".repeat(NAME);
+        fs::write(hook.join(long), "").unwrap();
+        let contents = Contents { program: &tink, boot_programs: None, hook: Some(&hook) };
+        assert!(matches!(write(contents, "t:1", &image), Err(ImageError::Name(_))));
+        assert_eq!(fs::read_to_string(&image).unwrap(), "older");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "tink, image.tar and hook");
     }
 
     #[test]
