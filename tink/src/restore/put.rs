@@ -335,8 +335,9 @@ pub(crate) fn content(object: &Value) -> Value {
             "generation",
             "managedFields",
             "deletionTimestamp",
+            "deletionGracePeriodSeconds",
         ];
-        metadata.retain(|field, _| !own.contains(&field.as_str()) && field != "deletionGracePeriodSeconds");
+        metadata.retain(|field, _| !own.contains(&field.as_str()));
     }
     object
 }
