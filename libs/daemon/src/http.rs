@@ -18,6 +18,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 pub use proxies::{BadAddress, TrustedProxies};
@@ -92,6 +93,7 @@ async fn run(
     let slots = Arc::new(Semaphore::new(limits.connections));
     let sources = Sources::default();
     let graceful = GracefulShutdown::new();
+    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &slots, limits.stall) => accepted,
@@ -108,9 +110,8 @@ async fn run(
             router.clone().oneshot(request.map(axum::body::Body::new))
         });
         let (builder, watcher, identity) = (Arc::clone(&builder), graceful.watcher(), identity.clone());
-        // The task ends with its connection, which the drain below waits for.
-        tokio::spawn(async move {
-            let ended = match identity {
+        let serving = async move {
+            match identity {
                 None => {
                     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
                     watcher.watch(connection.into_owned()).await
@@ -123,8 +124,11 @@ async fn run(
                     }
                     Err(error) => Err(error.into()),
                 },
-            };
-            if let Err(error) = ended {
+            }
+        };
+        let cut = cut.clone();
+        connections.spawn(async move {
+            if let Some(Err(error)) = cut.run_until_cancelled(serving).await {
                 tracing::debug!(%peer, error = %error, "connection ended early");
             }
             drop((slot, place));
@@ -134,6 +138,10 @@ async fn run(
     if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were cut at shutdown");
     }
+    // What a connection holds is free when this returns: a client that is gone would keep it until the kernel gives up.
+    cut.cancel();
+    connections.close();
+    connections.wait().await;
 }
 
 async fn handshake(
@@ -261,6 +269,27 @@ mod tests {
         let read = second.read_to_string(&mut answer);
         tokio::time::timeout(Duration::from_secs(60), read).await.expect("the slot came free").unwrap();
         assert!(answer.ends_with("small"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_holds_nothing_after_the_drain() {
+        let limits = Limits { drain: Duration::from_millis(100), ..Limits::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(());
+        let held = Arc::downgrade(&state);
+        let router = Router::new().route(
+            "/",
+            get(move || std::future::ready(vec![u8::from(Arc::strong_count(&state) > 0); 64 << 20])),
+        );
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+        let mut stalled = TcpStream::connect(address).await.unwrap();
+        stalled.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert_eq!(stalled.read(&mut [0; 1]).await.unwrap(), 1, "the answer has begun");
+        shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(10), server).await.expect("it is cut").unwrap();
+        assert_eq!(held.strong_count(), 0, "no connection has the state of the handlers");
     }
 
     #[tokio::test]
