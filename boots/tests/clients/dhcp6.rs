@@ -334,9 +334,13 @@ fn perfdhcp_loses_nothing() {
         assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
         let drops: Vec<&str> = text.lines().filter(|line| line.starts_with("drops: ")).collect();
         assert_eq!(drops, ["drops: 0", "drops: 0"], "{text}");
-        assert_eq!(boots.metric("dhcp_total{op=\"send\",type=\"ADVERTISE\"}"), 300);
-        assert_eq!(boots.metric("dhcp_total{op=\"send\",type=\"REPLY\"}"), 300);
-        capture.check(1200).await;
+        // On a busy machine perfdhcp begins some more at once than it was told to.
+        let numbers = text.lines().filter_map(|line| line.strip_prefix("received packets: ")?.parse().ok());
+        let received: Vec<u64> = numbers.collect();
+        let sent = |kind: &str| boots.metric(&format!("dhcp_total{{op=\"send\",type=\"{kind}\"}}"));
+        assert_eq!(received, [sent("ADVERTISE"), sent("REPLY")], "{text}");
+        assert!(received.iter().all(|packets| *packets >= 300), "{text}");
+        capture.check(usize::try_from(received.iter().sum::<u64>() * 2).unwrap()).await;
         boots.stop().await;
     });
 }
