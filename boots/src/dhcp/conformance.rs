@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::address::{Destination, destination};
 use super::decide::{Asked, Port, Server, decide};
 use super::listener::find;
+use super::local::server_address;
 use super::pool::Leases;
 use crate::backend::{Found, Index};
 use crate::config::tests::config;
@@ -79,8 +80,9 @@ impl Case {
         let mac = Mac::from(request.mac().unwrap());
         let found = find(&index, mac, &request).ok();
         let nic = found.as_ref().map(Found::nic);
-        let server =
-            Server { dhcp, urls: &config.urls, programs: &config.programs, address: OURS, link: OURS };
+        let ours = ["172.31.0.1/24".parse().unwrap()];
+        let address = server_address(dhcp.server, &ours, None, !request.giaddr.is_unspecified());
+        let server = Server { dhcp, urls: &config.urls, programs: &config.programs, address, link: OURS };
         let asked = Asked { request: &request, mac, port: self.port, nic, session: None };
         let mut leases = Leases::new(&dhcp.pools);
         let answer = decide(asked, server, &mut leases, |address| index.is_reserved(address), NOW);
@@ -333,9 +335,19 @@ fn network() -> Vec<Case> {
             ],
         )
         .machine(full.clone()),
+        case(
+            "the configured server identifier",
+            plain(Discover),
+            &[("54", "ac1f0003"), ("siaddr", "172.31.0.3"), ("7", "ac1f0001")],
+        )
+        .flags(&["--dhcp-ip-for-packet=172.31.0.3"]),
+        case("the configured log server", plain(Discover), &[("7", "0a000009"), ("54", "ac1f0001")])
+            .flags(&["--dhcp-syslog-ip=10.0.0.9"]),
         case("no lease time is a week", plain(Discover), &[("51", "00093a80")]),
         case("a lease time of 0 is a week", plain(Discover), &[("51", "00093a80")])
             .machine(json!({ "dhcp": { "lease_time": 0 } })),
+        case("a lease time of more than 32 bits is a week", plain(Discover), &[("51", "00093a80")])
+            .machine(json!({ "dhcp": { "lease_time": 1_i64 << 32 } })),
         case(
             "a machine without netboot still has its lease",
             pxe(Discover, "PXEClient", 7),
@@ -404,6 +416,24 @@ fn boot() -> Vec<Case> {
             ],
         ),
         case(
+            "file, row 1: Tinkerbell's iPXE that firmware loaded over HTTP",
+            with(pxe(Discover, "HTTPClient:Arch:xxxxx:UNDI:yyyzzz", 16), |m| {
+                m.options.set_text(code::USER_CLASS, "Tinkerbell");
+            }),
+            &[
+                ("file", "http://localhost:8181/auto.ipxe"),
+                ("siaddr", "172.31.0.1"),
+                ("60", "48545450436c69656e74"),
+                ("43", &trace),
+            ],
+        )
+        .machine(json!({ "netboot": { "ipxe": { "url": "http://localhost:8181/auto.ipxe" } } })),
+        case(
+            "file, row 2: another iPXE that firmware loaded over HTTP",
+            with(http(), |m| m.options.set_text(code::USER_CLASS, "iPXE")),
+            &[("file", "http://172.31.0.1:7171/ipxe/binary/52:54:00:00:00:11/ipxe.efi")],
+        ),
+        case(
             "file, row 3: another iPXE",
             user_class("iPXE"),
             &[("file", "tftp://172.31.0.1:69/52:54:00:00:00:11/ipxe.efi")],
@@ -423,6 +453,17 @@ fn boot() -> Vec<Case> {
             .machine(json!({ "netboot": { "ipxe": { "binary": "own.efi" } } })),
         case("the configured program of an architecture", pxe7(), &[("file", "snp-x86_64.efi")])
             .flags(&["--ipxe-override-arch-mapping=7=snp-x86_64.efi"]),
+        case("the machine's own program comes before the configured one", pxe7(), &[("file", "own.efi")])
+            .flags(&["--ipxe-override-arch-mapping=7=snp-x86_64.efi"])
+            .machine(json!({ "netboot": { "ipxe": { "binary": "own.efi" } } })),
+        case(
+            "a configured program makes an architecture known",
+            pxe(Discover, "PXEClient", 12),
+            &[("file", "ppc.elf")],
+        )
+        .flags(&["--ipxe-override-arch-mapping=12=ppc.elf"]),
+        case("a TFTP server without an address is this server", pxe7(), &[("siaddr", "172.31.0.1")])
+            .flags(&["--dhcp-tftp-ip=0.0.0.0"]),
         case("the next server is the TFTP server", pxe7(), &[("siaddr", "172.31.0.2")])
             .flags(&["--dhcp-tftp-ip=172.31.0.2"]),
         case("may not boot", pxe7(), &[("file", "/netboot-not-allowed"), ("siaddr", "0.0.0.0"), ("43", "-")])
@@ -468,6 +509,71 @@ fn boot() -> Vec<Case> {
             with(pxe7(), |m| drop(m.options.remove(code::CLIENT_NDI))),
             &[("file", "")],
         ),
+        case(
+            "option 60 of another class is no network-boot client",
+            pxe(Discover, "U-Boot.armv8", 7),
+            &[("file", ""), ("43", "-")],
+        ),
+        case(
+            "INFORM is no request for boot data",
+            with(pxe(MessageType::Inform, "PXEClient:Arch:00007:UNDI:003016", 7), |m| m.ciaddr = RESERVED),
+            &[("type", "ACK"), ("file", ""), ("43", "-")],
+        ),
+        case(
+            "an ACK has the boot data of its OFFER",
+            with(pxe(Request, "PXEClient:Arch:00007:UNDI:003016", 7), |m| {
+                m.options.set_ip(code::SERVER_ID, OURS);
+                m.options.set_ip(code::REQUESTED_IP, RESERVED);
+            }),
+            &[("type", "ACK"), ("file", "ipxe.efi"), ("siaddr", "172.31.0.1"), ("43", &trace)],
+        ),
+        case(
+            "the next server of HTTP boot is the host of its URL",
+            http(),
+            &[
+                ("siaddr", "10.1.1.1"),
+                ("file", "https://10.1.1.1:8443/bin/52:54:00:00:00:11/ipxe.efi"),
+                ("54", "ac1f0001"),
+            ],
+        )
+        .flags(&[
+            "--dhcp-ipxe-http-binary-scheme=https",
+            "--dhcp-ipxe-http-binary-host=10.1.1.1",
+            "--dhcp-ipxe-http-binary-port=8443",
+            "--dhcp-ipxe-http-binary-path=/bin/",
+        ]),
+        case(
+            "a host that is a name leaves the next server as it is",
+            http(),
+            &[
+                ("siaddr", "172.31.0.1"),
+                ("file", "http://boot.example/ipxe/binary/52:54:00:00:00:11/ipxe.efi"),
+            ],
+        )
+        .flags(&["--dhcp-ipxe-http-binary-host=boot.example", "--dhcp-ipxe-http-binary-port=80"]),
+        case(
+            "the script URL without a MAC",
+            user_class("Tinkerbell"),
+            &[("file", "http://boot.example:8080/own/x.ipxe")],
+        )
+        .flags(&[
+            "--dhcp-ipxe-http-script-host=boot.example",
+            "--dhcp-ipxe-http-script-port=8080",
+            "--dhcp-ipxe-http-script-path=/own/x.ipxe",
+            "--dhcp-ipxe-http-script-prepend-mac=false",
+        ]),
+        case(
+            "the script URL with the MAC before its last element",
+            user_class("Tinkerbell"),
+            &[("file", "http://172.31.0.1:7171/own/52:54:00:00:00:11/x.ipxe")],
+        )
+        .flags(&["--dhcp-ipxe-http-script-path=/own/x.ipxe"]),
+        case(
+            "another port of TFTP",
+            user_class("iPXE"),
+            &[("file", "tftp://10.0.0.9:6969/52:54:00:00:00:11/ipxe.efi"), ("siaddr", "10.0.0.9")],
+        )
+        .flags(&["--dhcp-tftp-ip=10.0.0.9", "--dhcp-tftp-port=6969"]),
         case("option 43.116 carries the VLAN", pxe7(), &[("43", &format!("{trace}7403313030"))])
             .machine(json!({ "dhcp": { "vlan_id": "100" } })),
         case(
@@ -491,6 +597,17 @@ fn boot() -> Vec<Case> {
         )
         .machine(json!({ "dhcp": { "mac": "dc:a6:32:01:02:03" } })),
     ];
+    for (name, oui) in [
+        ("a Raspberry Pi 1 to 3", [0xb8, 0x27, 0xeb]),
+        ("a Raspberry Pi with e4:5f:01", [0xe4, 0x5f, 0x01]),
+        ("a Raspberry Pi with 28:cd:c1", [0x28, 0xcd, 0xc1]),
+        ("a Raspberry Pi with d8:3a:dd", [0xd8, 0x3a, 0xdd]),
+    ] {
+        let mac = [oui[0], oui[1], oui[2], 1, 2, 3];
+        let own = json!({ "dhcp": { "mac": Mac::from(mac).to_string() } });
+        let request = pxe_of(mac, Discover, "PXEClient:Arch:00000", 0);
+        cases.push(case(name, request, &[("file", "snp-arm64.efi")]).machine(own));
+    }
     for (format, expected) in [
         ("dot", "5254.0000.0011/"),
         ("dash", "52-54-00-00-00-11/"),
@@ -512,7 +629,7 @@ fn boot() -> Vec<Case> {
 /// Proxy modes, the PXE port and pools.
 #[expect(clippy::too_many_lines, reason = "a table, one row a case")]
 fn modes() -> Vec<Case> {
-    use MessageType::{Discover, Inform, Request};
+    use MessageType::{Discover, Inform, Release, Request};
     let pxe7 = |kind| {
         with(pxe(kind, "PXEClient:Arch:00007:UNDI:003016", 7), |m| m.options.set(code::CLIENT_UUID, [0; 17]))
     };
@@ -554,6 +671,19 @@ fn modes() -> Vec<Case> {
             ],
         )
         .flags(PROXY),
+        case(
+            "proxy: the next server of HTTP boot is the host of its URL",
+            pxe(Discover, "HTTPClient:Arch:00016", 16),
+            &[("54", "0a010101"), ("siaddr", "10.1.1.1"), ("sname", "10.1.1.1")],
+        )
+        .flags(&["--dhcp-mode=proxy", "--dhcp-ipxe-http-binary-host=10.1.1.1"]),
+        case(
+            "proxy: may not boot over HTTP",
+            pxe(Discover, "HTTPClient:Arch:00016", 16),
+            &[("60", "48545450436c69656e74"), ("file", "/52:54:00:00:00:11/netboot-not-allowed")],
+        )
+        .flags(PROXY)
+        .machine(json!({ "netboot": { "allowPXE": false } })),
         case("proxy: may not boot", pxe7(Discover), &[("file", "/52:54:00:00:00:11/netboot-not-allowed")])
             .flags(PROXY)
             .machine(json!({ "netboot": { "allowPXE": false } })),
@@ -570,10 +700,25 @@ fn modes() -> Vec<Case> {
         silence("proxy: unknown MAC", foreign(Discover), "unknown-mac").flags(PROXY),
         silence("proxy: plain client", plain(Discover), "not-netboot").flags(PROXY),
         silence("proxy: INFORM", pxe7(Inform), "not-for-servers").flags(PROXY),
+        silence("proxy: RELEASE", with(pxe7(Release), |m| m.ciaddr = RESERVED), "not-for-servers")
+            .flags(PROXY),
         silence("proxy: boot data switched off", pxe7(Discover), "not-netboot")
             .flags(&["--dhcp-mode=proxy", "--dhcp-enable-netboot-options=false"]),
         silence("proxy: no program for the architecture", pxe(Discover, "PXEClient", 12), "no-program")
             .flags(PROXY),
+        case(
+            "proxy: the machine's own program is one for any architecture",
+            pxe(Discover, "PXEClient", 12),
+            &[("file", "own.efi")],
+        )
+        .flags(PROXY)
+        .machine(json!({ "netboot": { "ipxe": { "binary": "own.efi" } } })),
+        case(
+            "proxy: another iPXE",
+            user_class("iPXE"),
+            &[("file", "tftp://172.31.0.1:69/52:54:00:00:00:11/ipxe.efi")],
+        )
+        .flags(PROXY),
         silence("proxy: disableDhcp", pxe7(Discover), "disabled")
             .flags(PROXY)
             .machine(json!({ "disableDhcp": true })),
@@ -583,9 +728,45 @@ fn modes() -> Vec<Case> {
             &[("type", "OFFER"), ("yiaddr", "0.0.0.0"), ("file", "undionly.kpxe")],
         )
         .flags(AUTO),
+        case(
+            "auto-proxy: REQUEST of an unknown MAC",
+            foreign(Request),
+            &[("type", "ACK"), ("yiaddr", "0.0.0.0"), ("file", "undionly.kpxe")],
+        )
+        .flags(AUTO),
+        case(
+            "auto-proxy: a Raspberry Pi that nobody knows",
+            pxe_of(PI, Discover, "PXEClient:Arch:00000", 0),
+            &[
+                ("file", "snp-arm64.efi"),
+                ("43", "060108091400001152617370626572727920506920426f6f740a0400505845"),
+            ],
+        )
+        .flags(AUTO),
         case("auto-proxy: known MAC", pxe7(Discover), &[("file", "own.efi")])
             .flags(AUTO)
             .machine(json!({ "netboot": { "ipxe": { "binary": "own.efi" } } })),
+        case(
+            "auto-proxy: may not boot",
+            pxe7(Discover),
+            &[("file", "/52:54:00:00:00:11/netboot-not-allowed")],
+        )
+        .flags(AUTO)
+        .machine(json!({ "netboot": { "allowPXE": false } })),
+        case(
+            "auto-proxy: an unknown MAC of Tinkerbell's iPXE gets its script",
+            with(foreign(Discover), |m| m.options.set_text(code::USER_CLASS, "Tinkerbell")),
+            &[("file", "http://172.31.0.1:7171/ipxe/script/02:00:00:00:00:09/auto.ipxe"), ("97", "-")],
+        )
+        .flags(AUTO),
+        silence("auto-proxy: boot data switched off", foreign(Discover), "not-netboot")
+            .flags(&["--dhcp-mode=auto-proxy", "--dhcp-enable-netboot-options=false"]),
+        silence(
+            "auto-proxy: no program for the architecture",
+            pxe_of(STRANGER, Discover, "PXEClient", 12),
+            "no-program",
+        )
+        .flags(AUTO),
         silence("auto-proxy: plain client", Message::request(Discover, STRANGER, 1), "not-netboot")
             .flags(AUTO),
         case(

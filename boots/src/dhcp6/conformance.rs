@@ -37,6 +37,12 @@ const STATELESS: &[&str] = &[];
 const AUTO: &[&str] = &["--dhcpv6-mode=auto-stateless"];
 const RESERVATION: &[&str] = &["--dhcpv6-mode=reservation"];
 const NO_BOOT: &[&str] = &["--dhcpv6-mode=reservation", "--dhcpv6-enable-netboot-options=false"];
+const OWN_SCRIPT: &[&str] = &[
+    "--dhcpv6-ipxe-http-script-host=boot.example",
+    "--dhcpv6-ipxe-http-script-port=8080",
+    "--dhcpv6-ipxe-http-script-path=/own/x.ipxe",
+    "--dhcpv6-ipxe-http-script-prepend-mac=false",
+];
 const DERIVED: &[&str] = &["--dhcpv6-mode=derived", "--dhcpv6-derived-direct-address-pool=2001:db8:7::/64"];
 const DERIVED_RELAY: &[&str] = &["--dhcpv6-mode=derived", "--dhcpv6-derived-relay-address-prefix=48"];
 
@@ -418,7 +424,7 @@ fn conduct() -> Vec<Case> {
 /// What the network is said to be.
 #[expect(clippy::too_many_lines, reason = "a table, one row a case")]
 fn network() -> Vec<Case> {
-    use MessageType::{InformationRequest, Solicit};
+    use MessageType::{InformationRequest, Renew, Request, Solicit};
     let none = json!({ "dhcp": { "name_servers": [], "time_servers": [], "domain_name": null } });
     let (dns1, dns2) = ("20010db8000000000000000000000001", "20010db8000000000000000000000002");
     let both = format!("{dns1}{dns2}");
@@ -460,6 +466,12 @@ fn network() -> Vec<Case> {
             wanting(system(InformationRequest, &[]), &[32]),
             &[("32", "00003840")],
         ),
+        case(
+            "the configured DUID of the server",
+            &["--dhcpv6-server-duid=00:04:8d-5f 4b6a7c2e490f9a38369d4c612f10"],
+            system(InformationRequest, &[]),
+            &[("2", "00048d5f4b6a7c2e490f9a38369d4c612f10")],
+        ),
         silence("stateless: Solicit", STATELESS, system(Solicit, &[&[]]), "stateless"),
         silence(
             "stateless: an unknown machine",
@@ -471,8 +483,8 @@ fn network() -> Vec<Case> {
         case(
             "auto-stateless: an unknown machine",
             AUTO,
-            wanting(message(InformationRequest, &Duid::link_layer(STRANGER)), &[23]),
-            &[("23", defaults)],
+            wanting(message(InformationRequest, &Duid::link_layer(STRANGER)), &[23, 24]),
+            &[("23", defaults), ("24", "0764656661756c74076578616d706c6500")],
         )
         .from("fe80::1"),
         silence(
@@ -496,6 +508,30 @@ fn network() -> Vec<Case> {
             &[("ia", "2001:db8:7:0:7b4c:bbd1:1382:695b 3600/7200 t1=3600 t2=5760")],
         )
         .machine(json!({ "dhcp": { "ip": null } })),
+        silence(
+            "derived: an unknown machine",
+            DERIVED,
+            message(Solicit, &Duid::link_layer(STRANGER)),
+            "unknown-mac",
+        )
+        .from("fe80::1"),
+        case(
+            "derived: Request",
+            DERIVED,
+            system(Request, &[&["2001:db8:7:0:7b4c:bbd1:1382:695b"]]),
+            &[("type", "REPLY"), ("ia", "2001:db8:7:0:7b4c:bbd1:1382:695b 3600/7200 t1=3600 t2=5760")],
+        )
+        .machine(json!({ "dhcp": { "ip": null } })),
+        case("derived: Renew of another address", DERIVED, system(Renew, &[&[OTHER]]), &[("ia", "status 3")])
+            .machine(json!({ "dhcp": { "ip": null } })),
+        case(
+            "derived: the relay's network comes before the pool, 64 bits of it",
+            DERIVED,
+            system(Solicit, &[&[]]),
+            &[("ia", "2001:db8:5:6:7b4c:bbd1:1382:695b 3600/7200 t1=3600 t2=5760")],
+        )
+        .machine(json!({ "dhcp": { "ip": null } }))
+        .through(vec![relay(0, "2001:db8:5:6::1", "fe80::5054:ff:fe00:11")]),
         case(
             "derived: from the relay's address",
             DERIVED_RELAY,
@@ -560,6 +596,81 @@ fn boot() -> Vec<Case> {
             }),
             &[("url", tftp), ("61", "-")],
         ),
+        case(
+            "PXE firmware: no file where none is wanted",
+            RESERVATION,
+            with(message(Solicit, &Duid::uuid([7; 16])), |m| {
+                m.options.add(code::IA_NA, [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+                m.options.add_codes(code::REQUEST_LIST, &[60]);
+                m.options.add(code::CLIENT_ARCH, [0, 7]);
+            }),
+            &[("ia", "2001:db8::11 3600/7200 t1=3600 t2=5760"), ("url", "-"), ("60", "-"), ("61", "-")],
+        ),
+        case(
+            "PXE firmware: without an address",
+            STATELESS,
+            booting(InformationRequest, PXE7, 7),
+            &[("type", "REPLY"), ("ia", "-"), ("url", tftp), ("61", "0007")],
+        ),
+        case(
+            "PXE firmware: the configured program",
+            &["--dhcpv6-mode=reservation", "--ipxe-override-arch-mapping=7=snp-x86_64.efi"],
+            pxe7(),
+            &[("url", "tftp://[fd00::1]/52:54:00:00:00:11/snp-x86_64.efi"), ("60", "-")],
+        ),
+        case(
+            "PXE firmware: another form of the MAC",
+            &["--dhcpv6-mode=reservation", "--ipxe-binary-inject-mac-addr-format=dash"],
+            pxe7(),
+            &[("url", "tftp://[fd00::1]/52-54-00-00-00-11/ipxe.efi")],
+        ),
+        case(
+            "PXE firmware: another TFTP server and port",
+            &["--dhcpv6-mode=reservation", "--dhcpv6-tftp-ip=fd00::9", "--dhcpv6-tftp-port=6969"],
+            pxe7(),
+            &[("url", "tftp://[fd00::9]:6969/52:54:00:00:00:11/ipxe.efi")],
+        ),
+        case(
+            "HTTP firmware: by the architecture alone",
+            RESERVATION,
+            booting(Solicit, "PXEClient:Arch:00016:UNDI:003016", 16),
+            &[("url", http), ("16", class), ("61", "0010")],
+        ),
+        case(
+            "HTTP firmware: of RISC-V",
+            &["--dhcpv6-mode=reservation", "--ipxe-override-arch-mapping=28=riscv64.efi"],
+            booting(Solicit, "PXEClient:Arch:00028", 28),
+            &[
+                ("url", "http://[fd00::1]:7171/ipxe/binary/52:54:00:00:00:11/riscv64.efi"),
+                ("16", class),
+                ("61", "001c"),
+            ],
+        ),
+        case(
+            "HTTP firmware: another URL",
+            &[
+                "--dhcpv6-mode=reservation",
+                "--dhcpv6-ipxe-http-binary-scheme=https",
+                "--dhcpv6-ipxe-http-binary-host=boot.example",
+                "--dhcpv6-ipxe-http-binary-port=8443",
+                "--dhcpv6-ipxe-http-binary-path=/bin",
+            ],
+            http16(),
+            &[("url", "https://boot.example:8443/bin/52:54:00:00:00:11/ipxe.efi"), ("16", class)],
+        ),
+        case(
+            "iPXE: another script URL",
+            OWN_SCRIPT,
+            ipxe("iPXE"),
+            &[("url", "http://boot.example:8080/own/x.ipxe")],
+        ),
+        case(
+            "not allowed: beside another script URL",
+            OWN_SCRIPT,
+            ipxe("iPXE"),
+            &[("url", "http://boot.example:8080/own/netboot-not-allowed")],
+        )
+        .machine(refused.clone()),
         case(
             "HTTP firmware: URL and class",
             RESERVATION,
@@ -659,12 +770,12 @@ fn relays() -> Vec<Case> {
 #[test]
 fn every_rule_gives_its_bytes() {
     let cases: Vec<Case> = [conduct(), network(), boot(), relays()].into_iter().flatten().collect();
-    let ours = config(&ON).dhcp6.unwrap().duid;
     let mut written = String::new();
     let (mut names, mut wrong) = (BTreeMap::new(), Vec::new());
     for case in &cases {
         assert!(names.insert(case.name, ()).is_none(), "{} is there twice", case.name);
         let packet = case.packet.encode();
+        let ours = config(&[&ON[..], case.flags].concat()).dhcp6.unwrap().duid;
         writeln!(written, "{}\nin  {}", case.name, hex(&packet)).unwrap();
         match case.run(&packet) {
             Ok(bytes) => {

@@ -11,8 +11,10 @@ const NOT_FOUND: &[u8] = b"\0\x05\0\x01File not found\0";
 const PROGRAM: &[u8] = b"\0\x03\0\x01undionly.kpxe";
 const PXELINUX: &[u8] = b"\0\x03\0\x01DEFAULT local\n";
 
-/// What is asked for by whom, and the first answer.
-const CASES: [(&str, &[u8], &[u8]); 21] = [
+const PXELINUX_SIZE: &[u8] = b"\0\x01pxelinux.cfg/01-52-54-00-00-00-ab\0netascii\0tsize\x000\0";
+
+/// What is asked for, and the first answer.
+const CASES: [(&str, &[u8], &[u8]); 25] = [
     ("a boot program", b"\0\x01undionly.kpxe\0octet\0", PROGRAM),
     ("a boot program in any folder", b"\0\x01any/where/undionly.kpxe\0octet\0", PROGRAM),
     ("a boot program behind a slash", b"\0\x01/undionly.kpxe\0octet\0", PROGRAM),
@@ -44,6 +46,18 @@ const CASES: [(&str, &[u8], &[u8]); 21] = [
         b"\0\x01undionly.kpxe\0octet\0blksize\x0065464\0tsize\x000\0",
         b"\0\x06blksize\x001468\0tsize\x0013\0",
     ),
+    (
+        "a window and the client's timeout are granted",
+        b"\0\x01undionly.kpxe\0octet\0windowsize\x00200\0timeout\x003\0",
+        b"\0\x06timeout\x003\0windowsize\x0064\0",
+    ),
+    ("a block size that is none is left out", b"\0\x01undionly.kpxe\0octet\0blksize\x007\0", PROGRAM),
+    (
+        "an option's name in capitals",
+        b"\0\x01undionly.kpxe\0octet\0BLKSIZE\x00512\0",
+        b"\0\x06blksize\x00512\0",
+    ),
+    ("the size in netascii is that of the lines of the network", PXELINUX_SIZE, b"\0\x06tsize\x0015\0"),
     (
         "options that nobody knows are left out",
         b"\0\x01undionly.kpxe\0octet\0multicast\0\0blksize\x00512\0",
