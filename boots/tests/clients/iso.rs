@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::world::{Boots, Child, SERVER, command, hardware, in_namespace, peer, workflow};
@@ -65,6 +66,10 @@ impl Upstream {
 }
 
 async fn boots(state: &Path, flags: &[&str]) -> Boots {
+    boots_for(hardware("m1", MAC, "172.31.0.11"), state, flags).await
+}
+
+async fn boots_for(machine: Value, state: &Path, flags: &[&str]) -> Boots {
     let programs = state.join("programs");
     std::fs::create_dir_all(&programs).unwrap();
     for name in ["undionly.kpxe", "ipxe.efi", "snp-arm64.efi"] {
@@ -78,7 +83,7 @@ async fn boots(state: &Path, flags: &[&str]) -> Boots {
     let own = own.iter().map(String::as_str);
     let fixed = ["--ipxe-http-script-osie-url=http://192.0.2.1/", "--dhcp-enabled=false", "--iso-enabled"];
     let flags: Vec<&str> = own.chain(fixed).chain(flags.iter().copied()).collect();
-    Boots::start(vec![hardware("m1", MAC, "172.31.0.11")], vec![workflow("m1")], &flags).await
+    Boots::start(vec![machine], vec![workflow("m1")], &flags).await
 }
 
 fn network() {
@@ -191,6 +196,30 @@ fn an_upstream_image_is_fetched_once_and_every_range_of_it_is_exact() {
         assert_eq!(curl(&[&url()]).await.stdout.len(), 2_999_999);
         let head = String::from_utf8(curl(&["-I", &url()]).await.stdout).unwrap().to_lowercase();
         assert!(!head.contains(&etag), "{head}");
+        site.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl, python3; run ./x test"]
+fn a_machine_has_the_image_of_its_own_also_where_it_may_not_boot_from_the_network() {
+    in_namespace(|| async {
+        network();
+        let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let original = image();
+        std::fs::write(dir.path().join("hook.iso"), "another").unwrap();
+        // The server sends whoever asks for a folder to the page in it.
+        std::fs::create_dir(dir.path().join("own")).unwrap();
+        std::fs::write(dir.path().join("own/index.html"), &original).unwrap();
+        let upstream = Upstream::start(dir.path());
+        let mut machine = hardware("m1", MAC, "172.31.0.11");
+        let interface = &mut machine["spec"]["interfaces"][0];
+        interface["isoboot"] = json!({ "sourceISO": format!("http://{UPSTREAM}/own") });
+        interface["netboot"]["allowPXE"] = false.into();
+        let flag = format!("--iso-upstream-url=http://{UPSTREAM}/hook.iso");
+        let site = boots_for(machine, state.path(), &[&flag]).await;
+        patched(&original, &curl(&[&url()]).await.stdout);
+        assert_eq!((upstream.gave("301"), upstream.gave("200")), (1, 1), "the redirection is followed here");
         site.stop().await;
     });
 }

@@ -246,11 +246,34 @@ fn ssrf_and_header_injection_by_anything_a_client_sends_change_nothing() {
 
 #[test]
 #[ignore = "needs root, curl"]
+fn a_machines_own_script_url_is_chained_to_if_ipxe_can_and_an_error_otherwise() {
+    for (own, expected) in [("http://h/x?y=1", "200"), ("tftp://h/x", "500")] {
+        in_namespace(move || async move {
+            let mut machine = hardware("m1", MAC, "172.31.0.11");
+            machine["spec"]["interfaces"][0]["netboot"]["ipxe"] = serde_json::json!({ "url": own });
+            let site = site(machine).await;
+            let script = url(&format!("/ipxe/script/{MAC}/auto.ipxe"));
+            assert_eq!(status(&[&script]).await, expected, "{own}");
+            let text = String::from_utf8(curl(&[&script]).await.stdout).unwrap();
+            let chains =
+                text.starts_with("#!ipxe\n") && text.ends_with("\nchain --autofree http://h/x?y=1\n");
+            assert!(chains || (expected == "500" && text.is_empty()), "{text}");
+            assert_eq!(status(&["-X", "POST", &script]).await, expected, "any method");
+            site.boots.stop().await;
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs root, curl"]
 fn programs_come_over_http_and_tftp() {
     in_namespace(|| async {
         let site = site(hardware("m1", MAC, "172.31.0.11")).await;
         let program = url(&format!("/ipxe/binary/{MAC}/ipxe.efi"));
         assert_eq!(curl(&[&program]).await.stdout, b"ipxe.efi");
+        assert_eq!(curl(&["-r", "1-3", &program]).await.stdout, b"pxe");
+        let traced = format!("{program}-00-0123456789abcdef0123456789abcdef-0123456789abcdef-01");
+        assert_eq!(curl(&[&traced]).await.stdout, b"ipxe.efi");
         assert_eq!(site.boots.event("BootProgramSent", EVENT).await, "ipxe.efi, 8 bytes over HTTP");
         for path in ["undionly.kpxe", "/undionly.kpxe", &format!("{MAC}/undionly.kpxe")] {
             assert_eq!(curl(&[&format!("tftp://{SERVER}/{path}")]).await.stdout, b"undionly.kpxe");
