@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use crate::annotations::{DEFAULT_NAMESPACE, SYSTEM_NAMESPACE};
+use crate::anywhere::v1alpha1::NAMESPACE as CLUSTERS_NAMESPACE;
 use crate::ownership;
 use crate::token::SECRET_NAME;
 
@@ -23,9 +24,14 @@ use crate::token::SECRET_NAME;
 pub const RUFIO_LEASE: &str = "e74dec1a.bmc.tinkerbell.org";
 /// The Lease of the Workflow controller, upstream's name as well.
 pub const TINK_SERVER_LEASE: &str = "tink-controller.tinkerbell.org";
+/// The Lease of the one boots that answers, where several run.
+pub const BOOTS_LEASE: &str = "boots-dhcp";
+/// The Lease of whoever keeps clusters as their objects say.
+pub const ORCHESTRATOR_LEASE: &str = "orchestrator.tinkerbell.org";
 
 const TINKERBELL: &str = "tinkerbell.org";
 const BMC: &str = "bmc.tinkerbell.org";
+const ANYWHERE: &str = "anywhere.eks.amazonaws.com";
 const CORE: &str = "";
 const COORDINATION: &str = "coordination.k8s.io";
 
@@ -40,6 +46,8 @@ pub enum Component {
     Rufio,
     /// Workflows.
     TinkServer,
+    /// Clusters.
+    Orchestrator,
 }
 
 /// Where a right holds.
@@ -51,6 +59,8 @@ pub enum Place {
     Machines,
     /// In the namespace of the daemons.
     System,
+    /// In the namespace of clusters, with their machines and keys.
+    Clusters,
 }
 
 /// One row: what somebody may do, where, and what for.
@@ -72,8 +82,8 @@ pub struct Right {
     pub why: &'static str,
 }
 
-use Component::{Boots, Hegel, Rufio, TinkServer};
-use Place::{Everywhere, Machines, System};
+use Component::{Boots, Hegel, Orchestrator, Rufio, TinkServer};
+use Place::{Clusters, Everywhere, Machines, System};
 
 /// The table. Creation cannot be narrowed to a name: the name is not known when the request is judged.
 #[rustfmt::skip]
@@ -82,6 +92,8 @@ pub const TABLE: &[Right] = &[
     named(Boots, System, CORE, &["configmaps"], &[ownership::NAME], &["list", "watch"], "whether this API server owns the machines"),
     row(Boots, Everywhere, CORE, &["events"], &["create", "get", "patch"], "what each boot came to"),
     named(Boots, System, CORE, &["secrets"], &[SECRET_NAME], &["get"], "the key that agent tokens are minted with"),
+    row(Boots, System, COORDINATION, &["leases"], &["create"], "leader election"),
+    named(Boots, System, COORDINATION, &["leases"], &[BOOTS_LEASE], &["get", "update"], "leader election"),
 
     row(Hegel, Everywhere, TINKERBELL, &["hardware"], &["list", "watch"], "what machines are told about themselves"),
     named(Hegel, System, CORE, &["configmaps"], &[ownership::NAME], &["list", "watch"], "whether this API server owns the machines"),
@@ -108,6 +120,18 @@ pub const TABLE: &[Right] = &[
     named(TinkServer, System, CORE, &["configmaps"], &[ownership::NAME], &["list", "watch"], "whether this API server owns the machines"),
     row(TinkServer, System, COORDINATION, &["leases"], &["create"], "leader election"),
     named(TinkServer, System, COORDINATION, &["leases"], &[TINK_SERVER_LEASE], &["get", "update"], "leader election"),
+
+    row(Orchestrator, Clusters, ANYWHERE, &["clusters"], &["get", "list", "watch", "patch"], "what is to be; the mark that it is gone"),
+    row(Orchestrator, Clusters, ANYWHERE, &["clusters/status"], &["patch"], "how far it is"),
+    row(Orchestrator, Clusters, ANYWHERE, &["tinkerbelldatacenterconfigs", "tinkerbellmachineconfigs", "tinkerbelltemplateconfigs"], &["get", "list", "delete"], "what clusters consist of"),
+    row(Orchestrator, Clusters, TINKERBELL, &["hardware"], &["get", "list", "watch", "patch"], "which machines there are; claims"),
+    row(Orchestrator, Clusters, TINKERBELL, &["templates", "workflows"], &["get", "create", "delete"], "installations"),
+    row(Orchestrator, Clusters, BMC, &["jobs"], &["get", "create", "delete"], "switching machines off"),
+    row(Orchestrator, Clusters, CORE, &["secrets"], &["get", "list", "create", "delete"], "keys of clusters, and the tokens of their machines"),
+    row(Orchestrator, Clusters, CORE, &["configmaps"], &["get", "list", "create", "update", "delete"], "what was done with which machine"),
+    named(Orchestrator, System, CORE, &["configmaps"], &[ownership::NAME], &["list", "watch"], "whether this API server owns the machines"),
+    row(Orchestrator, System, COORDINATION, &["leases"], &["create"], "leader election"),
+    named(Orchestrator, System, COORDINATION, &["leases"], &[ORCHESTRATOR_LEASE], &["get", "update"], "leader election"),
 ];
 
 const fn row(
@@ -136,7 +160,7 @@ const fn named(
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 4] = [Boots, Hegel, Rufio, TinkServer];
+    pub const ALL: [Self; 5] = [Boots, Hegel, Rufio, TinkServer, Orchestrator];
 
     /// Name of the daemon, and of its service account.
     #[must_use]
@@ -146,6 +170,7 @@ impl Component {
             Hegel => "hegel",
             Rufio => "rufio",
             TinkServer => "tink-server",
+            Orchestrator => "orchestrator",
         }
     }
 
@@ -177,7 +202,7 @@ impl Component {
     /// Name of the role with its rights in a kind of place.
     fn role(self, place: Place) -> String {
         match place {
-            Everywhere | System => format!("tinkerbell:{}", self.name()),
+            Everywhere | System | Clusters => format!("tinkerbell:{}", self.name()),
             Machines => format!("tinkerbell:{}:bmc-secrets", self.name()),
         }
     }
@@ -278,7 +303,7 @@ fn bound(component: Component, place: Place, namespace: &str) -> RoleBinding {
 
 fn roles() -> Result<Vec<serde_json::Value>, serde_json::Error> {
     let mut all = Objects::default();
-    for name in [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE] {
+    for name in [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE, CLUSTERS_NAMESPACE] {
         all.add(&Namespace { metadata: metadata(name, None), ..Namespace::default() })?;
     }
     for component in Component::ALL {
@@ -291,16 +316,20 @@ fn roles() -> Result<Vec<serde_json::Value>, serde_json::Error> {
                 all.add(&ClusterRole { metadata, rules: Some(rules), ..ClusterRole::default() })?;
             }
         }
-        let rules = component.rules(System);
-        if !rules.is_empty() {
-            let name = component.role(System);
-            let metadata = metadata(&name, Some(SYSTEM_NAMESPACE));
-            all.add(&Role { metadata: metadata.clone(), rules: Some(rules) })?;
-            let subjects = Some(vec![component.subject()]);
-            all.add(&RoleBinding { metadata, role_ref: role_ref("Role", &name), subjects })?;
+        for (place, namespace) in [(System, SYSTEM_NAMESPACE), (Clusters, CLUSTERS_NAMESPACE)] {
+            let rules = component.rules(place);
+            if !rules.is_empty() {
+                let name = component.role(place);
+                let metadata = metadata(&name, Some(namespace));
+                all.add(&Role { metadata: metadata.clone(), rules: Some(rules) })?;
+                let subjects = Some(vec![component.subject()]);
+                all.add(&RoleBinding { metadata, role_ref: role_ref("Role", &name), subjects })?;
+            }
         }
         if !component.rules(Machines).is_empty() {
-            all.add(&bound(component, Machines, DEFAULT_NAMESPACE))?;
+            for namespace in [DEFAULT_NAMESPACE, CLUSTERS_NAMESPACE] {
+                all.add(&bound(component, Machines, namespace))?;
+            }
         }
     }
     Ok(all.0)
@@ -310,6 +339,9 @@ fn bindings(reach: Reach) -> Result<Vec<serde_json::Value>, serde_json::Error> {
     let mut all = Objects::default();
     for component in Component::ALL {
         let name = component.role(Everywhere);
+        if component.rules(Everywhere).is_empty() {
+            continue;
+        }
         match reach {
             Reach::OneNamespace => all.add(&bound(component, Everywhere, DEFAULT_NAMESPACE))?,
             Reach::AllNamespaces => all.add(&ClusterRoleBinding {
@@ -342,7 +374,7 @@ fn page() -> String {
          `--backend-kube-namespace={DEFAULT_NAMESPACE}`. The daemons run in the namespace `{SYSTEM_NAMESPACE}` under the service account of\n\
          their name. Secrets of BMCs in a further namespace need a RoleBinding to `{}` there.\n\n\
          Places: *everywhere* is every namespace, or the one that the daemon is confined to; *machines* are the namespaces with the\n\
-         Secrets of BMCs, never `{SYSTEM_NAMESPACE}`; *system* is `{SYSTEM_NAMESPACE}`.\n\n\
+         Secrets of BMCs, never `{SYSTEM_NAMESPACE}`; *system* is `{SYSTEM_NAMESPACE}`; *clusters* is `{CLUSTERS_NAMESPACE}`.\n\n\
          | Who | Where | API group | Resources | Only | Verbs | What for |\n|---|---|---|---|---|---|---|\n",
         Rufio.role(Machines)
     );
@@ -351,6 +383,7 @@ fn page() -> String {
             Everywhere => "everywhere",
             Machines => "machines",
             System => "system",
+            Clusters => "clusters",
         };
         let group = if right.group.is_empty() { "core" } else { right.group };
         let (resources, names, verbs) =
@@ -368,11 +401,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_may_list_secrets_and_only_two_read_the_token_key() {
+    fn secrets_are_listed_by_the_keeper_of_clusters_alone_and_only_two_read_the_token_key() {
         for right in TABLE.iter().filter(|right| right.resources.contains(&"secrets")) {
-            assert!(!right.verbs.iter().any(|verb| ["list", "watch", "*"].contains(verb)), "{right:?}");
+            let keeper = right.component == Orchestrator && right.place == Clusters;
+            let lists = right.verbs.iter().any(|verb| ["list", "watch", "*"].contains(verb));
+            assert!(!lists || keeper, "{right:?}");
             let reads_any = right.verbs.contains(&"get") && right.names.is_empty();
-            assert!(!reads_any || right.place == Machines, "{right:?}");
+            assert!(!reads_any || right.place == Machines || keeper, "{right:?}");
         }
         let key =
             |right: &&Right| right.place == System && right.verbs.contains(&"get") && right.group.is_empty();

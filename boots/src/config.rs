@@ -29,18 +29,26 @@ pub use self::syslog::SyslogConfig;
 use crate::access::HttpToken;
 pub use crate::dhcp::pool::Pool;
 pub use crate::iso::IsoConfig;
+use crate::standby::{self, Standby};
 
 /// All settings of this daemon, beside those of the skeleton.
-pub const SETTINGS: &[Setting] =
-    &Setting::joined::<
-        {
-            GENERAL.len()
-                + dhcp6::SETTINGS.len()
-                + http::SETTINGS.len()
-                + syslog::SETTINGS.len()
-                + iso::SETTINGS.len()
-        },
-    >(&[GENERAL, &dhcp6::SETTINGS, &http::SETTINGS, &syslog::SETTINGS, &iso::SETTINGS]);
+pub const SETTINGS: &[Setting] = &Setting::joined::<
+    {
+        GENERAL.len()
+            + dhcp6::SETTINGS.len()
+            + http::SETTINGS.len()
+            + syslog::SETTINGS.len()
+            + iso::SETTINGS.len()
+            + standby::SETTINGS.len()
+    },
+>(&[
+    GENERAL,
+    &dhcp6::SETTINGS,
+    &http::SETTINGS,
+    &syslog::SETTINGS,
+    &iso::SETTINGS,
+    &standby::SETTINGS,
+]);
 
 /// Those that are of no part with a table of its own.
 const GENERAL: &[Setting] = &[
@@ -388,6 +396,8 @@ pub struct Config {
     pub token_namespace: String,
     /// Namespace whose objects are served; nothing is all.
     pub namespace: Option<String>,
+    /// Whether there are others, of which one answers.
+    pub standby: Standby,
 }
 
 /// Where machines find boot programs and scripts.
@@ -489,6 +499,7 @@ impl Config {
             token_namespace: settings
                 .get_or("agent-token-namespace", api::annotations::SYSTEM_NAMESPACE.to_owned()),
             namespace: settings.get("backend-kube-namespace"),
+            standby: Standby::from_settings(settings),
         }
     }
 }

@@ -40,6 +40,7 @@ pub mod program;
 mod script;
 mod scripts;
 mod session;
+mod standby;
 mod syslog;
 mod tftp;
 mod token;
@@ -52,6 +53,7 @@ pub use config::{
 };
 pub use files::FilesError;
 pub use logs::{LogLine, LogsConfig};
+pub use standby::{AddressError, Standby, VirtualAddress};
 
 /// The decoders that meet what strangers send, for the fuzz targets.
 #[doc(hidden)]
@@ -98,15 +100,38 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The address that goes with the Lease cannot be had.
+    #[error("the virtual address")]
+    Address(#[from] AddressError),
+    /// Another may answer now.
+    #[error("the Lease was not renewed in time")]
+    LeaseLost,
+    /// A part panicked.
+    #[error("a part of it failed")]
+    Task(#[source] tokio::task::JoinError),
 }
 
-/// Runs until `shutdown`. Sockets are bound first, so that a port somebody holds is an error at once; they are answered when
+/// Runs until `shutdown`, and answers while it is the one to do so.
+///
+/// # Errors
+///
+/// When files are missing or a socket cannot be bound, and when the Lease was lost.
+pub async fn run(
+    config: Config,
+    client: kube::Client,
+    health: Health,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    standby::run(config, client, health, shutdown, answer).await
+}
+
+/// Answers until `shutdown`. Sockets are bound first, so that a port somebody holds is an error at once; they are answered when
 /// machines, Workflows and the token key are known.
 ///
 /// # Errors
 ///
 /// When files are missing or a socket cannot be bound.
-pub async fn run(
+async fn answer(
     config: Config,
     client: kube::Client,
     health: Health,

@@ -65,6 +65,8 @@ const NODE_PACKAGES: &[&str] = &[
     "socat",
     "mount",
     "util-linux",
+    // Fetches the image of the daemons.
+    "curl",
 ];
 const DPKG_OPTIONS: &[&str] = &[
     "path-exclude=/usr/share/man/*",

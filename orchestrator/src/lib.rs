@@ -14,22 +14,25 @@
 //! | [`pki`], [`token`] | certificates and keys of a cluster, and what lets a machine join |
 //! | [`node`] | what a machine is told so that it becomes a node |
 //! | [`lifecycle`] | making a cluster and taking it apart, step by step |
+//! | [`keeper`], [`program`] | the daemon that does so for every Cluster of an API |
 //! | [`templates`] | what an installation consists of |
 //! | [`syntax`] | forms of names, addresses, URLs, keys |
 //!
 //! `tink` calls it, reads the files and prints. Everything is pure but [`probe`], which asks and changes nothing,
-//! [`inventory::apply()`], which sends the objects of an inventory, the providers' drivers, and the rim of [`lifecycle`].
+//! [`inventory::apply()`], which sends the objects of an inventory, the providers' drivers, the rim of [`lifecycle`], and [`keeper`].
 
 pub mod check;
 pub mod cluster;
 pub mod finding;
 pub mod inventory;
+pub mod keeper;
 pub mod lifecycle;
 pub mod node;
 mod object;
 pub mod pki;
 pub mod plan;
 pub mod probe;
+pub mod program;
 pub mod provider;
 pub mod syntax;
 pub mod templates;

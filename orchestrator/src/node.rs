@@ -7,6 +7,7 @@
 
 mod kubeadm;
 mod registry;
+mod stack;
 mod vip;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,10 @@ pub struct Settings<'a> {
     pub spec: &'a ClusterSpec,
     /// The address of the provisioner in the final cluster.
     pub provisioner: Option<&'a str>,
+    /// Its address while the cluster is made.
+    pub bootstrap: Option<&'a str>,
+    /// URL of a docker-archive with the image of the daemons, for nodes that cannot pull it.
+    pub stack_image: Option<&'a str>,
     /// Its certificates and keys.
     pub pki: &'a Pki,
 }
@@ -202,8 +207,9 @@ esac
 sed -i \"s/{IMAGE_VERSION}/$version/\" {CONFIG}
 config={CONFIG}
 {}{start}{after}rm -f {CONFIG}
-",
+{}",
         registry::COMMANDS,
+        stack::commands(settings, node),
     ))
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From two files to a cluster of three control-plane machines and two workers, on simulated servers that become real members of
 //! a real etcd: `tink cluster create` is killed with SIGKILL at each thing that it tells, and goes on each time. The machines join
-//! in their order, each image is read once, and `tink cluster delete` leaves every machine off and free.
+//! in their order, each image is read once. Then the keeper is started: the Cluster asks for one worker more than there is hardware
+//! for, the Hardware that is applied after it is what was missing, and `tink cluster delete`, which leaves the work to the keeper,
+//! leaves every machine off and free.
 //!
 //! No test harness: the process moves into a network namespace before it starts a thread.
 
@@ -16,16 +18,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use api::anywhere::v1alpha1::{Cluster, NAMESPACE};
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use lab::chassis::{BootTarget, Chassis as _, PowerState};
 use lab::netns::Namespace;
 use serde_json::Value;
+use tests::apart::Program;
 use tests::kubeadm::{Machine, Order};
 use tests::runner;
 use tests::simulated::{self, PROVISIONER, Simulated};
-use tests::stack::{Up, client_of, is_given_back, run_tink, tink};
+use tests::stack::{Up, client, client_of, eventually, is_given_back, run_tink, tink};
 use tests::web::Web;
 use tink::demo::Artefacts;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -41,6 +45,10 @@ const DISK: u64 = 2 << 20;
 const IMAGE: usize = 1200 << 10;
 const CONTROL_PLANE: [&str; 3] = ["cp1", "cp2", "cp3"];
 const WORKERS: [&str; 2] = ["wk1", "wk2"];
+/// Not in the files that the cluster is made from.
+const LATE: &str = "wk3";
+/// For one more worker.
+const GROW: Duration = Duration::from_secs(180);
 
 fn main() -> ExitCode {
     runner::main(NAME, || runner::in_namespace("create-", run))
@@ -58,9 +66,10 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     web.release();
     let order: Order = Arc::new(Mutex::new(Vec::new()));
     let mut machines = Vec::new();
-    for (number, name) in (1..).zip(CONTROL_PLANE.iter().chain(&WORKERS)) {
+    for (number, name) in (1..).zip(CONTROL_PLANE.iter().chain(&WORKERS).chain([&LATE])) {
         machines.push(mount(dir, disks.path(), name, number, &image, &order).await?);
     }
+    let late = machines.split_off(CONTROL_PLANE.len() + WORKERS.len());
     write_files(dir, &machines, &web.slow_url())?;
     up.ready(READY).await?;
     step("the stack is ready");
@@ -82,13 +91,21 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
         let starts = machine.chassis.starts();
         ensure!(starts == [BootTarget::Pxe], "{} was started {starts:?}", machine.server.name);
     }
-    is_a_cluster(dir).await?;
+    is_a_cluster(dir, &["cp1", "cp2", "cp3", "wk1", "wk2"]).await?;
     let shown = run_tink(&state, &["cluster", "get", "rack"])?;
     ensure!(shown.matches(" True ").count() == 5, "not all is ready:\n{shown}");
 
+    let keeper = grows(dir, &state, &late).await?;
+    step("one more worker has joined");
+    is_a_cluster(dir, &["cp1", "cp2", "cp3", "wk1", "wk2", LATE]).await?;
+    ensure!(web.slow_requests() == 6, "six machines read {} images", web.slow_requests());
+
     run_tink(&state, &["cluster", "delete", "rack", "--yes"])?;
     step("the cluster is deleted");
+    machines.extend(late);
     is_gone(&state, &machines).await?;
+    let ended = keeper.terminate(READY).await?;
+    ensure!(ended.success(), "the keeper ended with {ended}");
     let ended = up.terminate(READY).await?;
     ensure!(ended.success(), "tink up ended with {ended}");
     Ok(())
@@ -116,8 +133,8 @@ async fn mount(
     Ok(mounted)
 }
 
-/// The files of the cluster, as their owner would write them.
-fn write_files(dir: &Path, machines: &[Simulated], image: &str) -> Result<()> {
+/// A table of machines, as their owner would write it.
+fn table(machines: &[Simulated]) -> Result<String> {
     let mut csv =
         "hostname,bmc_ip,bmc_username,bmc_password,mac,ip_address,netmask,gateway,nameservers,labels,disk\n"
             .to_owned();
@@ -129,7 +146,12 @@ fn write_files(dir: &Path, machines: &[Simulated], image: &str) -> Result<()> {
             server.name, server.bmc, server.user, server.mac, server.address, server.disk
         )?;
     }
-    fs::write(dir.join("hardware.csv"), csv)?;
+    Ok(csv)
+}
+
+/// The files of the cluster, as their owner would write them.
+fn write_files(dir: &Path, machines: &[Simulated], image: &str) -> Result<()> {
+    fs::write(dir.join("hardware.csv"), table(machines)?)?;
     let config = |name: &str, label: &str| {
         format!(
             "---
@@ -251,14 +273,48 @@ fn moment(line: &str) -> Result<Option<String>> {
     }
 }
 
-async fn is_a_cluster(dir: &Path) -> Result<()> {
+/// The keeper makes the cluster larger when its object says so, as soon as there is a machine for it.
+async fn grows(dir: &Path, state: &Path, late: &[Simulated]) -> Result<Program> {
+    let flags = ["orchestrator".to_owned(), format!("--state-dir={}", state.display())];
+    let mut keeper = Program::start("tink", "orchestrator", &flags, 9106, dir)?;
+    keeper.ready(READY).await?;
+    let clusters: Api<Cluster> = Api::namespaced(client(state).await?, NAMESPACE);
+    let mut cluster = clusters.get("rack").await?;
+    let groups = &mut cluster.spec.worker_node_group_configurations;
+    groups.iter_mut().for_each(|group| group.count = Some(3));
+    clusters.replace("rack", &PostParams::default(), &cluster).await?;
+    let status = async || Ok::<_, String>(clusters.get_status("rack").await.map_err(text)?);
+    eventually("the want of a machine", GROW, async || {
+        let status = status().await?.status.unwrap_or_default();
+        let told = status.failure_message.unwrap_or_default();
+        if told.contains("md-0 lacks 1 of its machines") { Ok(Some(())) } else { Err(told) }
+    })
+    .await?;
+    fs::write(dir.join("late.csv"), table(late)?)?;
+    run_tink(state, &["hardware", "apply", "-z", &dir.join("late.csv").display().to_string()])?;
+    eventually("the third worker", GROW, async || {
+        let cluster = status().await?;
+        let seen = cluster.status.unwrap_or_default();
+        let ready = seen.conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
+        let is_of_now = seen.observed_generation == cluster.metadata.generation;
+        if ready && is_of_now { Ok(Some(())) } else { Err(format!("{seen:?}")) }
+    })
+    .await?;
+    Ok(keeper)
+}
+
+fn text(error: kube::Error) -> String {
+    error.to_string()
+}
+
+async fn is_a_cluster(dir: &Path, wanted: &[&str]) -> Result<()> {
     let kubeconfig = dir.join("rack/rack-eks-a-cluster.kubeconfig");
     let mode = fs::metadata(&kubeconfig)?.permissions().mode() & 0o777;
     ensure!(mode == 0o600, "the kubeconfig has mode {mode:o}");
     let cluster = client_of(&kubeconfig).await?;
     let nodes = Api::<Node>::all(cluster.clone()).list(&ListParams::default()).await?.items;
     let names: Vec<_> = nodes.iter().map(|node| node.name_any()).collect();
-    ensure!(names == ["cp1", "cp2", "cp3", "wk1", "wk2"], "the nodes are {names:?}");
+    ensure!(names == wanted, "the nodes are {names:?}");
     let identity = nodes.first().and_then(|node| node.spec.as_ref()?.provider_id.clone());
     ensure!(identity.as_deref() == Some("tinkerbell://eksa-system/cp1"), "{identity:?}");
     let networks: Api<ConfigMap> = Api::namespaced(cluster.clone(), "kube-system");

@@ -44,7 +44,14 @@ fn told(entry: Entry, kubelet: Value) -> BTreeMap<String, String> {
     };
     let token = Token::parse("abcdef.0123456789abcdef").unwrap();
     let config = file.machine_config("rack").unwrap().value.spec.clone();
-    let settings = Settings { cluster: "rack", spec: &spec, provisioner: Some("10.10.50.3"), pki: &pki };
+    let settings = Settings {
+        cluster: "rack",
+        spec: &spec,
+        provisioner: Some("10.10.50.3"),
+        bootstrap: Some("10.10.50.2"),
+        stack_image: None,
+        pki: &pki,
+    };
     let group = (entry == Entry::JoinWorker).then_some("md-0");
     let identity = "tinkerbell://eksa-system/m1";
     let node = Node { entry, name: "m1", group, identity, config: &config, token: &token };

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two replicas of every daemon, as separate programs over TLS against `tink api`, install simulated machines while the leaders
-//! are killed with SIGKILL: rufio's in the middle of a Job, tink-server's in the middle of an image. The other replica goes on,
-//! and nothing is done twice: one start of each machine, one read of each image, one success.
+//! are killed with SIGKILL: boots', which alone has the address that machines know, rufio's in the middle of a Job, tink-server's
+//! in the middle of an image. The other replica goes on, and nothing is done twice: one start of each machine, one read of each
+//! image, one success.
 //!
 //! No test harness: the process moves into a network namespace before it starts a thread.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use api::access::{RUFIO_LEASE, TINK_SERVER_LEASE};
+use api::access::{BOOTS_LEASE, RUFIO_LEASE, TINK_SERVER_LEASE};
 use api::bmc::v1alpha1::Job;
 use api::v1alpha1::{Workflow, WorkflowState, WorkflowStatus};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -21,12 +22,14 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use lab::chassis::BootTarget;
 use lab::netns::Namespace;
+use lab::rack::PROVISIONER_INTERFACE;
 use tests::apart::{Program, Server, own_flags};
 use tests::simulated::{self, PROVISIONER, Simulated};
 use tests::stack::{client, eventually, run_tink};
 use tests::web::Web;
 use tests::{balancer, runner};
 use tink::demo::{Artefacts, NAMESPACE, server};
+use tokio::net::TcpStream;
 
 const NAME: &str = "a_replica_goes_on_where_a_killed_leader_stopped";
 /// Until programs are ready, on a machine whose cores are shared.
@@ -37,6 +40,9 @@ const INSTALL: Duration = Duration::from_secs(300);
 
 /// What the image may take, in seconds.
 const ACTION_SECONDS: u32 = 900;
+/// The address of the boots that leads.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 6);
+const BOOTS_PORTS: [u16; 2] = [7171, 7271];
 const DISK: u64 = 1 << 20;
 const IMAGE: usize = 600 << 10;
 
@@ -68,6 +74,16 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     let world = World { dir: dir.to_owned(), state, client, web, started };
     let [tink_servers, rufios, hegels, boots] = pairs;
 
+    world.step("boots' leader is killed");
+    let leads = async || Ok(answering().await.first().map(drop));
+    let (killed, boots) = world.kill_leader(BOOTS_LEASE, boots, leads).await?;
+    eventually("the other boots to answer", TAKEOVER, async || match answering().await.as_slice() {
+        [port] if (*port == BOOTS_PORTS[0]) == (boots.name() == "boots-0") => Ok(Some(())),
+        ports => Err(format!("{killed} was killed, and {ports:?} answer")),
+    })
+    .await?;
+    world.step(&format!("{killed} was killed"));
+
     world.apply("template.yaml", &simulated::template("stream", ".image_url", ACTION_SECONDS))?;
     world.step("rufio's leader is killed in the middle of a Job");
     let first = world.install("one", 1).await?;
@@ -92,12 +108,13 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     world.step("both are installed");
 
     // Who is asked to leave gives its Lease back, and the other need not wait for its end.
-    for program in [rest, left].into_iter().chain(hegels).chain(boots) {
+    for program in [rest, left, boots].into_iter().chain(hegels) {
         let name = program.name().to_owned();
         let ended = program.terminate(READY).await?;
         ensure!(ended.success(), "{name} ended with {ended}");
     }
-    for lease in [RUFIO_LEASE, TINK_SERVER_LEASE] {
+    ensure!(!has_address()?, "boots has ended, and {ADDRESS} is still there");
+    for lease in [BOOTS_LEASE, RUFIO_LEASE, TINK_SERVER_LEASE] {
         ensure!(world.holder(lease).await?.is_empty(), "{lease} was not given back");
         let transitions = world.lease(lease).await?.spec.and_then(|spec| spec.lease_transitions);
         ensure!(transitions == Some(1), "{lease} changed hands {transitions:?} times");
@@ -129,14 +146,32 @@ fn replicas(state: &Path, dir: &Path) -> Result<[Vec<Program>; 4]> {
         flags.extend(["--dhcp-enabled=false".to_owned(), "--tftp-server-enabled=false".to_owned()]);
         flags.push("--syslog-enabled=false".to_owned());
         flags.push(format!("--http-port={port}"));
+        flags.push("--boots-enable-leader-election".to_owned());
+        flags.push(format!("--boots-virtual-ip={ADDRESS}"));
         flags
     };
     Ok([
         pair("tink-server", 9104, [grpc(42213), grpc(42214)])?,
         pair("rufio", 9103, [Vec::new(), Vec::new()])?,
         pair("hegel", 9102, [metadata(7172), metadata(7272)])?,
-        pair("boots", 9101, [boots(7171), boots(7271)])?,
+        pair("boots", 9101, BOOTS_PORTS.map(boots))?,
     ])
+}
+
+/// The ports of boots that answer at the address.
+async fn answering() -> Vec<u16> {
+    let mut ports = Vec::new();
+    for port in BOOTS_PORTS {
+        if TcpStream::connect((ADDRESS, port)).await.is_ok() {
+            ports.push(port);
+        }
+    }
+    ports
+}
+
+fn has_address() -> Result<bool> {
+    let output = Command::new("ip").args(["-o", "address", "show", "dev", PROVISIONER_INTERFACE]).output()?;
+    Ok(String::from_utf8(output.stdout)?.contains(&format!("{ADDRESS}/32")))
 }
 
 fn health_flag(program: &str) -> &'static str {

@@ -24,7 +24,9 @@ use crate::{
     describe::describe,
     get::{self, Format, Selection},
     hardware::{self, HardwareCommand},
-    image, kinds, logs, output, restore, setup,
+    image, kinds, logs, output,
+    pods::PodsArgs,
+    restore, setup,
     up::{self, AloneConfig, Stack, UpConfig},
     why::{self, Snapshot},
 };
@@ -64,6 +66,9 @@ enum DaemonCommand {
     /// Run the workflow daemon alone, as the program `tink-server` does
     #[command(disable_help_flag = true)]
     TinkServer(DaemonArgs),
+    /// Run the daemon that keeps clusters as their objects say
+    #[command(disable_help_flag = true)]
+    Orchestrator(DaemonArgs),
 }
 
 /// What a daemon is started with.
@@ -134,6 +139,11 @@ enum Command {
         /// Print the objects instead of applying them
         #[arg(long)]
         print: bool,
+        /// Run the daemons as pods, too, on the nodes of the control plane
+        #[arg(long, requires = "address")]
+        pods: bool,
+        #[command(flatten)]
+        how: PodsArgs,
     },
     /// Make objects be as manifests say
     Apply {
@@ -205,7 +215,7 @@ enum Command {
     /// Write this program as a container image, for nodes that have no registry to take one from
     #[command(
         after_help = "A docker-archive: `ctr -n k8s.io images import FILE` on each node, `docker load` or `podman load`. Its entry point is tink, so \
-                            that a container's arguments are a daemon and its flags: boots, hegel, rufio or tink-server. Only a static tink can be one."
+                            that a container's arguments are a daemon and its flags: boots, hegel, rufio, tink-server or orchestrator. Only a static tink can be one."
     )]
     Image {
         /// The file; one of this name is replaced
@@ -325,12 +335,12 @@ impl Cli {
                 return run_stack(&self.global, config, flags, settings).await;
             }
             Command::Api { config, settings } => return run_api(&self.global, config, settings).await,
-            Command::Setup { one_namespace, print } => {
+            Command::Setup { one_namespace, print, pods, how } => {
                 let reach = if one_namespace { Reach::OneNamespace } else { Reach::AllNamespaces };
-                if print {
-                    setup::print(reach)?;
-                } else {
-                    setup::setup(&client.await?, reach).await?;
+                let pods = if pods { Some(how.read(None)?) } else { None };
+                match print {
+                    true => setup::print(reach, pods.as_ref())?,
+                    false => setup::setup(&client.await?, reach, pods.as_ref()).await?,
                 }
             }
             Command::Demo(_) | Command::Daemon(_) | Command::Image { .. } => return Err(too_late()),
@@ -410,6 +420,7 @@ impl Command {
             Self::Daemon(DaemonCommand::Hegel(daemon)) => hegel::program::main(args(daemon)),
             Self::Daemon(DaemonCommand::Rufio(daemon)) => rufio::program::main(args(daemon)),
             Self::Daemon(DaemonCommand::TinkServer(daemon)) => tink_server::program::main(args(daemon)),
+            Self::Daemon(DaemonCommand::Orchestrator(daemon)) => orchestrator::program::main(args(daemon)),
             Self::Image { file, name, boot_programs, hook } => {
                 let written = write_image(file, name, (boot_programs.as_deref(), hook.as_deref()));
                 written.map_or_else(report, |()| ExitCode::SUCCESS)

@@ -122,7 +122,7 @@ pub(crate) async fn run(command: ClusterCommand, places: &Places) -> Result<Exit
         ClusterCommand::Create(args) => create::create(&args, connect(places).await?, state_dir).await,
         ClusterCommand::Get(args) => create::get(&args, connect(places).await?).await,
         ClusterCommand::Delete(args) => create::delete(&args, connect(places).await?).await,
-        ClusterCommand::Move(args) => hand_over::hand_over(&args, places, state_dir).await,
+        ClusterCommand::Move(args) => hand_over::hand_over(args, places, state_dir).await,
         ClusterCommand::Cleanup(args) => cleanup::cleanup(&args, state_dir).await,
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! Owns the rim around [`decide`]: reads both journals ([`api::ownership`]), does the next step, and reads again. Whatever ends it, the same call goes on:
 //! the journals are all that it remembers, and copying may be repeated. A Lease on the source keeps a second one out. `tink cluster move` calls it, and
-//! prints what it is told. It never touches a machine, and never lets go of one side before the other owns.
+//! prints what it is told. It never touches a machine, and never lets go of one side before the other owns. Where the daemons are to run as pods of the target,
+//! they are there and wait before the source is told.
 //!
 //! ```text
 //! Receive ──> Clear ──> Leave ──> Drain ──> Copy ──> Own ──> LetGo ──> Done          given up before Own: Refrain ──> Keep ──> Done
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backup::BackupError,
     output,
+    pods::{self, Pods, PodsError, Until},
     restore::put::{Differing, Item, Server, levels},
     setup::SetupError,
 };
@@ -88,6 +90,12 @@ pub enum MoveError {
     /// The target cannot be prepared.
     #[error("the target cannot be prepared: {0}")]
     Setup(#[from] SetupError),
+    /// The daemons do not come up there.
+    #[error("the daemons do not run on the target: {0}")]
+    Pods(#[from] PodsError),
+    /// Pods need what only Kubernetes has.
+    #[error("{0} runs no pods: move there without them (--without-pods), and start the daemons")]
+    NoPods(String),
     /// What is to be moved cannot be read.
     #[error(transparent)]
     Read(#[from] BackupError),
@@ -145,8 +153,13 @@ impl MoveError {
     pub(crate) fn is_on_the_way(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Journal { .. } | Self::NotOwner(_) | Self::NotEmpty { .. } => false,
-            Self::Unfinished(_) | Self::Orphans(_) => false,
-            Self::Api { .. } | Self::Setup(_) | Self::Read(_) | Self::StillActs { .. } | Self::Put(_) => true,
+            Self::Unfinished(_) | Self::Orphans(_) | Self::NoPods(_) => false,
+            Self::Pods(_)
+            | Self::Api { .. }
+            | Self::Setup(_)
+            | Self::Read(_)
+            | Self::StillActs { .. }
+            | Self::Put(_) => true,
             Self::Differs(_) | Self::Overtaken | Self::Stopped | Self::Task(_) => true,
         }
     }
@@ -216,7 +229,7 @@ pub enum Way {
 /// See [`MoveError`].
 pub async fn run(
     (source, target): (Side, Side),
-    way: Way,
+    (way, pods): (Way, Option<Pods>),
     identity: Option<String>,
     events: mpsc::Sender<Event>,
     stop: CancellationToken,
@@ -224,6 +237,9 @@ pub async fn run(
     // Before the Lease, which the source may not have a place for when it is no server of ours at all.
     let begun = (source.journal().await?.journal, target.journal().await?.journal);
     let ids = Ids { source: &source.id, target: &target.id };
+    if pods.is_some() && !target.is_kubernetes {
+        return Err(MoveError::NoPods(target.url));
+    }
     match way {
         Way::Forth { .. } if decide::next(&begun.0, &begun.1, ids, false)? == Step::Done => return Ok(()),
         Way::Back if decide::back(&begun.0, &begun.1, ids)? == Back::Done => return Ok(()),
@@ -233,7 +249,7 @@ pub async fn run(
     let health = daemon::Health::new();
     let latch = health.latch("lease", "the Lease of the move");
     let client = source.client.clone();
-    let mover = Mover { source, target, events, way };
+    let mover = Mover { source, target, events, way, pods };
     let work = |stop: CancellationToken| {
         let mover = mover.clone();
         async move {
@@ -250,6 +266,28 @@ pub async fn run(
         Err(LeaderError::Work(error)) => Err(error),
         Err(LeaderError::Task(error)) => Err(MoveError::Task(daemon::chain(&error))),
     }
+}
+
+/// Waits until the daemons that run as pods of the server answer: after the move, when they may act.
+///
+/// # Errors
+///
+/// When they are late, or the server does not answer.
+pub async fn answer(target: &Client, url: &str, events: &mpsc::Sender<Event>) -> Result<(), MoveError> {
+    await_pods((target, url), Until::Ready, events).await
+}
+
+async fn await_pods(
+    (client, url): (&Client, &str),
+    until: Until,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), MoveError> {
+    let tell = |reason: &str, seconds| {
+        let waits = Event::Waits { on: url.to_owned(), reason: reason.to_owned(), seconds };
+        // One that nobody reads in time is told no more: the next one is newer.
+        events.try_send(waits).unwrap_or_default();
+    };
+    Ok(pods::wait(client, until, tell).await?)
 }
 
 /// Refuses what would act on machines against a server that does not own them.
@@ -276,6 +314,8 @@ struct Mover {
     target: Side,
     events: mpsc::Sender<Event>,
     way: Way,
+    /// How the daemons run on the target; without it, somebody else sees to that.
+    pods: Option<Pods>,
 }
 
 impl Mover {
@@ -319,6 +359,8 @@ impl Mover {
                 Step::Leave => {
                     // What was begun earlier may have waited while the source went on.
                     self.may_leave(force).await?;
+                    // The source goes on until those who follow have started, and wait for leave to act.
+                    self.start_pods().await?;
                     let of = of(&target.journal, &self.target);
                     self.source.write(&source, &Journal { state: State::Leaving, of: Some(of) }).await?
                 }
@@ -340,6 +382,12 @@ impl Mover {
                 self.tell(Event::Done { step }).await;
             }
         }
+    }
+
+    async fn start_pods(&self) -> Result<(), MoveError> {
+        let Some(pods) = &self.pods else { return Ok(()) };
+        pods.apply(&self.target.client).await?;
+        await_pods((&self.target.client, &self.target.url), Until::Started, &self.events).await
     }
 
     async fn back(&self) -> Result<(), MoveError> {

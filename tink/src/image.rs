@@ -19,8 +19,8 @@ use thiserror::Error;
 /// Where the program lies in the image.
 const PROGRAM: &str = "usr/local/bin/tink";
 /// Where the iPXE boot programs lie in it, and kernel and initramfs.
-const BOOT_PROGRAMS: &str = "usr/share/tinkerbell/boot-programs";
-const HOOK: &str = "usr/share/tinkerbell/hook";
+pub(crate) const BOOT_PROGRAMS: &str = "usr/share/tinkerbell/boot-programs";
+pub(crate) const HOOK: &str = "usr/share/tinkerbell/hook";
 /// A tar is made of these.
 const BLOCK: u64 = 512;
 /// What it ends with: two empty ones.
@@ -289,7 +289,7 @@ fn header(name: &str, mode: u32, length: u64) -> Vec<u8> {
     header
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

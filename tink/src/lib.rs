@@ -16,6 +16,7 @@ pub mod handover;
 pub mod image;
 pub mod kinds;
 pub mod logs;
+pub mod pods;
 pub mod restore;
 pub mod setup;
 pub mod up;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! `tink setup`: what a Kubernetes cluster needs before the daemons run in it: namespaces, resource definitions, accounts and
-//! their rights.
+//! their rights; and the daemons themselves, where they are to be pods.
 //!
 //! Owns the order and the waiting. The objects are [`api::crds`] and [`api::access`]; the embedded server brings all of it by
 //! itself. Applied server-side, so that a second run changes what a newer version changed and nothing else.
@@ -17,7 +17,10 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::output;
+use crate::{
+    output,
+    pods::{self, Pods, PodsError, Until},
+};
 
 /// Field manager of what is applied here.
 const MANAGER: &str = "tink-setup";
@@ -53,6 +56,9 @@ pub enum SetupError {
     /// An object has no YAML form: a programming mistake.
     #[error(transparent)]
     Yaml(#[from] serde_saphyr::ser::Error),
+    /// The daemons do not run.
+    #[error(transparent)]
+    Pods(#[from] PodsError),
     /// The terminal is gone.
     #[error(transparent)]
     Output(#[from] std::io::Error),
@@ -63,9 +69,9 @@ pub enum SetupError {
 /// # Errors
 ///
 /// When an object has no YAML form, or the output fails.
-pub fn print(reach: Reach) -> Result<(), SetupError> {
+pub fn print(reach: Reach, pods: Option<&Pods>) -> Result<(), SetupError> {
     let mut text = String::new();
-    for object in objects(reach)? {
+    for object in objects(reach)?.into_iter().chain(pods.map(Pods::objects).unwrap_or_default()) {
         text.push_str("---\n");
         text.push_str(&serde_saphyr::to_string(&object)?);
     }
@@ -78,8 +84,16 @@ pub fn print(reach: Reach) -> Result<(), SetupError> {
 /// # Errors
 ///
 /// See [`SetupError`].
-pub async fn setup(client: &Client, reach: Reach) -> Result<(), SetupError> {
-    apply(client, reach, output::print).await
+pub async fn setup(client: &Client, reach: Reach, pods: Option<&Pods>) -> Result<(), SetupError> {
+    apply(client, reach, output::print).await?;
+    let Some(pods) = pods else { return Ok(()) };
+    pods.apply(client).await?;
+    let tell = |reason: &str, seconds: u64| {
+        // Whoever reads it may have left.
+        output::print(&format!("waiting for {reason} ({seconds}s)\n")).unwrap_or_default();
+    };
+    pods::wait(client, Until::Ready, tell).await?;
+    Ok(output::print("the daemons run and are ready\n")?)
 }
 
 /// Whether the server has rights that are objects, as every Kubernetes has; ours brings those of the daemons by itself.

@@ -3,7 +3,7 @@
 //!
 //! Such a client does not answer ARP, so the kernel's UDP cannot reach it. The IPv4 and UDP headers are built here, the
 //! kernel adds the Ethernet header. Broadcasts go the same way, which puts them on the interface that the request came
-//! from. Used by the listener only.
+//! from. Used by the listener, and to tell neighbours of an address.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -41,21 +41,28 @@ impl Link {
         payload: &[u8],
     ) -> io::Result<()> {
         let frame = datagram(source, target, payload).ok_or(io::ErrorKind::InvalidInput)?;
-        let address = link_address(interface, mac)?;
+        let address = link_address(interface, mac, libc::ETH_P_IP)?;
         let sent = self.socket.send_to(&frame, &address)?;
         if sent == frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 }
 
+/// Sends an ARP packet to everybody on the interface with this index.
+pub(crate) fn send_arp(interface: u32, packet: &[u8]) -> io::Result<()> {
+    let everybody = Mac::from([0xff; 6]);
+    let link = Link::open()?;
+    link.socket.send_to(packet, &link_address(interface, everybody, libc::ETH_P_ARP)?).map(drop)
+}
+
 #[expect(unsafe_code, reason = "there is no safe way to make the address of a packet socket")]
-fn link_address(interface: u32, mac: Mac) -> io::Result<SockAddr> {
+fn link_address(interface: u32, mac: Mac, protocol: i32) -> io::Result<SockAddr> {
     let mut link_layer = [0; 8];
     for (to, from) in link_layer.iter_mut().zip(mac.octets()) {
         *to = from;
     }
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?,
-        sll_protocol: u16::try_from(libc::ETH_P_IP).map_err(io::Error::other)?.to_be(),
+        sll_protocol: u16::try_from(protocol).map_err(io::Error::other)?.to_be(),
         sll_ifindex: i32::try_from(interface).map_err(io::Error::other)?,
         sll_hatype: 0,
         sll_pkttype: 0,

@@ -34,7 +34,8 @@ impl Interfaces {
     }
 }
 
-fn read() -> HashMap<u32, Vec<Ipv4Net>> {
+/// Those of all interfaces, as they are now.
+pub(crate) fn read() -> HashMap<u32, Vec<Ipv4Net>> {
     let mut by_index: HashMap<u32, Vec<Ipv4Net>> = HashMap::new();
     let ip =
         |address: Option<nix::sys::socket::SockaddrStorage>| address?.as_sockaddr_in().map(SockaddrIn::ip);

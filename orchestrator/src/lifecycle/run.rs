@@ -3,7 +3,7 @@
 //! The rim: looks at the world, writes the record, acts, and looks again, until there is nothing left to do.
 //!
 //! Owns the order of that: nothing is done that was not written down before, and whatever an action comes to is seen by the next
-//! look and by nothing else. Called by `tink cluster create` and `delete`, which print what they are told.
+//! look and by nothing else. Called by `tink cluster create` and `delete`, which print what they are told, and by the keeper.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,16 +12,18 @@ use std::{
 };
 
 use api::anywhere::v1alpha1::{ClusterSpec, OsFamily, TinkerbellMachineConfig};
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Serialize;
 use thiserror::Error;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Action, Decision, Outcome, Record, Stage, Target, Wait, World, decide, remove,
     status::status,
-    store::{BOOTSTRAP_ADDRESS, FINALIZER, Objects, Read, Store, StoreError},
+    store::{BOOTSTRAP_ADDRESS, FINALIZER, Objects, Read, STACK_IMAGE, Store, StoreError},
     target::{self, Named, TargetError},
 };
 use crate::{
@@ -34,6 +36,8 @@ use crate::{
 
 /// Between two looks when there is nothing to do but wait.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Between two looks at a cluster that is as it is to be, when nothing is told of a change.
+const IDLE: Duration = Duration::from_secs(30);
 /// Questions and actions at once.
 const AT_ONCE: usize = 32;
 /// EKS Anywhere's time for a node to come up, in seconds.
@@ -131,7 +135,7 @@ enum ActError {
 pub struct Run<'a> {
     store: Store,
     provider: Arc<dyn Provider>,
-    tell: &'a mut (dyn FnMut(Event) + Send),
+    tell: &'a mut (dyn FnMut(Event) + Send + Sync),
     drained: BTreeSet<String>,
     /// Since when each wait lasts.
     waits: BTreeMap<(String, String), Instant>,
@@ -150,7 +154,11 @@ struct Look {
 
 impl<'a> Run<'a> {
     /// Nothing is asked yet; `tell` is called with everything that happens.
-    pub fn new(store: Store, provider: Arc<dyn Provider>, tell: &'a mut (dyn FnMut(Event) + Send)) -> Self {
+    pub fn new(
+        store: Store,
+        provider: Arc<dyn Provider>,
+        tell: &'a mut (dyn FnMut(Event) + Send + Sync),
+    ) -> Self {
         Self { store, provider, tell, drained: BTreeSet::new(), waits: BTreeMap::new(), cluster: None }
     }
 
@@ -180,6 +188,42 @@ impl<'a> Run<'a> {
                 Outcome::Going => self.act(&look, decision).await,
             }
         }
+    }
+
+    /// Keeps the cluster as its objects say, until `stop`, or until it was deleted and taken apart. Where there is nothing to do, it
+    /// looks again when `woken`, and now and then. Machines that failed get another chance when the Cluster is changed.
+    ///
+    /// # Errors
+    ///
+    /// See [`RunError`]; whoever called goes on by calling again.
+    pub async fn keep(&mut self, woken: &Notify, stop: &CancellationToken) -> Result<(), RunError> {
+        while !stop.is_cancelled() {
+            let mut look = self.patiently().await?;
+            let cluster = &look.objects.cluster;
+            if cluster.metadata.deletion_timestamp.is_some() {
+                return self.remove().await;
+            }
+            let observed = cluster.status.as_ref().and_then(|status| status.observed_generation);
+            if observed != cluster.metadata.generation {
+                look.world.record.forgive(look.world.now);
+            }
+            let decision = decide(&look.world);
+            if !self.note(&look, &decision).await? {
+                continue;
+            }
+            self.tell_status(&look, &decision).await?;
+            match &decision.outcome {
+                Outcome::Going => self.act(&look, decision).await,
+                Outcome::Ready | Outcome::Stuck(_) => {
+                    tokio::select! {
+                        () = woken.notified() => {}
+                        () = tokio::time::sleep(IDLE) => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes the cluster apart; it was marked as deleted.
@@ -265,21 +309,28 @@ impl<'a> Run<'a> {
         held: &BTreeMap<String, String>,
         record: &Record,
     ) -> Result<(BTreeMap<String, Observation>, BTreeMap<String, Switched>), RunError> {
-        let asked = held.iter().map(async |(name, machine)| {
-            let slot = self.slot(name);
-            let stage = record.places.get(name).map(|place| &place.stage);
-            let observed = match stage {
-                None | Some(Stage::Installing | Stage::Repeating) => {
-                    Some(self.provider.observe(machine, &slot).await?)
-                }
-                Some(_) => None,
-            };
-            let switched = match stage {
-                Some(Stage::Leaving(_)) => Some(self.provider.switched(machine, &slot, Power::Off).await?),
-                Some(_) | None => None,
-            };
-            Ok::<_, ProviderError>((name.clone(), observed, switched))
-        });
+        let ask = |name: &str, machine: &str| {
+            let (name, machine) = (name.to_owned(), machine.to_owned());
+            let stage = record.places.get(&name).map(|place| &place.stage);
+            async move {
+                let slot = self.slot(&name);
+                let observed = match stage {
+                    None | Some(Stage::Installing | Stage::Repeating) => {
+                        Some(self.provider.observe(&machine, &slot).await?)
+                    }
+                    Some(_) => None,
+                };
+                let switched = match stage {
+                    Some(Stage::Leaving(_)) => {
+                        Some(self.provider.switched(&machine, &slot, Power::Off).await?)
+                    }
+                    Some(_) | None => None,
+                };
+                Ok::<_, ProviderError>((name, observed, switched))
+            }
+            .boxed()
+        };
+        let asked: Vec<_> = held.iter().map(|(name, machine)| ask(name, machine)).collect();
         let answers: Vec<_> = stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
         let (mut observed, mut switched) = (BTreeMap::new(), BTreeMap::new());
         for answer in answers {
@@ -378,10 +429,14 @@ impl<'a> Run<'a> {
         }
         let mut rest = decision.actions.is_empty();
         let run = &*self;
-        let acting = decision.actions.into_iter().map(async |action| {
-            let result = run.carry_out(look, &action).await;
-            (action, result)
-        });
+        let carry_out = |action: Action| {
+            async move {
+                let result = run.carry_out(look, &action).await;
+                (action, result)
+            }
+            .boxed()
+        };
+        let acting: Vec<_> = decision.actions.into_iter().map(carry_out).collect();
         let ended: Vec<_> = stream::iter(acting).buffer_unordered(AT_ONCE).collect().await;
         for (action, result) in ended {
             match result {
@@ -476,10 +531,13 @@ impl<'a> Run<'a> {
         let config = config_of(objects, config)?;
         let pki = self.store.pki(Timestamp::now()).await?;
         let token = self.store.token(slot, machine).await?;
+        let annotation = |key: &str| objects.cluster.annotations().get(key).map(String::as_str);
         let settings = node::Settings {
             cluster: self.store.cluster(),
             spec,
             provisioner: Some(objects.datacenter.spec.tinkerbell_ip.as_str()).filter(|ip| !ip.is_empty()),
+            bootstrap: annotation(BOOTSTRAP_ADDRESS),
+            stack_image: annotation(STACK_IMAGE),
             pki: &pki,
         };
         let identity = self.provider.node_identity(machine);

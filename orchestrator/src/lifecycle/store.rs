@@ -39,6 +39,8 @@ use crate::{
 
 /// Annotation of EKS Anywhere: the address of the provisioner while the cluster is made.
 pub const BOOTSTRAP_ADDRESS: &str = "anywhere.eks.amazonaws.com/tinkerbell-bootstrap-ip";
+/// Annotation: where nodes of the control plane get the image of the daemons from.
+pub const STACK_IMAGE: &str = "tinkerbell.org/stack-image";
 /// What keeps a Cluster from going before its machines were given back.
 pub const FINALIZER: &str = "tinkerbell.org/cluster";
 const RECORD: &str = "record";
@@ -128,7 +130,7 @@ impl Store {
     pub async fn save(
         &self,
         file: &ClusterFile,
-        bootstrap: &str,
+        (bootstrap, stack_image): (&str, Option<&str>),
         addons: &BTreeMap<Addon, String>,
     ) -> Result<(), StoreError> {
         if let Some(cluster) = self.get::<Cluster>(&self.cluster).await?
@@ -160,6 +162,9 @@ impl Store {
         }
         let mut cluster = file.cluster.value.clone();
         cluster.annotations_mut().insert(BOOTSTRAP_ADDRESS.to_owned(), bootstrap.to_owned());
+        if let Some(url) = stack_image {
+            cluster.annotations_mut().insert(STACK_IMAGE.to_owned(), url.to_owned());
+        }
         cluster.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
         cluster.status = None;
         self.apply(cluster).await
@@ -236,6 +241,18 @@ impl Store {
             Some(_) => kept.replace(&name, &PostParams::default(), &object).await,
         };
         written.map(drop).map_err(|source| failed::<ConfigMap>(&name, source))
+    }
+
+    /// Somebody has looked at a cluster of which nothing went on any more: machines that failed get another chance.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn forgive(&self, now: Timestamp) -> Result<(), StoreError> {
+        let read = self.record().await?;
+        let mut record = read.record.clone();
+        record.forgive(now.as_second());
+        if record == read.record { Ok(()) } else { self.write(&record, &read).await }
     }
 
     /// The keys of the cluster; what is not there yet is made.

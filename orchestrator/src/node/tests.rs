@@ -35,12 +35,28 @@ fn told(
     entry: Entry,
     pki: &Pki,
 ) -> Told {
+    told_with_image(edit, entry, pki, None)
+}
+
+fn told_with_image(
+    edit: impl FnOnce(&mut ClusterSpec, &mut TinkerbellMachineConfigSpec),
+    entry: Entry,
+    pki: &Pki,
+    stack_image: Option<&str>,
+) -> Told {
     let file = cluster::read("cluster.yaml", CLUSTER, &mut Findings::default()).unwrap();
     let mut spec = file.cluster.value.spec.clone();
     let mut config = file.machine_config("rack").unwrap().value.spec.clone();
     edit(&mut spec, &mut config);
     let token = Token::parse("abcdef.0123456789abcdef").unwrap();
-    let settings = Settings { cluster: "rack", spec: &spec, provisioner: Some("10.10.50.3"), pki };
+    let settings = Settings {
+        cluster: "rack",
+        spec: &spec,
+        provisioner: Some("10.10.50.3"),
+        bootstrap: Some("10.10.50.2"),
+        stack_image,
+        pki,
+    };
     let group = (entry == Entry::JoinWorker).then_some("md-0");
     let identity = "tinkerbell://eksa-system/m1";
     let node = Node { entry, name: "m1", group, identity, config: &config, token: &token };
@@ -176,9 +192,37 @@ fn a_version_that_kubeadm_cannot_be_told_in_this_form_is_refused() {
     spec.kubernetes_version = Some("1.30".to_owned());
     let (pki, token) = (pki(), Token::parse("abcdef.0123456789abcdef").unwrap());
     let config = TinkerbellMachineConfigSpec::default();
-    let settings = Settings { cluster: "rack", spec: &spec, provisioner: None, pki: &pki };
+    let settings = Settings {
+        cluster: "rack",
+        spec: &spec,
+        provisioner: None,
+        bootstrap: None,
+        stack_image: None,
+        pki: &pki,
+    };
     let node =
         Node { entry: Entry::Init, name: "m1", group: None, identity: "x", config: &config, token: &token };
     let refused = user_data(&settings, &node).map(drop).unwrap_err();
     assert!(refused.to_string().contains("1.30"), "{refused}");
+}
+
+#[test]
+fn nodes_of_the_control_plane_fetch_the_image_of_the_daemons_from_before_or_after_the_move() {
+    let pki = pki();
+    let script =
+        |entry, url: Option<&str>| told_with_image(|_, _| {}, entry, &pki, url).files[SCRIPT].0.clone();
+    let url = "http://10.10.50.2:7171/images/tink.tar";
+    for entry in [Entry::Init, Entry::JoinControlPlane] {
+        let script = script(entry, Some(url));
+        let both = "for url in 'http://10.10.50.2:7171/images/tink.tar' 'http://10.10.50.3:7171/images/tink.tar'; do";
+        assert!(script.contains(both), "{script}");
+        assert!(script.contains("image='/var/lib/tinkerbell/images/tink.tar'"), "{script}");
+        let kubeadm = script.find("kubeadm ").unwrap();
+        assert!(kubeadm < script.find("ctr ").unwrap(), "nobody waits for it:\n{script}");
+    }
+    assert!(!script(Entry::JoinWorker, Some(url)).contains("ctr "));
+    assert!(!script(Entry::Init, None).contains("ctr "));
+    // Elsewhere, it stays where it is; and no word of it is a command.
+    let odd = script(Entry::Init, Some("https://images.example.com/it's.tar"));
+    assert!(odd.contains(r"for url in 'https://images.example.com/it'\''s.tar'; do"), "{odd}");
 }

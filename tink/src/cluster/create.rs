@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use api::anywhere::v1alpha1::{Cluster, NAMESPACE};
@@ -24,21 +25,26 @@ use orchestrator::{
     cluster::{self, ClusterFile},
     finding::Findings,
     inventory::{self, Inventory},
+    keeper,
     lifecycle::{
-        Addon, MAX_MANIFEST,
-        run::{Event, Run},
+        Addon, MAX_MANIFEST, Wait,
+        run::{Event, Run, Waiting},
         store::{Store, StoreError},
     },
     probe,
     provider::bare_metal::Rack,
 };
 use serde_json::json;
+use thiserror::Error;
 
 use super::{
     ReportFormat, host,
     progress::{Form, Progress},
 };
 use crate::{cli::Failure, handover, hardware, output, rpc::RpcArgs};
+
+/// Between two looks at a cluster that somebody else sees to.
+const FOLLOW: Duration = Duration::from_secs(1);
 
 /// What to make.
 #[derive(Debug, Args)]
@@ -55,6 +61,9 @@ pub(crate) struct CreateArgs {
     /// Manifest of the default storage class
     #[arg(long, value_name = "FILE|URL")]
     storage_manifest: Option<String>,
+    /// Docker-archive of the daemons (`tink image`) that nodes of the control plane fetch, where no registry has it
+    #[arg(long, value_name = "URL")]
+    stack_image: Option<String>,
     /// Address of this machine that the others reach [default: the one on the way to tinkerbellIP]
     #[arg(long, value_name = "IP")]
     tinkerbell_bootstrap_ip: Option<IpAddr>,
@@ -127,6 +136,11 @@ pub(super) async fn create(args: &CreateArgs, client: Client, state_dir: &Path) 
     for finding in std::mem::take(&mut findings).sorted() {
         eprintln!("{finding}");
     }
+    if let Some(url) = &args.stack_image
+        && !(url.starts_with("http://") || url.starts_with("https://"))
+    {
+        return Err(Failure::Usage(format!("--stack-image {url:?} is no URL that nodes can fetch")));
+    }
     let addons = addons(args, &file, known).await?;
     let bootstrap = bootstrap(args, &file)?;
     if !known && !args.yes {
@@ -138,11 +152,18 @@ pub(super) async fn create(args: &CreateArgs, client: Client, state_dir: &Path) 
             return Err(told(findings));
         }
     }
-    store.save(&file, &bootstrap.to_string(), &addons).await?;
+    let image = args.stack_image.as_deref();
+    store.save(&file, (&bootstrap.to_string(), image), &addons).await?;
     let directory = args.directory.clone().unwrap_or_else(|| PathBuf::from(file.cluster.name()));
     save(&directory, &format!("{}-eks-a-cluster.yaml", file.cluster.name()), &text, 0o644)?;
     let mut tell = teller(args.output);
-    Run::new(store.clone(), Arc::new(Rack::new(client)), &mut tell).create().await?;
+    match keeper::holder(&client).await? {
+        Some(keeper) => {
+            store.forgive(Timestamp::now()).await?;
+            follow(&store, &keeper, &mut tell).await?;
+        }
+        None => Run::new(store.clone(), Arc::new(Rack::new(client)), &mut tell).create().await?,
+    }
     let kubeconfig = store.kubeconfig(Timestamp::now()).await?;
     let path = save(
         &directory,
@@ -171,12 +192,58 @@ pub(super) async fn delete(args: &DeleteArgs, client: Client) -> Result<ExitCode
         store.mark_deleted().await?;
     }
     let mut tell = teller(args.output);
-    Run::new(store, Arc::new(Rack::new(client)), &mut tell).remove().await?;
+    match keeper::holder(&client).await? {
+        Some(keeper) => match follow(&store, &keeper, &mut tell).await {
+            Err(Follow::Store(StoreError::Missing(_))) => {}
+            other => other?,
+        },
+        None => Run::new(store, Arc::new(Rack::new(client)), &mut tell).remove().await?,
+    }
     output::print(&match args.output {
         ReportFormat::Text => format!("{} is gone\n", args.name),
         ReportFormat::Json => format!("{}\n", json!({ "event": "deleted", "cluster": args.name })),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why a cluster did not come to what was asked for while somebody else saw to it.
+#[derive(Debug, Error)]
+enum Follow {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Tells how far a cluster is that a keeper makes, or takes apart, until it is ready or gone.
+async fn follow(
+    store: &Store,
+    keeper: &str,
+    tell: &mut (dyn FnMut(Event) + Send + Sync),
+) -> Result<(), Follow> {
+    let (begin, mut told) = (Instant::now(), None);
+    loop {
+        let cluster = store.cluster_object().await?;
+        let status = cluster.status.unwrap_or_default();
+        let leaves = cluster.metadata.deletion_timestamp.is_some();
+        if status.observed_generation == cluster.metadata.generation && !leaves {
+            if status.conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True") {
+                return Ok(());
+            }
+            if let Some(problem) = status.failure_message {
+                return Err(Follow::Failed(problem));
+            }
+        }
+        let open = status.conditions.iter().find(|one| one.status != "True" && one.message.is_some());
+        let reason = open.and_then(|one| one.message.clone()).filter(|_| !leaves);
+        let reason = reason.unwrap_or_else(|| format!("{keeper}, which keeps clusters here"));
+        if told.as_ref() != Some(&reason) {
+            let wait = Wait { on: store.cluster().to_owned(), reason: reason.clone(), live: true };
+            tell(Event::Waits { waits: vec![Waiting { wait, seconds: begin.elapsed().as_secs() }] });
+            told = Some(reason);
+        }
+        tokio::time::sleep(FOLLOW).await;
+    }
 }
 
 /// Shows clusters with what is and is not so.
@@ -223,7 +290,7 @@ pub(super) fn form(format: ReportFormat) -> Form {
     }
 }
 
-fn teller(format: ReportFormat) -> impl FnMut(Event) + Send {
+fn teller(format: ReportFormat) -> impl FnMut(Event) + Send + Sync {
     let mut progress = Progress::new(form(format));
     move |event| {
         let text = progress.text(&event);

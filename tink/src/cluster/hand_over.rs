@@ -11,8 +11,10 @@ use std::{
     time::Instant,
 };
 
+use api::anywhere::v1alpha1::{TinkerbellDatacenterConfig, TinkerbellDatacenterConfigSpec};
 use clap::Args;
 use jiff::SignedDuration;
+use kube::{Api, Client, api::ListParams};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,8 @@ use crate::{
         decide::{Back, Step},
     },
     output,
+    pods::PodsArgs,
+    setup,
 };
 
 /// The file in the state directory that is locked by the mover of this machine.
@@ -43,6 +47,11 @@ pub(crate) struct MoveArgs {
     /// Move also while a cluster is not ready
     #[arg(long, conflicts_with = "abort")]
     force: bool,
+    /// Install no daemons there: somebody else starts them
+    #[arg(long)]
+    without_pods: bool,
+    #[command(flatten)]
+    pods: PodsArgs,
     /// For whom progress is told
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: ReportFormat,
@@ -50,15 +59,17 @@ pub(crate) struct MoveArgs {
 
 /// Moves, or gives a move up.
 pub(super) async fn hand_over(
-    args: &MoveArgs,
+    args: MoveArgs,
     places: &Places,
     state_dir: &Path,
 ) -> Result<ExitCode, Failure> {
-    let there = Places { kubeconfig: Some(args.to.clone()), state_dir: None };
+    let to = Places { kubeconfig: Some(args.to.clone()), state_dir: None };
     let (source, source_url) = connect_named(places).await?;
-    let (target, target_url) = connect_named(&there).await?;
+    let (target, target_url) = connect_named(&to).await?;
     let (_lock, identity) = only_one(state_dir)?;
-    let source = Side::meet(source, source_url.clone()).await?;
+    let with_pods = !args.abort && !args.without_pods && setup::has_rbac(&target).await?;
+    let pods = if with_pods { Some(args.pods.read(site(&source).await?.as_ref())?) } else { None };
+    let (source, there) = (Side::meet(source, source_url.clone()).await?, target.clone());
     let target = Side::meet(target, target_url.clone()).await?;
     let way = if args.abort { Way::Back } else { Way::Forth { force: args.force } };
     let (sender, mut events) = handover::channel();
@@ -66,14 +77,22 @@ pub(super) async fn hand_over(
     let signals = tokio::spawn(daemon::shutdown_on_signal(stop.clone())?);
     let mut show = Show::new(form(args.output));
     output::print(&show.begin())?;
-    let moving = handover::run((source, target), way, identity, sender, stop);
+    let answered = sender.clone();
+    let (on, wanted) = (target_url.clone(), pods.is_some());
+    let moving = async move {
+        handover::run((source, target), (way, pods), identity, sender, stop).await?;
+        if wanted {
+            handover::answer(&there, &on, &answered).await?;
+        }
+        Ok(())
+    };
     let showing = async {
         while let Some(event) = events.recv().await {
             // Whoever reads it may have left; the move goes on.
             output::print(&show.text(&event)).unwrap_or_default();
         }
     };
-    let (moved, ()) = tokio::join!(moving, showing);
+    let (moved, ()): (Result<(), MoveError>, ()) = tokio::join!(moving, showing);
     signals.abort();
     moved.map_err(|error| told(&error))?;
     let (owner, other) = if args.abort { (source_url, target_url) } else { (target_url, source_url) };
@@ -85,6 +104,17 @@ pub(super) async fn hand_over(
         ),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The site of the cluster that is moved, if there is one.
+async fn site(source: &Client) -> Result<Option<TinkerbellDatacenterConfigSpec>, Failure> {
+    let sites: Api<TinkerbellDatacenterConfig> = Api::all(source.clone());
+    match sites.list(&ListParams::default()).await {
+        Ok(found) => Ok(found.items.into_iter().next().map(|site| site.spec)),
+        // A server that has never heard of clusters.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What went wrong, and what then goes on.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use api::{
-    access::{RUFIO_LEASE, Reach, TINK_SERVER_LEASE},
+    access::{BOOTS_LEASE, ORCHESTRATOR_LEASE, RUFIO_LEASE, Reach, TINK_SERVER_LEASE},
     annotations::SYSTEM_NAMESPACE,
     ownership::{self, Journal},
 };
@@ -41,7 +41,7 @@ pub struct Side {
     /// Its address.
     pub(super) url: String,
     /// Whether it is a Kubernetes; else it is ours, whose process stops daemons and says so.
-    is_kubernetes: bool,
+    pub(super) is_kubernetes: bool,
 }
 
 /// A journal with the version that it was read at.
@@ -140,7 +140,7 @@ impl Leaders {
     /// What is to be waited for; nothing when nobody holds a Lease any more. One whose holder vanished is over when it was not renewed for as long as it
     /// lasts, by this clock: the times in it are of others.
     pub(crate) async fn waited_for(&mut self) -> Result<Option<String>, kube::Error> {
-        for name in [RUFIO_LEASE, TINK_SERVER_LEASE] {
+        for name in [BOOTS_LEASE, ORCHESTRATOR_LEASE, RUFIO_LEASE, TINK_SERVER_LEASE] {
             let Some(lease) = self.leases.get_opt(name).await? else { continue };
             if let Some(holder) = self.holder(name, lease.spec.unwrap_or_default(), Instant::now()) {
                 return Ok(Some(format!("{holder}, which holds the Lease {name}, to stop")));

@@ -190,7 +190,12 @@ impl UpConfig {
 
         let finished = layers.finish(all);
         // The store lets one `tink up` in, so that its name may stay the same: after a crash it goes on at once.
-        for election in [&mut rufio.config.election, &mut tink_server.config.election].into_iter().flatten() {
+        let elections = [
+            &mut boots.config.standby.election,
+            &mut rufio.config.election,
+            &mut tink_server.config.election,
+        ];
+        for election in elections.into_iter().flatten() {
             election.identity = Some("tink-up".to_owned());
         }
         boots.config.boot_program_dir = boots.config.boot_program_dir.or_else(|| built("boot-programs"));

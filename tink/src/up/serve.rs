@@ -13,6 +13,7 @@ use std::{
 
 use api::access::{Component, Place};
 use api::annotations::{DEFAULT_NAMESPACE, SYSTEM_NAMESPACE};
+use api::anywhere::v1alpha1::NAMESPACE;
 use apiserver::access::{Account, Grant, Scope};
 use apiserver::{Server, Tls, pki};
 use tokio::net::TcpListener;
@@ -68,6 +69,7 @@ fn account(component: Component) -> Account {
         (Place::Everywhere, Scope::Cluster),
         (Place::Machines, Scope::AllBut(not_for_machines)),
         (Place::System, Scope::In(vec![SYSTEM_NAMESPACE.to_owned()])),
+        (Place::Clusters, Scope::In(vec![NAMESPACE.to_owned()])),
     ];
     let grants = places.into_iter().map(|(place, scope)| Grant { scope, rules: component.rules(place) });
     Account::service_account(SYSTEM_NAMESPACE, component.name(), grants.collect())
