@@ -10,8 +10,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use axum::response::{IntoResponse as _, Response};
 use daemon::Secret;
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -73,9 +74,17 @@ impl HttpToken {
         Ok(Self(Secret::new(file.token)))
     }
 
+    /// What a request is answered that does not carry the token.
+    pub(crate) fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+        let refusal =
+            || (StatusCode::UNAUTHORIZED, challenge, "the token of boots is needed\n").into_response();
+        (!self.opens(headers)).then(refusal)
+    }
+
     /// Whether a request carries the token, as a bearer token (RFC 6750 section 2.1). Takes the same time wherever a wrong
     /// one differs.
-    pub(crate) fn opens(&self, headers: &HeaderMap) -> bool {
+    fn opens(&self, headers: &HeaderMap) -> bool {
         let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = value.and_then(|value| value.split_once(' '));
         given.is_some_and(|(scheme, token)| {

@@ -15,6 +15,7 @@ use daemon::http::TrustedProxies;
 
 use crate::dhcp::pool::POOL_FORM;
 
+mod capture;
 mod dhcp;
 mod dhcp6;
 mod http;
@@ -27,6 +28,7 @@ pub use self::dhcp6::{Dhcp6Config, Dhcp6Mode};
 pub use self::http::HttpsConfig;
 pub use self::syslog::SyslogConfig;
 use crate::access::HttpToken;
+pub use crate::capture::CaptureConfig;
 pub use crate::dhcp::pool::Pool;
 pub use crate::iso::IsoConfig;
 use crate::standby::{self, Standby};
@@ -40,6 +42,7 @@ pub const SETTINGS: &[Setting] = &Setting::joined::<
             + syslog::SETTINGS.len()
             + iso::SETTINGS.len()
             + standby::SETTINGS.len()
+            + capture::SETTINGS.len()
     },
 >(&[
     GENERAL,
@@ -48,6 +51,7 @@ pub const SETTINGS: &[Setting] = &Setting::joined::<
     &syslog::SETTINGS,
     &iso::SETTINGS,
     &standby::SETTINGS,
+    &capture::SETTINGS,
 ]);
 
 /// Those that are of no part with a table of its own.
@@ -370,11 +374,13 @@ pub struct Config {
     pub tftp: Option<tftp::Config>,
     /// The log server, unless it is off.
     pub syslog: Option<SyslogConfig>,
+    /// What is kept of the packets of boots, unless that is off.
+    pub capture: Option<CaptureConfig>,
     /// This server's own URL, as others reach it.
     pub http_url: String,
     /// Images for virtual media, unless they are off.
     pub iso: Option<IsoConfig>,
-    /// What opens the logs; nothing is the one of the state directory.
+    /// What opens logs and captures; nothing is the one of the state directory.
     pub http_token: Option<HttpToken>,
     /// Directory for what must survive a restart.
     pub state_dir: PathBuf,
@@ -485,6 +491,7 @@ impl Config {
             dhcp6,
             tftp: tftp(settings, bind),
             syslog: SyslogConfig::from_settings(settings, bind),
+            capture: capture::from_settings(settings),
             http_url: format!("http://{public}:{}", http.port()),
             iso: IsoConfig::from_settings(settings),
             http_token: settings.secret_file("http-token-file").map(HttpToken::from),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The HTTP server: scripts and boot programs under `/ipxe`, kernel and initramfs under `/hook`, images under `/images`,
-//! ISO images under `/iso`, logs of machines under `/logs`.
+//! ISO images under `/iso`, logs of machines under `/logs`, the packets of their last boots under `/pcap`.
 //!
 //! The machine behind a request is the MAC in its path, else the client's address, by reservation or by the script that was
 //! fetched from there. Every request is counted and, but for
@@ -8,18 +8,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use api::events::Reason;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Extension, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use daemon::http::{Peer, TrustedProxies};
+use daemon::http::{Local, Peer, TrustedProxies};
 use http::{HeaderMap, Method, StatusCode, header};
 
+use crate::backend::Found;
+use crate::capture::Packet;
+use crate::capture::http::{RequestHead, answer_head};
 use crate::files::{Directory, Program, Programs};
 use crate::iso::Isos;
 use crate::journal::{self, Via};
@@ -30,10 +33,12 @@ use crate::tftp::AUTOEXEC;
 
 mod content;
 mod logs;
+mod pcap;
 pub mod range;
 
 use content::{Delivered, Source};
 pub(crate) use logs::Logs;
+pub(crate) use pcap::Pcap;
 
 /// What handlers need.
 pub(crate) struct Server {
@@ -43,6 +48,7 @@ pub(crate) struct Server {
     pub(crate) images: Option<Directory>,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) logs: Option<Logs>,
+    pub(crate) pcap: Option<Pcap>,
     pub(crate) isos: Option<Isos>,
     pub(crate) serves: Serves,
     /// How many requests a client may send.
@@ -57,6 +63,10 @@ pub(crate) struct Serves {
 }
 
 type Shared = State<Arc<Server>>;
+
+/// Whose boot a request was of, as an extension of the answer: its head is among the packets of that boot then.
+#[derive(Debug, Clone)]
+struct Booting(Found);
 
 /// The address of the machine that asks, after trusted proxies.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +98,10 @@ pub(crate) fn router(server: Server) -> Router {
         .logs
         .clone()
         .map(|logs| Router::new().route("/logs/{namespace}/{machine}", get(logs::logs)).with_state(logs));
+    let pcap = server
+        .pcap
+        .clone()
+        .map(|pcap| Router::new().route("/pcap/{namespace}/{machine}", get(pcap::pcap)).with_state(pcap));
     let mut programs = Router::new();
     if server.serves.programs {
         programs = programs.route("/ipxe/binary/{*path}", get(binary));
@@ -105,6 +119,7 @@ pub(crate) fn router(server: Server) -> Router {
         .route("/images/{name}", get(image))
         .merge(isos.unwrap_or_default())
         .merge(logs.unwrap_or_default())
+        .merge(pcap.unwrap_or_default())
         .layer(middleware::from_fn_with_state(Arc::clone(&server), observe))
         .with_state(server)
 }
@@ -122,10 +137,52 @@ async fn observe(State(server): Shared, mut request: Request, next: Next) -> Res
         server.scripts.journal.metrics().request(&method, StatusCode::TOO_MANY_REQUESTS);
         return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
     }
+    let (head, came) = (RequestHead::of(&request), SystemTime::now());
+    let local = request.extensions().get::<Local>().map(|local| local.0);
     let response = next.run(request).await;
+    if let Some(Booting(found)) = response.extensions().get() {
+        // Whoever was asked is asked back.
+        let ends = (peer, local.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
+        capture(&server, found, (&head, came), &response, ends);
+    }
     let status = response.status();
     server.scripts.journal.metrics().request(&method, status);
     tracing::debug!(%client, %method, path, status = status.as_u16(), "HTTP request");
+    response
+}
+
+/// Keeps the heads of a request and its answer.
+fn capture(
+    server: &Server,
+    found: &Found,
+    (request, came): (&RequestHead, SystemTime),
+    response: &Response,
+    (peer, local): (SocketAddr, SocketAddr),
+) {
+    let journal = &server.scripts.journal;
+    journal.boot_packet(found, || {
+        Packet::received((peer, local), request.text().as_bytes()).at(came).over_tcp()
+    });
+    journal.packet(found, || {
+        let head = answer_head(request.version, response.status(), response.headers());
+        // A stream's length is in the head only.
+        let said = response
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok());
+        let body = said.or_else(|| response.body().size_hint().exact());
+        let body =
+            body.filter(|_| request.method != Method::HEAD && response.status() != StatusCode::NOT_MODIFIED);
+        let length = head.len() as u64 + body.unwrap_or(0);
+        Packet::sent((local, peer), head.as_bytes()).of_length(length).over_tcp()
+    });
+}
+
+/// An answer to a machine that boots, if it is known which one that is.
+fn to_booting(found: Option<Found>, mut response: Response) -> Response {
+    if let Some(found) = found {
+        response.extensions_mut().insert(Booting(found));
+    }
     response
 }
 
@@ -148,7 +205,10 @@ fn send_script(server: &Server, client: Client, method: &Method, path: &str) -> 
     {
         server.scripts.journal.script(found, Via::Http, Some(client.address()));
     }
-    text(script.map(|(_, script)| script))
+    match script {
+        Ok((found, script)) => to_booting(found, text(Ok(script))),
+        Err(error) => text(Err(error)),
+    }
 }
 
 fn text(script: Result<String, NoScript>) -> Response {
@@ -167,21 +227,22 @@ async fn binary(
     Path(path): Path<String>,
     headers: HeaderMap,
 ) -> Response {
+    let found = server.scripts.machine(&path, Some(client.address())).ok();
     if path.rsplit('/').next() == Some(AUTOEXEC) {
-        return text(server.scripts.autoexec(&path, Some(client.address())));
+        return to_booting(found, text(server.scripts.autoexec(&path, Some(client.address()))));
     }
     let Some((name, Program { bytes, etag })) = server.programs.find(&path) else {
-        return StatusCode::NOT_FOUND.into_response();
+        return to_booting(found, StatusCode::NOT_FOUND.into_response());
     };
     let (name, bytes, etag) = (name.to_owned(), bytes.clone(), etag.clone());
     let journal = server.scripts.journal.clone();
-    let found = server.scripts.machine(&path, Some(client.address())).ok();
+    let whose = found.clone();
     let delivered: Delivered = Box::new(move |bytes| {
         if let Some(found) = &found {
             journal.program(found, Via::Http, &name, bytes);
         }
     });
-    content::respond(&method, &headers, Source::memory(bytes, etag), delivered)
+    to_booting(whose, content::respond(&method, &headers, Source::memory(bytes, etag), delivered))
 }
 
 async fn hook(
@@ -193,7 +254,7 @@ async fn hook(
 ) -> Response {
     let found = server.scripts.sender(client.address());
     let Some(source) = open(server.hook.as_ref(), &name).await else {
-        return StatusCode::NOT_FOUND.into_response();
+        return to_booting(found, StatusCode::NOT_FOUND.into_response());
     };
     let (journal, began) = (server.scripts.journal.clone(), Instant::now());
     let what = found.as_ref().and_then(|found| {
@@ -204,12 +265,13 @@ async fn hook(
             () => None,
         }
     });
+    let whose = found.clone();
     let delivered: Delivered = Box::new(move |bytes| {
         if let (Some(found), Some(reason)) = (&found, what) {
             journal.kernel(found, reason, &name, bytes, began.elapsed());
         }
     });
-    content::respond(&method, &headers, source, delivered)
+    to_booting(whose, content::respond(&method, &headers, source, delivered))
 }
 
 async fn image(

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What was seen of each machine's boot: advances its boot session and says so in Events, logs and metrics.
+//! What was seen of each machine's boot: advances its boot session and says so in Events, logs and metrics, and hands its packets
+//! on to be kept.
 //!
 //! One clone-able handle, shared by DHCP, TFTP and HTTP. The sessions are behind a lock that is held for one map access
 //! and never across an await. It decides nothing about answers.
@@ -14,6 +15,7 @@ use daemon::events::Recorder;
 use dhcp::{NetbootClient, UserClass};
 
 use crate::backend::Found;
+use crate::capture::{Captures, Packet};
 use crate::metrics::Metrics;
 use crate::session::{BootSession, Sessions, Stage};
 
@@ -52,6 +54,7 @@ pub(crate) struct Journal {
     sessions: Arc<Mutex<Sessions>>,
     recorder: Recorder,
     metrics: Metrics,
+    captures: Option<Captures>,
 }
 
 impl Via {
@@ -71,8 +74,9 @@ impl Via {
 }
 
 impl Journal {
-    pub(crate) fn new(recorder: Recorder, metrics: Metrics) -> Self {
-        Self { sessions: Arc::default(), recorder, metrics }
+    /// Without a place for packets none are kept.
+    pub(crate) fn new(recorder: Recorder, metrics: Metrics, captures: Option<Captures>) -> Self {
+        Self { sessions: Arc::default(), recorder, metrics, captures }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -102,6 +106,23 @@ impl Journal {
     /// The machine whose last script went to this address, from wherever it has the address.
     pub(crate) fn at(&self, address: IpAddr) -> Option<Mac> {
         self.sessions().at(address)
+    }
+
+    /// Keeps a packet of a machine, which is made only when its boot goes on and has not had its packets. Waits for nothing.
+    pub(crate) fn packet(&self, found: &Found, make: impl FnOnce() -> Packet) {
+        let Some(captures) = &self.captures else { return };
+        let Some(boot) = self.sessions().packet(found.nic().mac, now()) else { return };
+        if !captures.put(found, boot, make()) {
+            self.metrics.captured("dropped", 1);
+        }
+    }
+
+    /// The same for what only a boot asks for: if none goes on, one begins with it.
+    pub(crate) fn boot_packet(&self, found: &Found, make: impl FnOnce() -> Packet) {
+        if self.captures.is_some() {
+            self.boot(found.nic().mac);
+            self.packet(found, make);
+        }
     }
 
     /// Its kernel or agent wrote to the log server.

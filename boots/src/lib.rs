@@ -3,7 +3,7 @@
 //!
 //! The floor plan. Pure: `machine` (a Hardware as boot sees it), `session` (how far each boot is), `script`, `grub`,
 //! `dhcp::decide`, `dhcp::bootfile`, `dhcp::address`, `dhcp6::decide`, the index in `backend`. Rim: `dhcp::listener`,
-//! `dhcp6::listener`, `tftp`, `http`, `syslog`, `logs`, `backend::watch`, `token`, `files`. `journal` is where all of them say what they saw. State of record is read from the
+//! `dhcp6::listener`, `tftp`, `http`, `syslog`, `logs`, `capture`, `backend::watch`, `token`, `files`. `journal` is where all of them say what they saw. State of record is read from the
 //! API; nothing but Events and the token key is ever written there, and no packet waits for it.
 
 use std::io;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 mod access;
 mod backend;
 mod buffer;
+mod capture;
 mod check;
 mod config;
 mod dhcp;
@@ -30,8 +31,10 @@ mod dhcp6;
 mod files;
 mod grub;
 mod http;
+mod ip;
 mod iso;
 mod journal;
+mod kept;
 mod limit;
 mod logs;
 mod machine;
@@ -48,8 +51,8 @@ mod token;
 pub use access::{ACCESS_FILE, AccessFile, HttpToken};
 pub use check::check;
 pub use config::{
-    Config, Dhcp6Config, Dhcp6Mode, DhcpConfig, DhcpMode, HttpsConfig, IsoConfig, MacFormat, Pool, SETTINGS,
-    ScriptConfig, ServerAddress, SyslogConfig, Urls,
+    CaptureConfig, Config, Dhcp6Config, Dhcp6Mode, DhcpConfig, DhcpMode, HttpsConfig, IsoConfig, MacFormat,
+    Pool, SETTINGS, ScriptConfig, ServerAddress, SyslogConfig, Urls,
 };
 pub use files::FilesError;
 pub use logs::{LogLine, LogsConfig};
@@ -146,15 +149,26 @@ async fn answer(
     let metrics = metrics::Metrics::register(health.metrics());
     let (recorder, recorder_task) =
         Recorder::spawn(client.clone(), "boots", health.metrics(), shutdown.clone());
-    let journal = Journal::new(recorder, metrics.clone());
+    let mut tasks = JoinSet::new();
+    let captures = match &config.capture {
+        None => None,
+        Some(capture) => {
+            let (captures, reader, task) = capture::spawn(capture, metrics.clone())
+                .map_err(|source| Error::State { path: capture.dir.clone(), source })?;
+            tasks.spawn(joined(task));
+            Some((captures, reader))
+        }
+    };
+    let (captures, captured) = captures.unzip();
+    let journal = Journal::new(recorder, metrics.clone(), captures);
     let (backend, watches) =
         Backend::spawn(&client, config.namespace.as_deref(), latches, &metrics, &shutdown);
-    let mut tasks = JoinSet::new();
     for task in watches.into_iter().chain([recorder_task]) {
         tasks.spawn(joined(task));
     }
 
-    let started = serve(&config, client, (programs, backend, journal), (key_latch, sockets), &shutdown);
+    let state = (programs, backend, journal);
+    let started = serve(&config, client, state, captured, (key_latch, sockets), &shutdown);
     let outcome = match started.await {
         Ok(mut servers) => {
             while servers.join_next().await.is_some() {}
@@ -216,13 +230,15 @@ async fn serve(
     config: &Config,
     client: kube::Client,
     (programs, backend, journal): (Programs, Backend, Journal),
+    captured: Option<capture::Reader>,
     (key_latch, sockets): (daemon::Latch, daemon::Latch),
     shutdown: &CancellationToken,
 ) -> Result<JoinSet<()>, Error> {
     let Bound { http, https, dhcp, dhcp6, tftp } =
         Bound::new(config, &programs, (&backend, &journal)).await?;
     let mut servers = JoinSet::new();
-    let logs = log_server(config, (&backend, &journal), &mut servers, shutdown)?;
+    let opens = http_token(config)?;
+    let logs = log_server(config, (&backend, &journal), &opens, &mut servers, shutdown)?;
     sockets.set();
 
     let Some(key) = token::key(client, &config.token_namespace, shutdown).await else { return Ok(servers) };
@@ -271,6 +287,7 @@ async fn serve(
         images: config.images_dir.as_deref().map(Directory::new),
         trusted_proxies: config.trusted_proxies.clone(),
         logs,
+        pcap: captured.map(|reader| http::Pcap::new(reader, opens)),
         isos,
         limits: config.http_rate.map(http::limits),
         serves: http::Serves { programs: config.http_programs, scripts: config.http_scripts },
@@ -289,22 +306,27 @@ async fn serve(
 fn log_server(
     config: &Config,
     (backend, journal): (&Backend, &Journal),
+    opens: &HttpToken,
     servers: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> Result<Option<http::Logs>, Error> {
     let Some(SyslogConfig { listen, logs }) = &config.syslog else { return Ok(None) };
-    let state = |path: PathBuf| move |source| Error::State { path, source };
-    let token = match &config.http_token {
-        Some(token) => token.clone(),
-        None => HttpToken::load_or_create(&config.state_dir, &config.http_url)
-            .map_err(state(config.state_dir.join(ACCESS_FILE)))?,
-    };
-    let (writer, reader, task) = logs::spawn(logs, journal.clone()).map_err(state(logs.dir.clone()))?;
+    let (writer, reader, task) = logs::spawn(logs, journal.clone())
+        .map_err(|source| Error::State { path: logs.dir.clone(), source })?;
     let receiver = syslog::Receiver::bind(*listen, backend.clone(), writer, journal.clone())
         .map_err(|source| Error::Bind { service: "syslog", address: *listen, source })?;
     servers.spawn(receiver.run(shutdown.clone()));
     servers.spawn(joined(task));
-    Ok(Some(http::Logs::new(reader, token)))
+    Ok(Some(http::Logs::new(reader, opens.clone())))
+}
+
+/// What opens what is kept of machines.
+fn http_token(config: &Config) -> Result<HttpToken, Error> {
+    match &config.http_token {
+        Some(token) => Ok(token.clone()),
+        None => HttpToken::load_or_create(&config.state_dir, &config.http_url)
+            .map_err(|source| Error::State { path: config.state_dir.join(ACCESS_FILE), source }),
+    }
 }
 
 /// Waits for a task, and says when it panicked.

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::backend::Found;
 use crate::journal::Journal;
+use crate::kept::Name;
 
 mod files;
 mod summary;
@@ -82,19 +83,6 @@ impl LogLine {
             data: message.data,
             text: message.text,
         }
-    }
-}
-
-/// Namespace and name of a machine.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Name {
-    pub(crate) namespace: String,
-    pub(crate) machine: String,
-}
-
-impl Name {
-    fn of(found: &Found) -> Self {
-        Self { namespace: found.machine.namespace.clone(), machine: found.machine.name.clone() }
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     tftp_dropped: By<1>,
     tftp_bytes: Counter,
     tftp_resent: Counter,
+    captured: By<1>,
     problems: Counter,
     machines: Gauge,
 }
@@ -50,6 +51,11 @@ impl Metrics {
                 "boots_tftp_blocks_resent",
                 "TFTP blocks sent again",
                 Counter::default(),
+            ),
+            captured: all.register(
+                "boots_captured_packets",
+                "Packets of boots by what became of them: kept, full (the machine's file), dropped, failed",
+                Family::default(),
             ),
             problems: all.register(
                 "boots_hardware_problems",
@@ -111,6 +117,11 @@ impl Metrics {
             Dropped::ServerLimit => "server",
         };
         self.tftp_dropped.get_or_create(&[("limit", limit.to_owned())]).inc();
+    }
+
+    /// Packets of boots were to be kept, and this became of them.
+    pub(crate) fn captured(&self, result: &'static str, packets: usize) {
+        self.captured.get_or_create(&[("result", result.to_owned())]).inc_by(packets as u64);
     }
 
     pub(crate) fn problems(&self, count: usize) {

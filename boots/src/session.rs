@@ -26,6 +26,8 @@ use dhcp::UserClass;
 const MAX_SESSIONS: usize = 65_536;
 /// Seconds of silence after which a boot is over.
 const IDLE: u64 = 600;
+/// Packets kept per boot; a boot over every protocol has some fifty. It bounds what a client that repeats itself costs.
+const MAX_PACKETS: u16 = 512;
 /// Programs remembered per boot; a boot needs two.
 const MAX_PROGRAMS: usize = 8;
 
@@ -48,6 +50,8 @@ pub(crate) struct BootSession {
     programs: Vec<String>,
     /// Whether an ISO image was read.
     image: bool,
+    /// How many of its packets were kept.
+    packets: u16,
     heard: u64,
     /// Where its last script went to, in this boot or an earlier one.
     address: Option<IpAddr>,
@@ -124,6 +128,15 @@ impl Sessions {
         (session.boot, !std::mem::replace(&mut session.image, true))
     }
 
+    /// A packet of a boot that goes on; gives the boot, unless it had its packets. What an operating system sends is of its boot,
+    /// too, for as long as that goes on.
+    pub(crate) fn packet(&mut self, mac: Mac, now: u64) -> Option<u64> {
+        let session = self.by_mac.get_mut(&mac)?;
+        let goes_on = now.saturating_sub(session.heard) <= IDLE && session.packets < MAX_PACKETS;
+        session.packets += u16::from(goes_on);
+        goes_on.then_some(session.boot)
+    }
+
     /// The number of the last boot that is remembered, whether it is over or not.
     pub(crate) fn last(&self, mac: Mac) -> Option<u64> {
         self.by_mac.get(&mac).map(|session| session.boot)
@@ -147,7 +160,7 @@ impl Sessions {
 impl BootSession {
     fn new(boot: u64, now: u64) -> Self {
         let (programs, address) = (Vec::new(), None);
-        Self { boot, stage: Stage::Asking, programs, image: false, heard: now, address }
+        Self { boot, stage: Stage::Asking, programs, image: false, packets: 0, heard: now, address }
     }
 
     /// Another boot, of a machine that is where it was until it turns up elsewhere.
@@ -222,6 +235,22 @@ mod tests {
         assert_eq!((all.at(at(1)), all.at(at(2))), (Some(mac(2)), Some(mac(1))));
         all.scripted(mac(2), Some(at(3)), T + 9);
         assert_eq!((all.at(at(1)), all.at(at(3))), (None, Some(mac(2))));
+    }
+
+    #[test]
+    fn the_packets_of_a_boot_are_bounded_and_end_with_it() {
+        let mut all = Sessions::default();
+        assert_eq!(all.packet(mac(1), T), None, "no boot was seen");
+        all.discover(mac(1), UserClass::Firmware, T);
+        assert_eq!(all.packet(mac(1), T + IDLE), Some(T));
+        assert_eq!(all.packet(mac(1), T + IDLE + 1), None, "it does not prolong what it belongs to");
+        for _ in 1..MAX_PACKETS {
+            assert_eq!(all.packet(mac(1), T), Some(T));
+        }
+        assert_eq!(all.packet(mac(1), T), None);
+        all.reach(mac(1), Stage::Leased, T + 1);
+        all.discover(mac(1), UserClass::Firmware, T + 9);
+        assert_eq!(all.packet(mac(1), T + 9), Some(T + 9), "another boot has its own");
     }
 
     #[test]

@@ -7,8 +7,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request};
+use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request, Seen, Way};
 
+use crate::capture::Packet;
 use crate::files::Programs;
 use crate::grub::GRUB_CFG;
 use crate::journal::Via;
@@ -39,6 +40,7 @@ impl Provider for Files {
         let Report { peer, name, outcome, size, resent, elapsed, .. } = report;
         tracing::debug!(%peer, name, ?outcome, size, resent, ?elapsed, "TFTP transfer ended");
         self.scripts.journal.metrics().tftp(report);
+        self.capture_end(report);
         if !matches!(outcome, Outcome::Complete | Outcome::Unconfirmed) {
             return;
         }
@@ -60,9 +62,34 @@ impl Provider for Files {
     fn dropped(&self, _peer: SocketAddr, reason: Dropped) {
         self.scripts.journal.metrics().tftp_dropped(reason);
     }
+
+    fn seen(&self, seen: &Seen<'_>) {
+        let Seen { way, peer, local, name, bytes, length } = *seen;
+        let Ok(found) = self.scripts.machine(&normal(name), address(peer)) else { return };
+        let journal = &self.scripts.journal;
+        match way {
+            Way::In => journal.boot_packet(&found, || Packet::received((peer, local), bytes)),
+            Way::Out => {
+                journal.packet(&found, || Packet::sent((local, peer), bytes).of_length(length as u64))
+            }
+        }
+    }
 }
 
 impl Files {
+    /// Keeps the packet that ended a transfer, with what there is to say of all others.
+    fn capture_end(&self, report: &Report) {
+        let Some(last) = &report.last else { return };
+        let Ok(found) = self.scripts.machine(&normal(&report.name), address(report.peer)) else { return };
+        self.scripts.journal.packet(&found, || {
+            let Report { acknowledged, size, block_size, window, resent, elapsed, .. } = report;
+            Packet::received((report.peer, report.local), last).note(format!(
+                "{acknowledged} of {size} bytes in blocks of {block_size}, {window} in a window, {resent} sent again, {:.3} s",
+                elapsed.as_secs_f64()
+            ))
+        });
+    }
+
     fn find(&self, path: &str, peer: SocketAddr) -> Result<Bytes, Refusal> {
         if let Some((_, bytes)) = self.programs.get(path) {
             return Ok(bytes);

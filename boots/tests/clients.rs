@@ -18,6 +18,8 @@ mod dhcp6;
 mod iso;
 #[path = "clients/machines.rs"]
 mod machines;
+#[path = "clients/pcap.rs"]
+mod pcap;
 #[path = "clients/syslog.rs"]
 mod syslog;
 #[path = "clients/tftp.rs"]

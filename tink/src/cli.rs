@@ -24,9 +24,10 @@ use crate::{
     describe::describe,
     get::{self, Format, Selection},
     hardware::{self, HardwareCommand},
-    image, kinds, logs, output,
+    image, kinds, logs, output, pcap,
     pods::PodsArgs,
     restore, setup,
+    traces::Place,
     up::{self, AloneConfig, Stack, UpConfig},
     why::{self, Snapshot},
 };
@@ -87,6 +88,77 @@ struct Namespace {
     /// Objects of all namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
+}
+
+/// A machine, and where boots is, which keeps what it wrote and sent.
+#[derive(Debug, Args)]
+struct Traces {
+    /// Hardware name, MAC, IP address, or name of a BMC Machine
+    machine: String,
+    /// Look in this namespace only
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// URL of boots [default: from boots.access in the state directory]
+    #[arg(long, value_name = "URL")]
+    boots: Option<String>,
+    /// File with the token of boots [default: from boots.access in the state directory]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct LogsArgs {
+    #[command(flatten)]
+    traces: Traces,
+    /// Go on with what will come
+    #[arg(short, long)]
+    follow: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "LINES")]
+    tail: Option<usize>,
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct PcapArgs {
+    #[command(flatten)]
+    traces: Traces,
+    /// The file to write; standard output when it is not given
+    #[arg(short, long, value_name = "FILE")]
+    write: Option<PathBuf>,
+}
+
+impl Traces {
+    /// Namespace and name of the Hardware that is meant, and where boots is.
+    async fn find(
+        self,
+        client: &Client,
+        state_dir: Option<PathBuf>,
+    ) -> Result<((String, String), Place), Failure> {
+        let snapshot = Snapshot::fetch_machines(client, self.namespace.as_deref()).await?;
+        let found = why::hardware(&snapshot, &self.machine).map_err(|why| Failure::Failed(vec![why]))?;
+        let place = Place { url: self.boots, token_file: self.token_file, state_dir };
+        Ok(((found.namespace().unwrap_or_default(), found.name_any()), place))
+    }
+}
+
+impl LogsArgs {
+    async fn run(self, client: &Client, state_dir: Option<PathBuf>) -> Result<(), Failure> {
+        let Self { traces, follow, tail, json } = self;
+        let ((namespace, machine), place) = traces.find(client, state_dir).await?;
+        logs::logs(&place, &logs::Wanted { namespace, machine, tail, follow, json }).await?;
+        Ok(())
+    }
+}
+
+impl PcapArgs {
+    async fn run(self, client: &Client, state_dir: Option<PathBuf>) -> Result<(), Failure> {
+        let ((namespace, machine), place) = self.traces.find(client, state_dir).await?;
+        pcap::pcap(&place, (&namespace, &machine), self.write).await?;
+        Ok(())
+    }
 }
 
 impl Namespace {
@@ -190,28 +262,13 @@ enum Command {
         namespace: Option<String>,
     },
     /// Show what a machine wrote to the log server: its kernel, its agent, iPXE
-    Logs {
-        /// Hardware name, MAC, IP address, or name of a BMC Machine
-        machine: String,
-        /// Look in this namespace only
-        #[arg(short, long, value_name = "NAME")]
-        namespace: Option<String>,
-        /// Go on with what will come
-        #[arg(short, long)]
-        follow: bool,
-        /// Only the last lines
-        #[arg(long, value_name = "LINES")]
-        tail: Option<usize>,
-        /// One JSON object per line
-        #[arg(long)]
-        json: bool,
-        /// URL of boots [default: from boots.access in the state directory]
-        #[arg(long, value_name = "URL")]
-        boots: Option<String>,
-        /// File with the token of boots [default: from boots.access in the state directory]
-        #[arg(long, value_name = "FILE")]
-        token_file: Option<PathBuf>,
-    },
+    Logs(LogsArgs),
+    /// Give the packets of a machine's last boot: DHCP, TFTP and HTTP as boots saw them, in the pcapng format
+    #[command(
+        after_help = "Contents of files and scripts are not in it: of a transfer over TFTP there is its beginning and its end, of HTTP \
+                            the heads. Read it with `tink pcap MACHINE | tshark -d tcp.port==7171,http -r -` or Wireshark."
+    )]
+    Pcap(PcapArgs),
     /// Write this program as a container image, for nodes that have no registry to take one from
     #[command(
         after_help = "A docker-archive: `ctr -n k8s.io images import FILE` on each node, `docker load` or `podman load`. Its entry point is tink, so \
@@ -383,13 +440,8 @@ impl Cli {
                 let selection = Selection { kind, name, namespace: namespace.chosen(), labels: None };
                 describe(&client.await?, &selection).await?;
             }
-            Command::Logs { machine, namespace, follow, tail, json, boots, token_file } => {
-                let snapshot = Snapshot::fetch_machines(&client.await?, namespace.as_deref()).await?;
-                let found = why::hardware(&snapshot, &machine).map_err(|why| Failure::Failed(vec![why]))?;
-                let (namespace, machine) = (found.namespace().unwrap_or_default(), found.name_any());
-                let place = logs::Place { url: boots, token_file, state_dir: self.global.state_dir };
-                logs::logs(&place, &logs::Wanted { namespace, machine, tail, follow, json }).await?;
-            }
+            Command::Logs(logs) => logs.run(&client.await?, self.global.state_dir).await?,
+            Command::Pcap(pcap) => pcap.run(&client.await?, self.global.state_dir).await?,
             Command::Why { machine, namespace } => {
                 let snapshot = Snapshot::fetch(&client.await?, namespace.as_deref()).await?;
                 let answer = why::explain(&snapshot, &machine, Timestamp::now());

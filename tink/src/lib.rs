@@ -16,9 +16,11 @@ pub mod handover;
 pub mod image;
 pub mod kinds;
 pub mod logs;
+pub mod pcap;
 pub mod pods;
 pub mod restore;
 pub mod setup;
+pub mod traces;
 pub mod up;
 pub mod why;
 

@@ -3,41 +3,24 @@
 //! `tink logs`: what a machine wrote to the log server of boots.
 //!
 //! Owns the request and how a line looks. Which machine is meant is asked of the API, as by every other command; the lines
-//! come from boots, whose address and token lie in its state directory unless the command line says otherwise. When the
-//! connection breaks a follower goes on after the last line that it has.
+//! come from boots. When the connection breaks a follower goes on after the last line that it has.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
-use boots::{ACCESS_FILE, AccessFile, LogLine};
-use daemon::Secret;
+use boots::LogLine;
 use jiff::Timestamp;
 use reqwest::StatusCode;
 use thiserror::Error;
 
-use crate::output;
+use crate::{
+    output,
+    traces::{Boots, Place, TraceError},
+};
 
-/// Time to reach boots.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Longest silence of a follower's connection; boots gives a sign of life every 30 s.
-const SILENCE: Duration = Duration::from_secs(90);
 /// Pause before a follower connects again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest line; boots keeps none that is near it.
 const MAX_LINE: usize = 256 * 1024;
-
-/// Where boots is, as the command line says.
-#[derive(Clone, Debug, Default)]
-pub struct Place {
-    /// Its URL.
-    pub url: Option<String>,
-    /// The file with its token.
-    pub token_file: Option<PathBuf>,
-    /// The state directory.
-    pub state_dir: Option<PathBuf>,
-}
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -54,36 +37,12 @@ pub struct Wanted {
     pub json: bool,
 }
 
-/// Why there is no log. None is retried, but for [`LogsError::Broken`] by a follower.
+/// Why there is no log. None is retried, but for a broken connection by a follower.
 #[derive(Debug, Error)]
 pub enum LogsError {
-    /// Nobody says where boots is.
-    #[error(
-        "{} cannot be used ({source}): boots writes it at its start; or name boots with --boots and --token-file",
-        path.display()
-    )]
-    Access {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The client cannot be built, or boots cannot be reached.
-    #[error("boots cannot be reached at {url}")]
-    Unreachable {
-        /// Where.
-        url: String,
-        /// Why.
-        source: reqwest::Error,
-    },
-    /// Boots refuses.
-    #[error("boots at {url} says {status}{}", hint(.status))]
-    Refused {
-        /// Where.
-        url: String,
-        /// What it says.
-        status: StatusCode,
-    },
+    /// Boots does not give it.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// The answer broke off.
     #[error("the connection to boots broke")]
     Broken(#[source] reqwest::Error),
@@ -95,9 +54,8 @@ pub enum LogsError {
     Output(#[from] std::io::Error),
 }
 
-fn hint(status: &StatusCode) -> &'static str {
-    match *status {
-        StatusCode::UNAUTHORIZED => ": the token is not its token",
+fn hint(status: StatusCode) -> &'static str {
+    match status {
         StatusCode::NOT_FOUND => ": its log server is off (boots.syslog-enabled)",
         StatusCode::SERVICE_UNAVAILABLE => ": too many follow logs already",
         _ => "",
@@ -110,15 +68,13 @@ fn hint(status: &StatusCode) -> &'static str {
 ///
 /// See [`LogsError`].
 pub async fn logs(place: &Place, wanted: &Wanted) -> Result<(), LogsError> {
-    daemon::install_crypto();
-    let (url, token) = access(place)?;
-    let mut log = Log { url, token, since: 0, seen: false };
+    let mut log = Log { boots: Boots::at(place)?, since: 0, seen: false };
     loop {
         let ended = log.print(wanted).await;
         match ended {
             Ok(()) if !wanted.follow => return Ok(()),
             // What cannot be reached at all is a mistake; what was reached once will come back.
-            Err(LogsError::Unreachable { .. } | LogsError::Broken(_)) | Ok(())
+            Err(LogsError::Trace(TraceError::Unreachable { .. }) | LogsError::Broken(_)) | Ok(())
                 if wanted.follow && log.seen =>
             {
                 tokio::time::sleep(PAUSE).await;
@@ -128,28 +84,8 @@ pub async fn logs(place: &Place, wanted: &Wanted) -> Result<(), LogsError> {
     }
 }
 
-/// URL and token of boots.
-fn access(place: &Place) -> Result<(String, Secret<String>), LogsError> {
-    let wrap = |path: &Path| {
-        let path = path.to_owned();
-        move |source| LogsError::Access { path, source }
-    };
-    let path = daemon::state_dir(place.state_dir.clone()).join(ACCESS_FILE);
-    let file = || AccessFile::read(&path).map_err(wrap(&path));
-    let token = match &place.token_file {
-        Some(path) => std::fs::read_to_string(path).map_err(wrap(path))?.trim().to_owned(),
-        None => file()?.token,
-    };
-    let url = match &place.url {
-        Some(url) => url.clone(),
-        None => file()?.url,
-    };
-    Ok((url.trim_end_matches('/').to_owned(), Secret::new(token)))
-}
-
 struct Log {
-    url: String,
-    token: Secret<String>,
+    boots: Boots,
     since: u64,
     /// Whether boots has answered once.
     seen: bool,
@@ -158,19 +94,13 @@ struct Log {
 impl Log {
     /// Prints one answer to its end.
     async fn print(&mut self, wanted: &Wanted) -> Result<(), LogsError> {
-        let mut url = format!("{}/logs/{}/{}", self.url, wanted.namespace, wanted.machine);
-        url.push_str(&format!("?since={}&follow={}", self.since, wanted.follow));
+        let mut path = format!("/logs/{}/{}", wanted.namespace, wanted.machine);
+        path.push_str(&format!("?since={}&follow={}", self.since, wanted.follow));
         // What came while the connection was broken is wanted in full.
         if let Some(tail) = wanted.tail.filter(|_| self.since == 0) {
-            url.push_str(&format!("&tail={tail}"));
+            path.push_str(&format!("&tail={tail}"));
         }
-        let unreachable = |source| LogsError::Unreachable { url: self.url.clone(), source };
-        let client = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).no_proxy();
-        let request = client.build().map_err(unreachable)?.get(&url);
-        let mut answer = request.bearer_auth(self.token.expose()).send().await.map_err(unreachable)?;
-        if !answer.status().is_success() {
-            return Err(LogsError::Refused { url: self.url.clone(), status: answer.status() });
-        }
+        let mut answer = self.boots.get(&path, hint).await?;
         self.seen = true;
         let mut rest = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(LogsError::Broken)? {

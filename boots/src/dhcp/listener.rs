@@ -35,6 +35,7 @@ use super::sender::{Arrival, Outgoing, Sender};
 use crate::backend::watch::Backend;
 use crate::backend::{Found, Index, Miss};
 use crate::buffer;
+use crate::capture::Packet;
 use crate::config::{DhcpConfig, Urls};
 use crate::journal::{Exchange, Journal, now};
 
@@ -191,6 +192,16 @@ impl Listener {
         }
         let (found, miss) = found.map_or_else(|miss| (None, Some(miss)), |found| (Some(found), None));
         let decided = self.decide(&request, (mac, kind), found.as_ref(), arrival);
+        if let Some(found) = &found {
+            self.sender.journal.packet(found, || {
+                let ends = (arrival.from.into(), (arrival.to, arrival.port.number()).into());
+                let packet = Packet::received(ends, bytes);
+                match &decided {
+                    Ok(_) => packet,
+                    Err(silence) => packet.note(format!("not answered: {}", silence.label())),
+                }
+            });
+        }
         match decided {
             Ok((answer, server)) => self.answer(&request, (answer, server), mac, found, arrival).await,
             Err(Silence::Unknown) => self.stranger(mac, miss.unwrap_or(Miss::Unknown)),
@@ -418,13 +429,15 @@ async fn receive(socket: &UdpSocket, port: Port, buffer: &mut [u8]) -> io::Resul
                 ControlMessageOwned::Ipv4PacketInfo(info) => Some(info),
                 _ => None,
             });
-            let local = info.map(|info| Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)));
+            let address = |address: libc::in_addr| Ipv4Addr::from(u32::from_be(address.s_addr));
+            let local = info.map(|info| address(info.ipi_spec_dst));
             let from =
                 message.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), SocketAddrV4::from);
             let arrival = Arrival {
                 port,
                 interface: info.and_then(|info| u32::try_from(info.ipi_ifindex).ok()).unwrap_or(0),
                 local: local.filter(|ip| !ip.is_unspecified()),
+                to: info.map_or(Ipv4Addr::UNSPECIFIED, |info| address(info.ipi_addr)),
                 from,
             };
             Ok((message.bytes, arrival))

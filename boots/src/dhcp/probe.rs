@@ -20,8 +20,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::link::checksum;
 use super::sender::{Outgoing, Sender};
+use crate::ip::checksum;
 
 /// Offers that wait at most; a further one is sent without being asked for, since a flood must keep no machine from its boot.
 pub(super) const MAX_PENDING: usize = 1024;

@@ -5,7 +5,7 @@
 //! the client sent to or knows us by: a relay drops one from another address.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use super::address::Destination;
 use super::decide::{Answer, Port};
 use super::link::Link;
 use crate::backend::Found;
+use crate::capture::Packet;
 use crate::journal::{Given, Journal, Lease};
 
 /// The handle.
@@ -38,6 +39,8 @@ pub(crate) struct Arrival {
     pub(crate) interface: u32,
     /// Our address on the way that it came.
     pub(crate) local: Option<Ipv4Addr>,
+    /// The address that it was sent to.
+    pub(crate) to: Ipv4Addr,
     pub(crate) from: SocketAddrV4,
 }
 
@@ -54,6 +57,32 @@ pub(crate) struct Outgoing {
     pub(crate) found: Option<Found>,
 }
 
+impl Port {
+    /// Its number.
+    pub(crate) fn number(self) -> u16 {
+        match self {
+            Self::Server => dhcp::SERVER_PORT,
+            Self::Pxe => dhcp::PXE_PORT,
+        }
+    }
+}
+
+impl Outgoing {
+    /// Where it goes from and to.
+    fn ends(&self) -> (SocketAddr, SocketAddr) {
+        let (port, own) = (self.arrival.port, self.arrival.local.unwrap_or(self.server));
+        match self.to {
+            Destination::Routed(address) => ((own, port.number()).into(), address.into()),
+            Destination::Direct(_, address) => {
+                ((self.server, dhcp::SERVER_PORT).into(), (address, dhcp::CLIENT_PORT).into())
+            }
+            Destination::Broadcast => {
+                ((self.server, dhcp::SERVER_PORT).into(), (Ipv4Addr::BROADCAST, dhcp::CLIENT_PORT).into())
+            }
+        }
+    }
+}
+
 impl Sender {
     /// Sends an answer; a failure is logged and counted, the client asks again.
     pub(crate) async fn send(&self, out: &Outgoing) {
@@ -67,6 +96,9 @@ impl Sender {
         let kind = reply.message_type().map_or("unknown", MessageType::name);
         self.journal.metrics().dhcp("send", kind);
         tracing::debug!(machine, %mac, kind, address = %reply.yiaddr, ?to, "DHCP answer");
+        if let Some(found) = &out.found {
+            self.journal.packet(found, || Packet::sent(out.ends(), &out.bytes));
+        }
         let lease = match reply.message_type() {
             Some(MessageType::Offer) => Lease::Offered,
             Some(MessageType::Ack) => Lease::Granted,

@@ -28,6 +28,7 @@ use super::links::Links;
 use crate::backend::watch::Backend;
 use crate::backend::{Found, Miss};
 use crate::buffer;
+use crate::capture::Packet as Captured;
 use crate::config::Dhcp6Config;
 use crate::dhcp::limit::{Class, Limits};
 use crate::files::Programs;
@@ -65,6 +66,8 @@ struct Arrival {
     interface: u32,
     /// The address that it was sent to, none for a group.
     local: Option<Ipv6Addr>,
+    /// The address that it was sent to, also that of a group.
+    to: Ipv6Addr,
     from: SocketAddrV6,
 }
 
@@ -147,7 +150,11 @@ impl Listener {
             return metrics.silence("rate");
         }
         let (found, miss) = found.map_or_else(|miss| (None, miss), |found| (Some(found), Miss::Unknown));
-        match self.decide(&packet, mac, found.as_ref(), arrival) {
+        let decided = self.decide(&packet, mac, found.as_ref(), arrival);
+        if let Some(found) = &found {
+            self.note(bytes, &packet, (found, &decided), arrival);
+        }
+        match decided {
             Ok(answer) => self.answer(&packet, &answer, (mac, found.as_ref()), arrival).await,
             Err(Silence::Unknown) => self.stranger(mac, miss),
             Err(silence) => {
@@ -156,6 +163,30 @@ impl Listener {
                 tracing::debug!(machine, %mac, reason, "DHCPv6 message not answered");
             }
         }
+    }
+
+    /// Tells the journal of a message: that a boot begins with it or goes on, and what it was.
+    fn note(
+        &self,
+        bytes: &[u8],
+        packet: &Packet,
+        (found, decided): (&Found, &Result<Answer, Silence>),
+        arrival: Arrival,
+    ) {
+        if let Ok(Answer { client: Some(client), .. }) = decided {
+            let kind = packet.message.kind;
+            let begins = matches!(kind, MessageType::Solicit | MessageType::InformationRequest);
+            let exchange = if begins { Exchange::Begins } else { Exchange::GoesOn };
+            self.journal.asked(found.nic().mac, exchange, client.user_class);
+        }
+        self.journal.packet(found, || {
+            let ends = (arrival.from.into(), (arrival.to, self.config.listen.port()).into());
+            let packet = Captured::received(ends, bytes);
+            match decided {
+                Ok(_) => packet,
+                Err(silence) => packet.note(format!("not answered: {}", silence.label())),
+            }
+        });
     }
 
     fn decide(
@@ -198,15 +229,17 @@ impl Listener {
         self.journal.metrics().dhcp("send", kind.name());
         tracing::debug!(machine, %mac, kind = kind.name(), ?address, %to, "DHCPv6 answer");
         let Some(found) = found else { return };
+        self.journal.packet(found, || {
+            // A group is answered from an address that the kernel chooses.
+            let own = arrival.local.unwrap_or(Ipv6Addr::UNSPECIFIED);
+            Captured::sent(((own, self.config.listen.port()).into(), to.into()), &bytes)
+        });
         match request.kind {
             MessageType::Decline => self.journal.declined(found, answer.address.map(IpAddr::V6)),
             MessageType::Release => tracing::info!(machine, %mac, ?address, "a client released its address"),
             _ => {}
         }
         let Some(client) = &answer.client else { return };
-        let begins = matches!(request.kind, MessageType::Solicit | MessageType::InformationRequest);
-        let exchange = if begins { Exchange::Begins } else { Exchange::GoesOn };
-        self.journal.asked(found.nic().mac, exchange, client.user_class);
         let lease = if kind == MessageType::Advertise { Lease::Offered } else { Lease::Granted };
         let given = match answer.address {
             Some(address) => Given::Address(IpAddr::V6(address)),
@@ -275,6 +308,7 @@ async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Ar
             let arrival = Arrival {
                 interface: info.map_or(0, |info| info.ipi6_ifindex),
                 local: local.filter(|address| !address.is_multicast()),
+                to: local.unwrap_or(Ipv6Addr::UNSPECIFIED),
                 from: message.address.map_or(nobody, SocketAddrV6::from),
             };
             Ok((message.bytes, arrival))

@@ -18,7 +18,8 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::HttpToken;
-use crate::logs::{LogLine, Name, Reader};
+use crate::kept::Name;
+use crate::logs::{LogLine, Reader};
 
 /// Followers at a time; the next one is refused.
 pub(super) const MAX_FOLLOWERS: usize = 64;
@@ -57,9 +58,8 @@ pub(super) async fn logs(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
-    if !logs.token.opens(&headers) {
-        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-        return (StatusCode::UNAUTHORIZED, challenge, "the token of boots is needed\n").into_response();
+    if let Some(refusal) = logs.token.refusal(&headers) {
+        return refusal;
     }
     let name = Name { namespace, machine };
     let first = match logs.reader.read(&name, asked.since, asked.tail.unwrap_or(usize::MAX)).await {

@@ -6,17 +6,15 @@
 //! from objects and are checked all the same: one that is not a harmless path element has no log.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{LogLine, Name};
-use crate::files::is_name;
+use super::LogLine;
+use crate::kept::{Name, make};
 
-/// Longest name of a machine; with its ending it must be a file name (255 bytes).
-const MAX_NAME: usize = 240;
 /// What is freed when there is too much: that share of the whole, so that it is not done for every line.
 const FREED: u64 = 16;
 
@@ -203,9 +201,7 @@ pub(super) fn read(dir: &Path, name: &Name, since: u64) -> io::Result<Vec<LogLin
 }
 
 fn path(dir: &Path, name: &Name) -> Option<PathBuf> {
-    let Name { namespace, machine } = name;
-    let harmless = is_name(namespace) && is_name(machine) && machine.len() <= MAX_NAME;
-    harmless.then(|| dir.join(namespace).join(format!("{machine}.log")))
+    name.file(dir, ".log")
 }
 
 /// The file of the lines before those in `path`.
@@ -215,16 +211,12 @@ fn before(path: &Path) -> PathBuf {
     older.into()
 }
 
-/// Makes a directory for its owner only.
-fn make(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kept::MAX_NAME;
 
     const BOUNDS: Bounds = Bounds { machine: 4096, total: 16_384 };
 

@@ -85,7 +85,7 @@ impl Cable {
     }
 
     /// What udhcpc was told, by the names of its script's variables. Nothing when it got no lease.
-    async fn udhcpc(&self, args: &[&str]) -> Option<BTreeMap<String, String>> {
+    pub async fn udhcpc(&self, args: &[&str]) -> Option<BTreeMap<String, String>> {
         let out = self.dir.path().join("lease");
         std::fs::remove_file(&out).unwrap_or_default();
         let body = format!("[ $1 = bound ] && env > {} || true", out.display());

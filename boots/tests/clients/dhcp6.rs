@@ -259,7 +259,7 @@ fn strangers_hear_nothing() {
 }
 
 #[test]
-#[ignore = "needs root, dumpcap, tshark; run ./x test"]
+#[ignore = "needs root, dumpcap, tshark, curl; run ./x test"]
 fn a_relay_is_answered_and_firmware_behind_it_is_told_its_file() {
     in_namespace(|| async {
         let cable = plug().await;
@@ -297,6 +297,9 @@ fn a_relay_is_answered_and_firmware_behind_it_is_told_its_file() {
             format!("{ADDRESS6} to HTTPClient firmware of x64 UEFI HTTP, boot file {expected}")
         );
         capture.check(2).await;
+        let kept = crate::pcap::capture(boots.state_dir(), cable.dir.path(), 2).await;
+        let packets = crate::pcap::conversation(&kept).await;
+        assert_eq!(packets, [SERVER6, "fd00:7::77"], "{packets:?}");
         boots.stop().await;
     });
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rim of a daemon's HTTP server: accepts connections, bounds them, and drains them at shutdown.
 //!
-//! Handlers find the peer's address as a [`Peer`] extension of the request. What they answer is their own business.
+//! Handlers find the peer's address as a [`Peer`] extension of the request, and the server's as [`Local`]. What they answer is their own business.
 
 mod proxies;
 
@@ -28,6 +28,10 @@ use crate::tls::Identity;
 /// The address that a request came from, as a request extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// The address of this server that a request came to, as a request extension; missing when the kernel does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Local(pub SocketAddr);
 
 /// What one server allows.
 #[derive(Debug, Clone, Copy)]
@@ -104,9 +108,10 @@ async fn run(
             tracing::debug!(%peer, "a client has too many connections; this one is closed");
             continue;
         };
-        let router = router.clone();
+        let (router, local) = (router.clone(), stream.local_addr().ok().map(Local));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            local.map(|local| request.extensions_mut().insert(local));
             router.clone().oneshot(request.map(axum::body::Body::new))
         });
         let (builder, watcher, identity) = (Arc::clone(&builder), graceful.watcher(), identity.clone());

@@ -28,7 +28,7 @@ mod transfer;
 pub use content::Content;
 pub use negotiate::{Limits, Negotiated, negotiate};
 pub use packet::{ErrorCode, Mode, Packet, ParseError, Request};
-pub use server::{Config, Ports, Provider, Refusal, Server, Socket};
+pub use server::{Config, Ports, Provider, Refusal, Seen, Server, Socket, Way};
 pub use session::Report;
 pub use table::Dropped;
 pub use transfer::{Event, FIRST_PACKETS, Outcome, Output, Transfer};

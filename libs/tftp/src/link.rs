@@ -83,6 +83,11 @@ impl Listener {
         self.socket.local_addr()
     }
 
+    /// Our end of a datagram that came to this address; an unspecified one when it was for everybody.
+    pub(crate) fn end(&self, local: Option<IpAddr>) -> SocketAddr {
+        end(&self.socket, local)
+    }
+
     /// The next datagram.
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Datagram> {
         let received = |buffer: &mut [u8]| {
@@ -161,6 +166,11 @@ impl Link {
         Ok(Self { socket, shared: None, payload, segments: true })
     }
 
+    /// Our end of it.
+    pub(crate) fn local(&self) -> SocketAddr {
+        end(&self.socket, self.shared.and_then(|(_, local)| local))
+    }
+
     /// Largest UDP payload that needs no fragments on the way as the kernel knows it.
     pub(crate) fn payload(&self) -> u16 {
         self.payload
@@ -206,6 +216,12 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// The port of a socket, on this address or its own.
+fn end(socket: &UdpSocket, address: Option<IpAddr>) -> SocketAddr {
+    let own = socket.local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
+    SocketAddr::new(address.unwrap_or(own.ip()).to_canonical(), own.port())
 }
 
 /// What the kernel answers to UDP_SEGMENT where it cannot segment, or where a segment is larger than the route's MTU.

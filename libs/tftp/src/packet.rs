@@ -139,12 +139,22 @@ impl Request {
 
 /// The bytes of an ERROR packet.
 pub(crate) fn error(code: ErrorCode, message: &str) -> Vec<u8> {
+    error_of(code as u16, message)
+}
+
+/// The bytes of an ERROR packet with any code, as a client's may have.
+pub(crate) fn error_of(code: u16, message: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(message.len() + 5);
     bytes.extend(ERROR.to_be_bytes());
-    bytes.extend((code as u16).to_be_bytes());
+    bytes.extend(code.to_be_bytes());
     bytes.extend(message.bytes().filter(|b| *b != 0));
     bytes.push(0);
     bytes
+}
+
+/// The bytes of an ACK packet.
+pub(crate) fn ack(block: u64) -> Vec<u8> {
+    [ACK.to_be_bytes(), wire_block(block).to_be_bytes()].concat()
 }
 
 /// The bytes of an OACK packet.

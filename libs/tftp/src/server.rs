@@ -87,6 +87,32 @@ impl Refusal {
     }
 }
 
+/// Whether a packet came or went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the client.
+    In,
+    /// To the client.
+    Out,
+}
+
+/// A packet of a transfer, or its beginning.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Which way it goes.
+    pub way: Way,
+    /// The client.
+    pub peer: SocketAddr,
+    /// Our end; its address is unspecified where the packet was for everybody.
+    pub local: SocketAddr,
+    /// The name that is asked for.
+    pub name: &'a str,
+    /// What is shown of it: all, of a block of data the header.
+    pub bytes: &'a [u8],
+    /// Bytes of the whole packet.
+    pub length: usize,
+}
+
 /// Who decides what is behind a name. A name is a key: it must never be opened as a path unchecked.
 pub trait Provider: Send + Sync + 'static {
     /// The content for a request, or the error for the client.
@@ -101,6 +127,10 @@ pub trait Provider: Send + Sync + 'static {
 
     /// A request was dropped because there is no place for it. Called by the server's task: it must be quick.
     fn dropped(&self, peer: SocketAddr, reason: Dropped);
+
+    /// A packet came or is about to go: a request, an OACK, the first block, an ERROR of ours. Called before it is worked on: it
+    /// must be quick. Nobody has to look.
+    fn seen(&self, _packet: &Seen<'_>) {}
 }
 
 /// The listening socket, bound before there is a provider, so that a port that somebody holds is known early.
@@ -218,6 +248,9 @@ impl<P: Provider> Server<P> {
                 return;
             }
         };
+        let local = self.listener.end(datagram.local);
+        let (name, length) = (request.name.as_str(), bytes.len());
+        self.provider.seen(&Seen { way: Way::In, peer, local, name, bytes, length });
         match table.request(peer, &request, Instant::now()) {
             Admission::Repeat => {}
             Admission::Dropped(reason) => {
@@ -276,10 +309,15 @@ async fn serve<P: Provider>(
                 timeout: config.timeout,
                 patience: config.timeout.saturating_mul(config.retries.max(1)),
             };
-            let session = Session::new((link, peer), &request, content, (config.limits, timing));
+            let session = Session::new(provider, (link, peer), &request, content, (config.limits, timing));
             provider.finished(&session.run(admitted).await);
         }
-        Err(refusal) => link.send(&packet::error(refusal.code, &refusal.message)).await?,
+        Err(refusal) => {
+            let bytes = packet::error(refusal.code, &refusal.message);
+            let (local, name) = (link.local(), request.name.as_str());
+            provider.seen(&Seen { way: Way::Out, peer, local, name, bytes: &bytes, length: bytes.len() });
+            link.send(&bytes).await?;
+        }
     }
     Ok(())
 }

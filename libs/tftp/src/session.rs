@@ -14,6 +14,7 @@ use crate::content::{Content, Source};
 use crate::link::{Link, is_closed};
 use crate::negotiate::{Limits, Negotiated, negotiate};
 use crate::packet::{self, DATA_HEADER, ErrorCode, Packet, Request};
+use crate::server::{Provider, Seen, Way};
 use crate::table::Admitted;
 use crate::transfer::{Event, Outcome, Output, Transfer};
 
@@ -27,6 +28,8 @@ const ERROR_PAUSE: Duration = Duration::from_millis(10);
 pub struct Report {
     /// The client.
     pub peer: SocketAddr,
+    /// Where the packets of the transfer came from.
+    pub local: SocketAddr,
     /// The name that was asked for.
     pub name: String,
     /// The end.
@@ -41,6 +44,8 @@ pub struct Report {
     pub window: u16,
     /// Blocks sent again.
     pub resent: u64,
+    /// The client's packet that was the end, if one was: its last ACK, or an ERROR.
+    pub last: Option<Vec<u8>>,
     /// From the request to the end.
     pub elapsed: Duration,
 }
@@ -53,9 +58,11 @@ pub(crate) struct Timing {
 }
 
 /// One running transfer.
-pub(crate) struct Session {
+pub(crate) struct Session<'a, P> {
+    provider: &'a P,
     link: Link,
     peer: SocketAddr,
+    local: SocketAddr,
     name: String,
     negotiated: Negotiated,
     size: u64,
@@ -64,9 +71,10 @@ pub(crate) struct Session {
     begun: Instant,
 }
 
-impl Session {
+impl<'a, P: Provider> Session<'a, P> {
     /// Prepares a transfer to the client at the other end of the link.
     pub(crate) fn new(
+        provider: &'a P,
         (link, peer): (Link, SocketAddr),
         request: &Request,
         content: Content,
@@ -78,8 +86,8 @@ impl Session {
         let negotiated = negotiate(request, size, Limits { block_size, ..limits });
         let begun = Instant::now();
         let transfer = Transfer::new(&negotiated, size, timing.timeout, timing.patience, begun);
-        let (name, source) = (request.name.clone(), Source::new(content));
-        Self { link, peer, name, negotiated, size, source, transfer, begun }
+        let (name, source, local) = (request.name.clone(), Source::new(content), link.local());
+        Self { provider, link, peer, local, name, negotiated, size, source, transfer, begun }
     }
 
     /// Runs to the end.
@@ -106,8 +114,14 @@ impl Session {
             };
         };
         let acknowledged = self.transfer.acked().saturating_mul(self.negotiated.block_size.into());
+        let last = match &outcome {
+            Outcome::Complete => Some(packet::ack(self.transfer.acked())),
+            Outcome::Aborted { code, message } => Some(packet::error_of(*code, message)),
+            Outcome::Unconfirmed | Outcome::Lost | Outcome::Failed(_) | Outcome::Replaced => None,
+        };
         Report {
             peer: self.peer,
+            local: self.local,
             name: self.name,
             outcome,
             size: self.size,
@@ -115,6 +129,7 @@ impl Session {
             block_size: self.negotiated.block_size,
             window: self.negotiated.window,
             resent: self.transfer.resent(),
+            last,
             elapsed: self.begun.elapsed(),
         }
     }
@@ -151,6 +166,9 @@ impl Session {
         let data = self.source.read(offset, count * block_size).await?;
         let headers: Vec<_> = blocks.map(packet::data_header).collect();
         let mut pieces = data.chunks(block_size);
+        if let Some(header) = headers.first().filter(|_| offset == 0) {
+            self.show(header, header.len() + data.len().min(block_size));
+        }
         let packet = block_size + usize::from(DATA_HEADER);
         let mut rest = headers.as_slice();
         while !rest.is_empty() {
@@ -170,8 +188,15 @@ impl Session {
     }
 
     async fn deliver(&self, bytes: &[u8]) -> Option<Event> {
+        self.show(bytes, bytes.len());
         let sent = self.link.send(bytes).await;
         self.learn(sent)
+    }
+
+    /// Shows the provider a packet that is about to leave, or the beginning of one that has this length.
+    fn show(&self, bytes: &[u8], length: usize) {
+        let Self { peer, local, ref name, .. } = *self;
+        self.provider.seen(&Seen { way: Way::Out, peer, local, name, bytes, length });
     }
 
     /// What the network refuses is as good as lost, and repeated by the timer; a closed port is the client's end.
