@@ -5,6 +5,7 @@ pub mod alone;
 pub mod apart;
 pub mod balancer;
 pub mod bench;
+pub mod booting;
 pub mod differential;
 pub mod install;
 pub mod kubeadm;
