@@ -29,7 +29,9 @@ pub fn check(config: &Config) -> Vec<String> {
         }
     }
     let iso = config.iso.as_ref().and_then(|iso| iso.file.as_ref()).map(|file| ("iso-file", file));
-    for (setting, path) in iso.into_iter().chain(config.images_dir.as_ref().map(|dir| ("images-dir", dir))) {
+    let images = config.images_dir.as_ref().map(|dir| ("images-dir", dir));
+    let assets = config.pxe.assets.as_ref().map(|dir| ("tftp-asset-dir", dir));
+    for (setting, path) in iso.into_iter().chain(images).chain(assets) {
         if let Err(error) = std::fs::metadata(path) {
             mistakes.push(format!("{setting}: {}: {error}", path.display()));
         }
@@ -52,6 +54,7 @@ mod tests {
             at("tls-key-file", "key"),
             at("iso-file", "iso"),
             at("images-dir", "images"),
+            at("tftp-asset-dir", "assets"),
             "--iso-enabled".to_owned(),
             "--dhcp-bind-interface=none0".to_owned(),
             "--dhcpv6-enabled".to_owned(),
@@ -74,6 +77,7 @@ mod tests {
             "no interface none6",
             "iso-file",
             "images-dir",
+            "tftp-asset-dir",
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
         }

@@ -21,11 +21,13 @@ mod dhcp6;
 mod http;
 mod iso;
 mod public;
+mod pxe;
 mod syslog;
 
 pub use self::dhcp::{DhcpConfig, DhcpMode, ServerAddress};
 pub use self::dhcp6::{Dhcp6Config, Dhcp6Mode};
 pub use self::http::HttpsConfig;
+pub use self::pxe::PxeConfig;
 pub use self::syslog::SyslogConfig;
 use crate::access::HttpToken;
 pub use crate::capture::CaptureConfig;
@@ -43,6 +45,7 @@ pub const SETTINGS: &[Setting] = &Setting::joined::<
             + iso::SETTINGS.len()
             + standby::SETTINGS.len()
             + capture::SETTINGS.len()
+            + pxe::SETTINGS.len()
     },
 >(&[
     GENERAL,
@@ -52,6 +55,7 @@ pub const SETTINGS: &[Setting] = &Setting::joined::<
     &iso::SETTINGS,
     &standby::SETTINGS,
     &capture::SETTINGS,
+    &pxe::SETTINGS,
 ]);
 
 /// Those that are of no part with a table of its own.
@@ -372,6 +376,8 @@ pub struct Config {
     pub dhcp6: Option<Dhcp6Config>,
     /// TFTP, unless it is off.
     pub tftp: Option<tftp::Config>,
+    /// Files of machines that boot without iPXE.
+    pub pxe: PxeConfig,
     /// The log server, unless it is off.
     pub syslog: Option<SyslogConfig>,
     /// What is kept of the packets of boots, unless that is off.
@@ -490,6 +496,7 @@ impl Config {
             dhcp: DhcpConfig::from_settings(settings, public),
             dhcp6,
             tftp: tftp(settings, bind),
+            pxe: PxeConfig::from_settings(settings),
             syslog: SyslogConfig::from_settings(settings, bind),
             capture: capture::from_settings(settings),
             http_url: format!("http://{public}:{}", http.port()),
@@ -713,6 +720,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn files_over_http_are_nowhere_or_below_their_prefix() {
+        let prefix = |flags: &[&str]| config(flags).pxe.http_prefix;
+        assert_eq!(prefix(&["--pxe-http-path-prefix=/a/"]), None);
+        assert_eq!(prefix(&["--pxe-http-enabled"]).as_deref(), Some("/tftp/"));
+        assert_eq!(prefix(&["--pxe-http-enabled", "--pxe-http-path-prefix=a/b"]).as_deref(), Some("/a/b/"));
+        for bad in ["/", "/ipxe", "/a//b", "/{a}/", "/a/*", "/../a", "/a b"] {
+            let flags = ["--public-ipv4=172.31.0.1".to_owned(), format!("--pxe-http-path-prefix={bad}")];
+            let mut settings = Settings::load("boots", SETTINGS, Inputs::gather(flags, []));
+            Config::from_settings(&mut settings);
+            assert!(settings.finish().unwrap_err().to_string().contains("pxe-http-path-prefix"), "{bad}");
+        }
+    }
+
+    #[test]
     fn macs_have_every_upstream_form() {
         let mac = "00:00:5e:00:53:01".parse().unwrap();
         for (format, expected) in [
@@ -736,14 +757,20 @@ pub(crate) mod tests {
             "--tftp-block-size=1",
             "--tftp-timeout=1ms",
             "--ipxe-override-arch-mapping=7",
+            "--pxe-http-path-prefix=/hook/files",
         ];
         let mut settings = Settings::load("boots", SETTINGS, Inputs::gather(args.map(str::to_owned), []));
         Config::from_settings(&mut settings);
         let errors = settings.finish().unwrap_err();
         let text = errors.to_string();
-        for key in
-            ["public-ipv4", "dhcp-pools", "tftp-block-size", "tftp-timeout", "ipxe-override-arch-mapping"]
-        {
+        for key in [
+            "public-ipv4",
+            "dhcp-pools",
+            "tftp-block-size",
+            "tftp-timeout",
+            "ipxe-override-arch-mapping",
+            "pxe-http-path-prefix",
+        ] {
             assert!(text.contains(key), "{key}: {text}");
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The HTTP server: scripts and boot programs under `/ipxe`, kernel and initramfs under `/hook`, images under `/images`,
-//! ISO images under `/iso`, logs of machines under `/logs`, the packets of their last boots under `/pcap`.
+//! ISO images under `/iso`, logs of machines under `/logs`, the packets of their last boots under `/pcap`; where it is wanted, what
+//! TFTP has for machines that boot without iPXE under a prefix of its own.
 //!
 //! The machine behind a request is the MAC in its path, else the client's address, by reservation or by the script that was
 //! fetched from there. Every request is counted and, but for
@@ -20,6 +21,7 @@ use axum::routing::{any, get};
 use daemon::http::{Local, Peer, TrustedProxies};
 use http::{HeaderMap, Method, StatusCode, header};
 
+use crate::assets::{Asset, Assets, pxelinux_mac};
 use crate::backend::Found;
 use crate::capture::Packet;
 use crate::capture::http::{RequestHead, answer_head};
@@ -40,12 +42,17 @@ use content::{Delivered, Source};
 pub(crate) use logs::Logs;
 pub(crate) use pcap::Pcap;
 
+/// First elements of the paths of all routes here, which no other may have.
+pub(crate) const OWN_PATHS: [&str; 6] = ["ipxe", "hook", "images", "iso", "logs", "pcap"];
+
 /// What handlers need.
 pub(crate) struct Server {
     pub(crate) scripts: Scripts,
     pub(crate) programs: Programs,
     pub(crate) hook: Option<Directory>,
     pub(crate) images: Option<Directory>,
+    /// Files for machines without iPXE, and the prefix of their paths.
+    pub(crate) assets: Option<(Assets, String)>,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) logs: Option<Logs>,
     pub(crate) pcap: Option<Pcap>,
@@ -110,11 +117,16 @@ pub(crate) fn router(server: Server) -> Router {
     if server.serves.scripts {
         scripts = scripts.route("/ipxe/script/{*path}", any(script));
     }
+    let mut assets = Router::new();
+    if let Some((_, prefix)) = &server.assets {
+        assets = assets.route(&format!("{prefix}{{*path}}"), get(asset));
+    }
     let isos = server.isos.clone().map(|isos| Router::new().route("/iso/{*path}", get(iso)).with_state(isos));
     let server = Arc::new(server);
     Router::new()
         .merge(programs)
         .merge(scripts)
+        .merge(assets)
         .route("/hook/{name}", get(hook))
         .route("/images/{name}", get(image))
         .merge(isos.unwrap_or_default())
@@ -284,6 +296,27 @@ async fn image(
         Some(source) => content::respond(&method, &headers, source, Box::new(|_| {})),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+async fn asset(
+    State(server): Shared,
+    Extension(client): Extension<Client>,
+    method: Method,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Some((assets, _)) = &server.assets else { return StatusCode::NOT_FOUND.into_response() };
+    let named = pxelinux_mac(&path).and_then(|mac| server.scripts.backend.read().by_mac(mac).ok());
+    let found = named.or_else(|| server.scripts.sender(client.address()));
+    let source = match assets.find_common(&path).await {
+        Some(Asset::Text(text)) => {
+            let Program { bytes, etag } = text.into();
+            Source::memory(bytes, etag)
+        }
+        Some(Asset::File(file, metadata)) => Source::file(file, &metadata),
+        None => return to_booting(found, StatusCode::NOT_FOUND.into_response()),
+    };
+    to_booting(found, content::respond(&method, &headers, source, Box::new(|_| {})))
 }
 
 async fn iso(

@@ -3,7 +3,7 @@
 //!
 //! The floor plan. Pure: `machine` (a Hardware as boot sees it), `session` (how far each boot is), `script`, `grub`,
 //! `dhcp::decide`, `dhcp::bootfile`, `dhcp::address`, `dhcp6::decide`, the index in `backend`. Rim: `dhcp::listener`,
-//! `dhcp6::listener`, `tftp`, `http`, `syslog`, `logs`, `capture`, `backend::watch`, `token`, `files`. `journal` is where all of them say what they saw. State of record is read from the
+//! `dhcp6::listener`, `tftp`, `http`, `syslog`, `logs`, `capture`, `backend::watch`, `token`, `files`, `assets`. `journal` is where all of them say what they saw. State of record is read from the
 //! API; nothing but Events and the token key is ever written there, and no packet waits for it.
 
 use std::io;
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod access;
+mod assets;
 mod backend;
 mod buffer;
 mod capture;
@@ -52,7 +53,7 @@ pub use access::{ACCESS_FILE, AccessFile, HttpToken};
 pub use check::check;
 pub use config::{
     CaptureConfig, Config, Dhcp6Config, Dhcp6Mode, DhcpConfig, DhcpMode, HttpsConfig, IsoConfig, MacFormat,
-    Pool, SETTINGS, ScriptConfig, ServerAddress, SyslogConfig, Urls,
+    Pool, PxeConfig, SETTINGS, ScriptConfig, ServerAddress, SyslogConfig, Urls,
 };
 pub use files::FilesError;
 pub use logs::{LogLine, LogsConfig};
@@ -65,6 +66,7 @@ pub mod decoders {
     pub use crate::iso::marker::{Patch, Scanner, TooLong, TooMany};
 }
 
+use assets::Assets;
 use backend::watch::Backend;
 use dhcp::listener::Listener;
 use files::{Directory, Programs};
@@ -260,8 +262,11 @@ async fn serve(
             Arc::new(Scripts6 { config: dhcp.script.clone(), urls: dhcp.urls.clone(), strangers })
         }),
     };
+    let assets =
+        Assets { backend: scripts.backend.clone(), dir: config.pxe.assets.as_deref().map(Arc::from) };
     if let Some((tftp_config, socket)) = tftp {
-        let files = tftp::Files { programs: programs.clone(), scripts: scripts.clone() };
+        let files =
+            tftp::Files { programs: programs.clone(), assets: assets.clone(), scripts: scripts.clone() };
         let server = ::tftp::Server::new(tftp_config, socket, Arc::new(files));
         servers.spawn(server.run(shutdown.clone()));
     }
@@ -285,6 +290,7 @@ async fn serve(
         programs,
         hook: config.hook_dir.as_deref().map(Directory::new),
         images: config.images_dir.as_deref().map(Directory::new),
+        assets: config.pxe.http_prefix.clone().map(|prefix| (assets, prefix)),
         trusted_proxies: config.trusted_proxies.clone(),
         logs,
         pcap: captured.map(|reader| http::Pcap::new(reader, opens)),

@@ -102,8 +102,20 @@ pub(crate) struct Boot {
     pub(crate) initrd: Option<String>,
     pub(crate) kernel_args: Vec<String>,
     pub(crate) pxelinux: Option<String>,
+    /// The files of a Raspberry Pi.
+    pub(crate) rpi: Option<Rpi>,
     /// The image that virtual media gets, another than the configured one.
     pub(crate) iso: Option<Url>,
+}
+
+/// What the boot loader of a Raspberry Pi finds in the folder of its serial number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rpi {
+    pub(crate) serial: String,
+    /// The folder of its firmware below the assets, without a slash at either end.
+    pub(crate) firmware: String,
+    /// Its `config.txt`; may be empty.
+    pub(crate) config: String,
 }
 
 impl Machine {
@@ -347,8 +359,16 @@ fn read_boot(dhcp: &Dhcp, interface: &Interface, reader: &mut Reader<'_>) -> Boo
         initrd: non_empty(osie.initrd),
         kernel_args: osie.kernel_params,
         pxelinux: netboot.pxelinux.and_then(|pxelinux| non_empty(pxelinux.config)),
+        rpi: netboot.rpi.and_then(read_rpi),
         iso,
     }
+}
+
+/// The files of a Raspberry Pi, which has them only with both its serial number and its firmware.
+fn read_rpi(rpi: api::v1alpha1::Rpi) -> Option<Rpi> {
+    let firmware = rpi.firmware_path.as_deref().unwrap_or_default().trim_matches('/').to_owned();
+    let rpi = Rpi { serial: rpi.serial_num, firmware, config: rpi.config_txt.unwrap_or_default() };
+    (!rpi.serial.is_empty() && !rpi.firmware.is_empty()).then_some(rpi)
 }
 
 #[cfg(test)]
@@ -475,6 +495,16 @@ pub(crate) mod tests {
         for bad in ["0", "4095", "70000", "1; shell", "+5", ""] {
             assert_eq!(vlan(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_raspberry_pi_has_files_when_serial_number_and_firmware_are_known() {
+        let rpi = |rpi: serde_json::Value| nic(&json!({ "netboot": { "rpi": rpi } })).boot.rpi;
+        let whole = rpi(json!({ "serialNum": "5dcc45e5", "firmwarePath": "/rpi4/", "configTxt": "a=1" }));
+        let expected = Rpi { serial: "5dcc45e5".into(), firmware: "rpi4".into(), config: "a=1".into() };
+        assert_eq!(whole, Some(expected));
+        assert_eq!(rpi(json!({ "serialNum": "5dcc45e5" })), None);
+        assert_eq!(rpi(json!({ "serialNum": "", "firmwarePath": "rpi4" })), None);
     }
 
     #[test]

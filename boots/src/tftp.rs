@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What TFTP serves: boot programs, the iPXE script of the machine that asks, and configurations of GRUB and pxelinux.
+//! What TFTP serves: boot programs, assets, the iPXE script of the machine that asks, and the configuration of GRUB.
 //!
-//! Called by `libs/tftp`. A leading slash and backslashes are forgiven: firmware has them. Boot programs go to anybody;
+//! Called by `libs/tftp`. A leading slash and backslashes are forgiven: firmware has them. Boot programs and assets go to anybody;
 //! scripts and configurations only to machines that are known, and scripts only to those that may boot.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request, Seen, Way};
 
+use crate::assets::{Asset, Assets};
 use crate::capture::Packet;
 use crate::files::Programs;
 use crate::grub::GRUB_CFG;
@@ -17,23 +19,22 @@ use crate::scripts::{NoScript, SCRIPT, SCRIPT6, Scripts, mac_in};
 
 /// The script that an iPXE without one of its own looks for beside itself.
 pub(crate) const AUTOEXEC: &str = "autoexec.ipxe";
-/// Directory and prefix of pxelinux configurations; 01 is the hardware type Ethernet.
-const PXELINUX: &str = "pxelinux.cfg/01-";
 
 /// The provider.
 pub(crate) struct Files {
     pub(crate) programs: Programs,
+    pub(crate) assets: Assets,
     pub(crate) scripts: Scripts,
 }
 
 impl Provider for Files {
     async fn open(&self, peer: SocketAddr, request: &Request) -> Result<Content, Refusal> {
         let path = normal(&request.name);
-        let content = self.find(&path, peer);
+        let content = self.find(&path, peer).await;
         if let Err(refusal) = &content {
             tracing::info!(%peer, name = request.name, refusal = refusal.message, "TFTP file refused");
         }
-        content.map(Content::Bytes)
+        content
     }
 
     fn finished(&self, report: &Report) {
@@ -90,25 +91,25 @@ impl Files {
         });
     }
 
-    fn find(&self, path: &str, peer: SocketAddr) -> Result<Bytes, Refusal> {
+    /// What is behind a path. An operator's own file comes before what would be made for its name.
+    async fn find(&self, path: &str, peer: SocketAddr) -> Result<Content, Refusal> {
         if let Some((_, bytes)) = self.programs.get(path) {
-            return Ok(bytes);
+            return Ok(Content::Bytes(bytes));
         }
         let client = address(peer);
+        match self.assets.find(path, client).await {
+            Some(Asset::Text(text)) => return Ok(Content::Bytes(text)),
+            Some(Asset::File(file, metadata)) => return Ok(Content::File(Arc::new(file), metadata.len())),
+            None => {}
+        }
         let script = match path.rsplit('/').next() {
             Some(SCRIPT | SCRIPT6) => Some(self.scripts.get(path, client).map(|(_, script)| script)),
             Some(AUTOEXEC) => Some(self.scripts.autoexec(path, client)),
             Some(GRUB_CFG) => Some(self.scripts.grub(path, client).map(|(_, text)| text)),
             _ => None,
         };
-        if let Some(script) = script {
-            return script.map(Bytes::from).map_err(|_: NoScript| Refusal::not_found());
-        }
-        let pxelinux = path.strip_prefix(PXELINUX).filter(|mac| mac.len() == 17);
-        let mac = pxelinux.and_then(|mac| mac.parse().ok()).ok_or_else(Refusal::not_found)?;
-        let found = self.scripts.backend.read().by_mac(mac);
-        let config = found.ok().and_then(|found| found.nic().boot.pxelinux.clone());
-        config.map(Bytes::from).ok_or_else(Refusal::not_found)
+        let script: Result<String, NoScript> = script.ok_or_else(Refusal::not_found)?;
+        script.map(|script| Content::Bytes(Bytes::from(script))).map_err(|_| Refusal::not_found())
     }
 }
 

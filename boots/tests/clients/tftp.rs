@@ -2,6 +2,7 @@
 //! The contract of TFTP as a table: one named case per rule, the bytes of a request in and those of the first answer out.
 
 use std::net::UdpSocket;
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use crate::dhcp::boot_programs;
@@ -81,19 +82,110 @@ fn every_rule_of_tftp_gives_its_bytes() {
             [programs.as_str(), "--ipxe-http-script-osie-url=http://elsewhere", "--dhcp-enabled=false"];
         let boots = Boots::start(vec![machine, other], Vec::new(), &flags).await;
         for (name, request, expected) in CASES {
-            let answer = tokio::task::spawn_blocking(move || {
-                let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
-                socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                socket.send_to(request, (SERVER, 69)).unwrap();
-                let mut buffer = [0; 2000];
-                let (length, from) = socket.recv_from(&mut buffer).expect("an answer");
-                // It ends the transfer, which would be repeated otherwise.
-                socket.send_to(b"\0\x05\0\0done\0", from).unwrap();
-                (buffer[..length].to_vec(), from.port())
-            });
-            let (answer, port) = answer.await.unwrap();
-            assert_eq!(answer.escape_ascii().to_string(), expected.escape_ascii().to_string(), "{name}");
-            assert_eq!(port, 69, "{name}: answers come from the port that was asked");
+            ask(name, "0.0.0.0", request, expected).await;
+        }
+        boots.stop().await;
+    });
+}
+
+/// Asks from an address, and compares the first answer.
+async fn ask(name: &str, from: &'static str, request: &'static [u8], expected: &[u8]) {
+    let answer = tokio::task::spawn_blocking(move || {
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.send_to(request, (SERVER, 69)).unwrap();
+        let mut buffer = [0; 2000];
+        let (length, from) = socket.recv_from(&mut buffer).expect("an answer");
+        // It ends the transfer, which would be repeated otherwise.
+        socket.send_to(b"\0\x05\0\0done\0", from).unwrap();
+        (buffer[..length].to_vec(), from.port())
+    });
+    let (answer, port) = answer.await.unwrap();
+    assert_eq!(answer.escape_ascii().to_string(), expected.escape_ascii().to_string(), "{name}");
+    assert_eq!(port, 69, "{name}: answers come from the port that was asked");
+}
+
+/// The machine, and another one.
+const PI: &str = "172.31.0.11";
+const OTHER: &str = "172.31.0.12";
+const PRESEED: &[u8] = b"\0\x03\0\x01d-i\n";
+const FIRMWARE: &[u8] = b"\0\x03\0\x01start4";
+
+/// What is asked for from which address, and the first answer, where there is a directory of assets.
+const ASSETS: [(&str, &str, &[u8], &[u8]); 20] = [
+    ("a file of the directory", OTHER, b"\0\x01debian/preseed.cfg\0octet\0", PRESEED),
+    ("a file behind a slash", OTHER, b"\0\x01/debian/preseed.cfg\0octet\0", PRESEED),
+    ("a file in a folder of Windows", OTHER, b"\0\x01\\debian\\preseed.cfg\0octet\0", PRESEED),
+    ("a link inside", OTHER, b"\0\x01debian/link\0octet\0", PRESEED),
+    ("a link that leads out", OTHER, b"\0\x01debian/out\0octet\0", NOT_FOUND),
+    ("a path that leads out", OTHER, b"\0\x01debian/../../secret\0octet\0", NOT_FOUND),
+    ("a path that comes back", OTHER, b"\0\x01debian/../debian/preseed.cfg\0octet\0", NOT_FOUND),
+    ("a folder", OTHER, b"\0\x01debian\0octet\0", NOT_FOUND),
+    ("the size of a file", OTHER, b"\0\x01debian/preseed.cfg\0octet\0tsize\x000\0", b"\0\x06tsize\x004\0"),
+    ("a boot program comes before a file", OTHER, b"\0\x01debian/undionly.kpxe\0octet\0", PROGRAM),
+    (
+        "pxelinux of the Hardware comes before a file",
+        OTHER,
+        b"\0\x01pxelinux.cfg/01-52-54-00-00-00-ab\0octet\0",
+        PXELINUX,
+    ),
+    (
+        "pxelinux of another machine is a file",
+        OTHER,
+        b"\0\x01pxelinux.cfg/01-52-54-00-00-00-12\0octet\0",
+        b"\0\x03\0\x01file 12",
+    ),
+    ("an operator's grub.cfg comes before ours", OTHER, b"\0\x01boot/grub.cfg\0octet\0", b"\0\x03\0\x01own"),
+    ("a Raspberry Pi's config.txt", PI, b"\0\x015dcc45e5/config.txt\0octet\0", b"\0\x03\0\x01arm_64bit=1\n"),
+    ("a Raspberry Pi's cmdline.txt", PI, b"\0\x015dcc45e5/cmdline.txt\0octet\0", b"\0\x03\0\x01a=1 b"),
+    ("a Raspberry Pi's firmware", PI, b"\0\x015dcc45e5/start4.elf\0octet\0", FIRMWARE),
+    ("a Raspberry Pi's path that leads out", PI, b"\0\x015dcc45e5/../../secret\0octet\0", NOT_FOUND),
+    ("the folder of another serial number", PI, b"\0\x01ffffffff/config.txt\0octet\0", NOT_FOUND),
+    ("a Raspberry Pi's files from another address", OTHER, b"\0\x015dcc45e5/config.txt\0octet\0", NOT_FOUND),
+    ("a Raspberry Pi asks for a file of the directory", PI, b"\0\x01debian/preseed.cfg\0octet\0", PRESEED),
+];
+
+#[test]
+#[ignore = "needs root; run ./x test"]
+fn every_rule_of_assets_gives_its_bytes() {
+    in_namespace(|| async {
+        for address in [SERVER, PI, OTHER] {
+            command("ip", &["addr", "add", &format!("{address}/24"), "dev", "lo"]);
+        }
+        let mut machine = hardware("m1", "52:54:00:00:00:ab", PI);
+        machine["spec"]["interfaces"][0]["netboot"] = serde_json::json!({
+            "pxelinux": { "config": "DEFAULT local\n" },
+            "rpi": { "serialNum": "5dcc45e5", "firmwarePath": "rpi4/", "configTxt": "arm_64bit=1\n" },
+            "osie": { "kernelParams": ["a=1", "b"] },
+        });
+        let other = hardware("m2", "52:54:00:00:00:12", OTHER);
+        let (dir, outer) = (boot_programs(), tempfile::tempdir().unwrap());
+        let assets = outer.path().join("assets");
+        for (path, text) in [
+            ("secret", "s"),
+            ("assets/debian/preseed.cfg", "d-i\n"),
+            ("assets/debian/undionly.kpxe", "another"),
+            ("assets/rpi4/start4.elf", "start4"),
+            ("assets/boot/grub.cfg", "own"),
+            ("assets/pxelinux.cfg/01-52-54-00-00-00-ab", "file ab"),
+            ("assets/pxelinux.cfg/01-52-54-00-00-00-12", "file 12"),
+        ] {
+            let path = outer.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        symlink("preseed.cfg", assets.join("debian/link")).unwrap();
+        symlink("../../secret", assets.join("debian/out")).unwrap();
+        let flags = [
+            format!("--boot-program-dir={}", dir.path().display()),
+            format!("--tftp-asset-dir={}", assets.display()),
+            "--ipxe-http-script-osie-url=http://elsewhere".to_owned(),
+            "--dhcp-enabled=false".to_owned(),
+        ];
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let boots = Boots::start(vec![machine, other], Vec::new(), &flags).await;
+        for (name, from, request, expected) in ASSETS {
+            ask(name, from, request, expected).await;
         }
         boots.stop().await;
     });

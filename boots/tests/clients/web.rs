@@ -287,6 +287,38 @@ fn programs_come_over_http_and_tftp() {
 
 #[test]
 #[ignore = "needs root, curl"]
+fn what_machines_without_ipxe_load_over_tftp_comes_over_http_where_it_is_wanted() {
+    in_namespace(|| async {
+        let assets = tempfile::tempdir().unwrap();
+        std::fs::create_dir(assets.path().join("served")).unwrap();
+        std::fs::write(assets.path().join("secret"), "s").unwrap();
+        std::fs::write(assets.path().join("served/.treeinfo"), "0123456789").unwrap();
+        let mut machine = hardware("m1", MAC, "172.31.0.11");
+        machine["spec"]["interfaces"][0]["netboot"] = serde_json::json!({
+            "pxelinux": { "config": "DEFAULT local\n" },
+            "rpi": { "serialNum": "5dcc45e5", "firmwarePath": "rpi4", "configTxt": "arm_64bit=1\n" },
+        });
+        let dir = format!("--tftp-asset-dir={}", assets.path().join("served").display());
+        let site =
+            site_with(machine, &[&dir, "--pxe-http-enabled", "--pxe-http-path-prefix=pxe/files"]).await;
+        let at = |path: &str| url(&format!("/pxe/files/{path}"));
+        assert_eq!(curl(&[&at("pxelinux.cfg/01-52-54-00-00-00-11")]).await.stdout, b"DEFAULT local\n");
+        assert_eq!(curl(&["-r", "4-5", &at(".treeinfo")]).await.stdout, b"45");
+        let head = String::from_utf8(curl(&["-I", &at(".treeinfo")]).await.stdout).unwrap();
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("\r\nContent-Length: 10\r\n"), "{head}");
+        assert_eq!(status(&["-X", "POST", &at(".treeinfo")]).await, "405");
+        // The last is for the boot loader, which speaks TFTP.
+        for path in ["nothing", "../secret", "%2e%2e/secret", "..%2fsecret", "/secret", "5dcc45e5/config.txt"]
+        {
+            assert_eq!(status(&["--path-as-is", &at(path)]).await, "404", "{path}");
+        }
+        assert_eq!(status(&[&url("/tftp/.treeinfo")]).await, "404", "only below the prefix");
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
 fn files_are_resumed_by_range_unless_they_changed() {
     in_namespace(|| async {
         let site = site(hardware("m1", MAC, "172.31.0.11")).await;
