@@ -14,6 +14,7 @@ use daemon::config::{Kind, Setting, Settings};
 use daemon::http::TrustedProxies;
 
 use crate::dhcp::pool::POOL_FORM;
+use crate::files::SCRIPT_MARKER;
 
 mod capture;
 mod dhcp;
@@ -227,6 +228,13 @@ const GENERAL: &[Setting] = &[
         "form of the MAC in boot program URLs",
     )
     .with_default("colon"),
+    Setting::new(
+        "ipxe-embedded-script-patch",
+        "ipxe-embedded-script-patch",
+        Kind::Text,
+        "iPXE commands that boot programs run before they ask for an address, at most 131 bytes: in the place that Tinkerbell's iPXE \
+         has for them, and in the autoexec.ipxe of any other",
+    ),
     Setting::new("ipxe-http-binary-enabled", "ipxe-http-binary-enabled", Kind::Bool, "serve boot programs over HTTP")
         .with_default("true"),
     Setting::new("ipxe-http-script-enabled", "ipxe-http-script-enabled", Kind::Bool, "serve iPXE scripts over HTTP")
@@ -457,6 +465,8 @@ pub struct ScriptConfig {
     pub retries: u32,
     /// Seconds before that.
     pub retry_delay: u32,
+    /// Commands that boot programs run before they ask for an address.
+    pub patch: Option<String>,
     /// Log server, a name or an address; may be empty.
     pub syslog: String,
     /// Workflow server as `host:port`.
@@ -586,6 +596,11 @@ fn script(settings: &mut Settings, public: Ipv4Addr, osie_url: String) -> Script
     let syslog_ip: Ipv4Addr = settings.get_or("dhcp-syslog-ip", public);
     let authority: String = settings.get_or("ipxe-script-tink-server-addr-port", public.to_string());
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let patch: Option<String> = settings.get("ipxe-embedded-script-patch");
+    if patch.as_ref().is_some_and(|patch| patch.len() > SCRIPT_MARKER.len()) {
+        let longest = SCRIPT_MARKER.len();
+        settings.mistake("ipxe-embedded-script-patch", format!("must have at most {longest} bytes"));
+    }
     ScriptConfig {
         osie_url: osie_url.trim_end_matches('/').to_owned(),
         kernel_name: settings.get("ipxe-http-script-kernel-name"),
@@ -593,6 +608,7 @@ fn script(settings: &mut Settings, public: Ipv4Addr, osie_url: String) -> Script
         extra_args: settings.list("ipxe-http-script-extra-kernel-args"),
         retries: settings.get_or("ipxe-http-script-retries", 1),
         retry_delay: settings.get_or("ipxe-http-script-retry-delay", 1),
+        patch,
         syslog: settings.get_or("ipxe-script-syslog-fqdn", syslog_ip.to_string()),
         grpc_authority: if has_port { authority } else { format!("{authority}:{GRPC_PORT}") },
         tls: settings.bool("ipxe-script-tink-server-use-tls"),
@@ -758,6 +774,7 @@ pub(crate) mod tests {
             "--tftp-timeout=1ms",
             "--ipxe-override-arch-mapping=7",
             "--pxe-http-path-prefix=/hook/files",
+            &format!("--ipxe-embedded-script-patch={}", "x".repeat(132)),
         ];
         let mut settings = Settings::load("boots", SETTINGS, Inputs::gather(args.map(str::to_owned), []));
         Config::from_settings(&mut settings);
@@ -770,6 +787,7 @@ pub(crate) mod tests {
             "tftp-timeout",
             "ipxe-override-arch-mapping",
             "pxe-http-path-prefix",
+            "ipxe-embedded-script-patch",
         ] {
             assert!(text.contains(key), "{key}: {text}");
         }

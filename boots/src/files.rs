@@ -13,6 +13,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::config::Config;
+use crate::iso::marker::{Patch, Scanner};
 
 /// Largest boot program; iPXE has one megabyte.
 const MAX_PROGRAM: u64 = 16 << 20;
@@ -20,6 +21,11 @@ const MAX_PROGRAM: u64 = 16 << 20;
 const REQUIRED: [&str; 3] = ["undionly.kpxe", "ipxe.efi", "snp-arm64.efi"];
 /// Kernel and initramfs that must be there when scripts point to `/hook`.
 const HOOK: [&str; 2] = ["vmlinuz-x86_64", "initramfs-x86_64"];
+
+/// Where Tinkerbell's iPXE programs have room for commands of an operator, in the script that is built into them; a constant of
+/// them.
+pub(crate) const SCRIPT_MARKER: &str = "#a8b7e61f1075c37a793f2f92cee89f7bba00c4a8d7842ce3d40b5889032d8881\n\
+                                        #ddd16a4fc4926ecefdfb6941e33c44ed3647133638f5e84021ea44d3152e7f97";
 
 /// What is missing at start. Not retried: `./x build` makes it.
 #[derive(Debug, Error)]
@@ -74,6 +80,9 @@ impl Programs {
         let dir = config.boot_program_dir.as_deref().ok_or(FilesError::Unset { setting })?;
         let missing =
             |path: &Path, reason: String| FilesError::Missing { path: path.into(), setting, reason };
+        // The configuration has refused one that is longer than the marker.
+        let patch = config.script.patch.as_deref();
+        let patch = patch.and_then(|patch| Patch::new(patch, SCRIPT_MARKER.len()).ok());
         let mut by_name = BTreeMap::new();
         let entries = std::fs::read_dir(dir).map_err(|error| missing(dir, error.to_string()))?;
         for entry in entries.flatten() {
@@ -84,7 +93,13 @@ impl Programs {
             };
             match std::fs::metadata(&path) {
                 Ok(meta) if meta.is_file() && meta.len() <= MAX_PROGRAM => {
-                    let bytes = std::fs::read(&path).map_err(|error| missing(&path, error.to_string()))?;
+                    let mut bytes =
+                        std::fs::read(&path).map_err(|error| missing(&path, error.to_string()))?;
+                    if let Some(patch) = &patch
+                        && !patch_script(&mut bytes, patch)
+                    {
+                        tracing::warn!(name, "a boot program has no place for ipxe-embedded-script-patch");
+                    }
                     by_name.insert(name, Bytes::from(bytes).into());
                 }
                 _ => tracing::debug!(path = %path.display(), "not a boot program"),
@@ -124,6 +139,17 @@ impl Programs {
         let by_name = programs.iter().map(|(name, bytes)| ((*name).to_owned(), program(bytes)));
         Self { by_name: Arc::new(by_name.collect()) }
     }
+}
+
+/// Puts commands into the script that is built into a boot program; false when it has no place for them, as one that is
+/// compressed or not Tinkerbell's.
+fn patch_script(program: &mut [u8], patch: &Patch) -> bool {
+    let mut scanner = Scanner::new(SCRIPT_MARKER.as_bytes());
+    if scanner.push(program).is_err() {
+        return false;
+    }
+    patch.apply(scanner.found(), 0, program);
+    !scanner.found().is_empty()
 }
 
 /// Every file that is missing, of boot programs and of HookOS.
@@ -250,6 +276,29 @@ mod tests {
         std::fs::write(dir.path().join("initramfs-x86_64"), "").unwrap();
         assert!(check_hook(&config(&[&flag])).unwrap_err().to_string().contains("initramfs-x86_64"));
         assert!(check_hook(&config(&["--ipxe-http-script-osie-url=http://elsewhere"])).is_ok());
+    }
+
+    #[test]
+    fn commands_take_the_place_that_a_program_has_for_them_and_no_other() {
+        assert_eq!(SCRIPT_MARKER.len(), 131);
+        let dir = tempfile::tempdir().unwrap();
+        let program = format!("\0MZ{SCRIPT_MARKER}\nautoboot\n{SCRIPT_MARKER}");
+        for name in REQUIRED {
+            std::fs::write(dir.path().join(name), &program).unwrap();
+        }
+        std::fs::write(dir.path().join("undionly.kpxe"), "compressed").unwrap();
+        let read = |flags: &[&str]| {
+            let dir = format!("--boot-program-dir={}", dir.path().display());
+            Programs::read(&config(&[&[dir.as_str()], flags].concat())).unwrap()
+        };
+        let bytes = |programs: &Programs, name: &str| programs.get(name).unwrap().1;
+        assert_eq!(bytes(&read(&[]), "ipxe.efi"), program, "unset, nothing is touched");
+        let text = "set user-class Rack\nshow user-class";
+        let patched = read(&[&format!("--ipxe-embedded-script-patch={text}")]);
+        let place = format!("{text:131}");
+        assert_eq!(bytes(&patched, "ipxe.efi"), format!("\0MZ{place}\nautoboot\n{place}"));
+        assert_eq!(bytes(&patched, "undionly.kpxe"), "compressed");
+        assert_ne!(patched.find("ipxe.efi").unwrap().1.etag, read(&[]).find("ipxe.efi").unwrap().1.etag);
     }
 
     #[test]

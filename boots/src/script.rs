@@ -96,15 +96,17 @@ pub(crate) enum Version {
 }
 
 /// What an iPXE that looks for `autoexec.ipxe` beside itself is given. It runs it with no network configured, so this gets an
-/// address first, with the user class of Tinkerbell's own iPXE, and then goes on to the script.
-pub(crate) fn autoexec(script_url: &str, version: Version) -> String {
+/// address first, with the user class of Tinkerbell's own iPXE, and then goes on to the script. An operator's commands come where
+/// Tinkerbell's iPXE has them.
+pub(crate) fn autoexec(script_url: &str, version: Version, patch: Option<&str>) -> String {
     let url = one_line(script_url);
+    let patch = patch.map(|patch| format!("{patch}\n")).unwrap_or_default();
     let configure = match version {
         Version::V4 => "dhcp",
         Version::V6 => "ifconf --configurator ipv6",
     };
     format!(
-        "#!ipxe\n\nset user-class Tinkerbell\nset attempt:int32 0\n:again\n{configure} && goto leased ||\ninc attempt\n\
+        "#!ipxe\n\nset user-class Tinkerbell\n{patch}set attempt:int32 0\n:again\n{configure} && goto leased ||\ninc attempt\n\
          iseq ${{attempt}} {DHCP_ATTEMPTS} && exit 1 ||\ngoto again\n:leased\nchain --autofree {url}\n"
     )
 }
@@ -335,15 +337,23 @@ mod tests {
     #[test]
     fn autoexec_gets_an_address_and_goes_on() {
         assert_eq!(
-            autoexec("http://h/m/auto.ipxe", Version::V4),
+            autoexec("http://h/m/auto.ipxe", Version::V4, None),
             "#!ipxe\n\nset user-class Tinkerbell\nset attempt:int32 0\n:again\ndhcp && goto leased ||\n\
              inc attempt\niseq ${attempt} 10 && exit 1 ||\ngoto again\n:leased\nchain --autofree http://h/m/auto.ipxe\n"
         );
     }
 
     #[test]
+    fn an_operators_commands_come_before_the_first_address() {
+        let text = autoexec("http://h/m/auto.ipxe", Version::V4, Some("set net0/mtu 1400\nshow mac"));
+        let begin =
+            "#!ipxe\n\nset user-class Tinkerbell\nset net0/mtu 1400\nshow mac\nset attempt:int32 0\n:again\n";
+        assert!(text.starts_with(begin), "{text}");
+    }
+
+    #[test]
     fn over_ipv6_it_configures_ipv6_and_logs_there() {
-        let text = autoexec("http://[fd00::1]/m/auto6.ipxe", Version::V6);
+        let text = autoexec("http://[fd00::1]/m/auto6.ipxe", Version::V6, None);
         assert!(text.contains("\nifconf --configurator ipv6 && goto leased ||\n"), "{text}");
         let config = ScriptConfig { syslog: "fd00::1".into(), ..config(&[]).script };
         assert!(unknown(&config, 1).starts_with("#!ipxe\n\nset syslog6 fd00::1\n"));

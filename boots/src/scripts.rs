@@ -133,16 +133,17 @@ impl Scripts {
             (Some(v6), Some(IpAddr::V6(_))) => (&v6.urls, v6.strangers, Version::V6),
             _ => (&*self.urls, self.strangers, Version::V4),
         };
+        let patch = self.config.patch.as_deref();
         match self.machine(path, client) {
             Ok(found) if !found.nic().boot.allowed => {
                 self.journal.refused(&found);
                 Ok(script::leave(&found.machine.name))
             }
-            Ok(found) => Ok(script::autoexec(&urls.script(found.nic().mac), version)),
+            Ok(found) => Ok(script::autoexec(&urls.script(found.nic().mac), version, patch)),
             // iPXE itself says which of its interfaces got the address.
             Err(Miss::Unknown) if strangers => Ok(match mac_in(path) {
-                Some(mac) => script::autoexec(&urls.script(mac), version),
-                None => script::autoexec(&urls.script("${mac}"), version),
+                Some(mac) => script::autoexec(&urls.script(mac), version, patch),
+                None => script::autoexec(&urls.script("${mac}"), version, patch),
             }),
             Err(_) => Err(NoScript::Unknown),
         }
