@@ -16,6 +16,8 @@ use crate::script::{Moment, file_names, kernel_arguments, word};
 
 /// Last element of the path of a configuration.
 pub(crate) const GRUB_CFG: &str = "grub.cfg";
+/// Most attempts to load kernel and initramfs: each stands in the text.
+const MAX_ATTEMPTS: u32 = 100;
 
 /// The configuration of a machine.
 pub(crate) fn render(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment: &Moment) -> String {
@@ -34,12 +36,16 @@ pub(crate) fn render(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment
     let (kernel, initrd) = file_names(nic, config);
     let arguments = kernel_arguments(machine, nic, config, moment, "");
     let arguments: Vec<String> = arguments.split(' ').map(quoted).collect();
+    let attempts = config.retries.saturating_add(1).min(MAX_ATTEMPTS);
+    let attempts: Vec<String> = (1..=attempts).map(|attempt| attempt.to_string()).collect();
     format!(
-        "echo {}\nif linux {} {}; then\n  if initrd {}; then\n    boot\n  fi\nfi\n{}",
+        "echo {}\nfor attempt in {}; do\n  if linux {} {}; then\n    if initrd {}; then\n      boot\n    fi\n  fi\n  sleep {}\ndone\n{}",
         quoted(&format!("Tinkerbell: {name} boots its in-memory operating system")),
+        attempts.join(" "),
         quoted(&format!("{root}/{}", word(&kernel))),
         arguments.join(" "),
         quoted(&format!("{root}/{}", word(&initrd))),
+        config.retry_delay,
         leave(&format!("{name} got no kernel or no initramfs")),
     )
 }
@@ -87,6 +93,20 @@ mod tests {
     #[test]
     fn the_default_configuration_is_this() {
         assert_eq!(text(&[], &json!({})), include_str!("grub/default.cfg"));
+    }
+
+    #[test]
+    fn kernel_and_initramfs_are_tried_as_often_as_ipxe_tries_them() {
+        let text = |retries: u32| {
+            text(
+                &[&format!("--ipxe-http-script-retries={retries}"), "--ipxe-http-script-retry-delay=7"],
+                &json!({}),
+            )
+        };
+        assert!(text(0).contains("\nfor attempt in 1; do\n") && text(0).contains("\n  sleep 7\ndone\n"));
+        assert!(text(3).contains("\nfor attempt in 1 2 3 4; do\n"));
+        let most = text(u32::MAX);
+        assert!(most.contains(" 100; do\n") && most.len() < 2000, "{most}");
     }
 
     #[test]

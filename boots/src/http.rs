@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The HTTP server: scripts and boot programs under `/ipxe`, kernel and initramfs under `/hook`, images under `/images`,
+//! The HTTP server: scripts and boot programs under `/ipxe`, GRUB's configuration under `/grub`, kernel and initramfs under `/hook`, images under `/images`,
 //! ISO images under `/iso`, logs of machines under `/logs`, the packets of their last boots under `/pcap`; where it is wanted, what
 //! TFTP has for machines that boot without iPXE under a prefix of its own.
 //!
@@ -26,6 +26,7 @@ use crate::backend::Found;
 use crate::capture::Packet;
 use crate::capture::http::{RequestHead, answer_head};
 use crate::files::{Directory, Program, Programs};
+use crate::grub::GRUB_CFG;
 use crate::iso::Isos;
 use crate::journal::{self, Via};
 use crate::limit::{Buckets, Rate};
@@ -43,7 +44,7 @@ pub(crate) use logs::Logs;
 pub(crate) use pcap::Pcap;
 
 /// First elements of the paths of all routes here, which no other may have.
-pub(crate) const OWN_PATHS: [&str; 6] = ["ipxe", "hook", "images", "iso", "logs", "pcap"];
+pub(crate) const OWN_PATHS: [&str; 7] = ["ipxe", "grub", "hook", "images", "iso", "logs", "pcap"];
 
 /// What handlers need.
 pub(crate) struct Server {
@@ -115,7 +116,9 @@ pub(crate) fn router(server: Server) -> Router {
     }
     let mut scripts = Router::new();
     if server.serves.scripts {
-        scripts = scripts.route("/ipxe/script/{*path}", any(script));
+        scripts = scripts
+            .route("/ipxe/script/{*path}", any(script))
+            .route("/grub/{*path}", get(grub_configuration));
     }
     let mut assets = Router::new();
     if let Some((_, prefix)) = &server.assets {
@@ -219,6 +222,27 @@ fn send_script(server: &Server, client: Client, method: &Method, path: &str) -> 
     }
     match script {
         Ok((found, script)) => to_booting(found, text(Ok(script))),
+        Err(error) => text(Err(error)),
+    }
+}
+
+/// What a GRUB asks for that firmware loaded over HTTP: its folder is fixed in it, its server is the one that it came from.
+async fn grub_configuration(
+    State(server): Shared,
+    Extension(client): Extension<Client>,
+    method: Method,
+    Path(path): Path<String>,
+) -> Response {
+    if path.rsplit('/').next() != Some(GRUB_CFG) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    match server.scripts.grub(&path, Some(client.address())) {
+        Ok((found, configuration)) => {
+            if let Some(found) = found.as_ref().filter(|_| method != Method::HEAD) {
+                server.scripts.journal.script(found, Via::Http, Some(client.address()));
+            }
+            to_booting(found, text(Ok(configuration)))
+        }
         Err(error) => text(Err(error)),
     }
 }

@@ -150,7 +150,8 @@ impl Scripts {
     }
 }
 
-/// The MAC that is the element before the last of a path.
+/// The MAC that is the element before the last of a path. Debian's shim puts two slashes between them.
 pub(crate) fn mac_in(path: &str) -> Option<Mac> {
-    path.rsplit('/').nth(1)?.parse().ok()
+    let (folder, _) = path.rsplit_once('/')?;
+    folder.trim_end_matches('/').rsplit('/').next()?.parse().ok()
 }

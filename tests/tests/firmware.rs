@@ -94,6 +94,7 @@ fn main() -> ExitCode {
             ("uefi_http_boot_where_there_is_only_ipv6", || runner::in_namespace(DIR, http_boot_over_ipv6)),
             ("hook_os_in_a_vlan_and_firmware_in_none", || runner::in_namespace(DIR, vlan)),
             ("uefi_pxe_with_secure_boot", || runner::in_namespace(DIR, signed)),
+            ("uefi_http_boot_with_secure_boot", || runner::in_namespace(DIR, signed_over_http)),
             ("bios_from_virtual_media", || runner::in_namespace(DIR, disc)),
             ("uefi_with_secure_boot_from_virtual_media", || runner::in_namespace(DIR, signed_disc)),
         ],
@@ -232,7 +233,34 @@ async fn vlan(namespace: &Namespace, dir: &Path) -> Result<()> {
 }
 
 async fn signed(namespace: &Namespace, dir: &Path) -> Result<()> {
+    let (seen, console) = boot_signed(namespace, dir, rack(UEFI)?).await?;
+    for file in ["shimx64.efi", "grubx64.efi", "grub.cfg"] {
+        seen.has("tftp.source_file", file)?;
+    }
+    seen.has("http.request.uri", "/hook/vmlinuz-x86_64")?;
+    enforced(&console)
+}
+
+async fn signed_over_http(namespace: &Namespace, dir: &Path) -> Result<()> {
     let mut spec = rack(UEFI)?;
+    pxe(&mut spec, Pxe { ipv4: false, ipv6: false });
+    let (seen, console) = boot_signed(namespace, dir, spec).await?;
+    seen.has("dhcp.option.vendor_class_id", "HTTPClient:Arch:00016")?;
+    for path in [
+        "/ipxe/binary/52:54:00:00:00:12/shimx64.efi",
+        // As shim writes it.
+        "/ipxe/binary/52:54:00:00:00:12//grubx64.efi",
+        "/grub/52:54:00:00:00:12/grub.cfg",
+        "/hook/vmlinuz-x86_64",
+    ] {
+        seen.has("http.request.uri", path)?;
+    }
+    ensure!(seen.values("tftp.source_file").is_empty(), "something came over TFTP: {seen:?}");
+    enforced(&console)
+}
+
+/// Boots a machine with Secure Boot from Debian's shim; gives what was seen, and what its kernel said.
+async fn boot_signed(namespace: &Namespace, dir: &Path, mut spec: RackSpec) -> Result<(Seen, PathBuf)> {
     spec.servers.iter_mut().for_each(|server| server.machine.secure_boot = true);
     let bench = Bench::start(namespace, dir, spec, &[]).await?;
     let console = bench.console()?;
@@ -242,12 +270,7 @@ async fn signed(namespace: &Namespace, dir: &Path) -> Result<()> {
             ipxe.binary = Some("shimx64.efi".to_owned());
         })
         .await?;
-    let seen = bench.end().await?;
-    for file in ["shimx64.efi", "grubx64.efi", "grub.cfg"] {
-        seen.has("tftp.source_file", file)?;
-    }
-    seen.has("http.request.uri", "/hook/vmlinuz-x86_64")?;
-    enforced(&console)
+    Ok((bench.end().await?, console))
 }
 
 /// Fails unless firmware told the kernel that Secure Boot is on.

@@ -58,6 +58,12 @@ async fn status(args: &[&str]) -> String {
     String::from_utf8(curl(&all).await.stdout).unwrap()
 }
 
+/// A script without the seconds that go by.
+fn without_time(script: &str) -> String {
+    let parts = script.split("tink_time=");
+    parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit())).collect()
+}
+
 fn url(path: &str) -> String {
     format!("http://{SERVER}:7171{path}")
 }
@@ -123,6 +129,16 @@ fn grub_is_told_what_ipxe_is_told_when_it_asks_by_its_mac_and_nothing_by_its_add
         assert!(text.contains(&kernel) && text.contains(" 'tink_agent_token="), "{text}");
         site.boots.event("ScriptSent", EVENT).await;
         assert_eq!(tftp("/grub/52:54:00:00:00:99/grub.cfg").await.status.code(), Some(68));
+        // A GRUB that came over HTTP asks there, for the same.
+        for path in ["/grub/grub.cfg", &format!("/grub/{MAC}/grub.cfg")] {
+            let over_http = String::from_utf8(curl(&[&url(path)]).await.stdout).unwrap();
+            let over_tftp = String::from_utf8(tftp(path).await.stdout).unwrap();
+            assert!(over_http.ends_with("\nexit 1\n"), "{over_http}");
+            assert_eq!(without_time(&over_http), without_time(&over_tftp), "{path}");
+        }
+        for path in ["/grub/52:54:00:00:00:99/grub.cfg", "/grub/x86_64-efi/command.lst"] {
+            assert_eq!(status(&[&url(path)]).await, "404", "{path}");
+        }
         site.boots.stop().await;
     });
 }
@@ -209,12 +225,7 @@ fn ssrf_and_header_injection_by_anything_a_client_sends_change_nothing() {
         let evil = trap.local_addr().unwrap().to_string();
         let script = url(&format!("/ipxe/script/{MAC}/auto.ipxe"));
         let usual = curl(&[&script]).await.stdout;
-        let time = |script: &[u8]| {
-            let text = String::from_utf8(script.to_vec()).unwrap();
-            text.split(" tink_time=")
-                .map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned())
-                .collect::<String>()
-        };
+        let time = |script: &[u8]| without_time(std::str::from_utf8(script).unwrap());
         for header in [
             format!("Host: {evil}"),
             format!("Forwarded: for=1.1.1.1;host={evil}"),
@@ -268,8 +279,12 @@ fn a_machines_own_script_url_is_chained_to_if_ipxe_can_and_an_error_otherwise() 
 #[ignore = "needs root, curl"]
 fn programs_come_over_http_and_tftp() {
     in_namespace(|| async {
-        let site = site(hardware("m1", MAC, "172.31.0.11")).await;
+        // Its address is from another DHCP server, so that it is known by its MAC only.
+        let site = site_with(hardware("m1", MAC, "172.31.0.12"), &["--dhcp-mode=proxy"]).await;
         let program = url(&format!("/ipxe/binary/{MAC}/ipxe.efi"));
+        // As shim asks for GRUB.
+        assert_eq!(curl(&[&url(&format!("/ipxe/binary/{MAC}//ipxe.efi"))]).await.stdout, b"ipxe.efi");
+        site.boots.event("BootProgramSent", EVENT).await;
         assert_eq!(curl(&[&program]).await.stdout, b"ipxe.efi");
         assert_eq!(curl(&["-r", "1-3", &program]).await.stdout, b"pxe");
         let traced = format!("{program}-00-0123456789abcdef0123456789abcdef-0123456789abcdef-01");
