@@ -25,14 +25,14 @@ use tokio::process::Command;
 
 use crate::rack::{everything, populate, same, work};
 
-const STEP: Duration = Duration::from_secs(150);
+pub const STEP: Duration = Duration::from_secs(150);
 /// Moments that are over before a kill arrives, which then hits what comes next: that has a kill of its own.
 const FLEETING: [&str; 4] = ["verified ", "done copy", "done own", "ready "];
 /// Until a daemon has heard of it and ended.
 const HEARD: Duration = Duration::from_secs(60);
 
-/// Everything as it is told, one line an event.
-fn mover(from: &Alone, to: &Alone, more: &[&str]) -> Result<Command> {
+/// Everything as it is told, one line an event. Without an address, nothing runs as pods on the target.
+pub fn mover(from: &Alone, to: &Alone, more: &[&str]) -> Result<Command> {
     let mut command = Command::new(tink()?);
     let kubeconfig = from.kubeconfig();
     command
@@ -41,6 +41,9 @@ fn mover(from: &Alone, to: &Alone, more: &[&str]) -> Result<Command> {
         .arg("--kubeconfig")
         .arg(&kubeconfig);
     command.args(["cluster", "move", "--output", "json", "--to"]).arg(to.kubeconfig()).args(more);
+    if !more.contains(&"--address") {
+        command.arg("--without-pods");
+    }
     command.env_remove("KUBECONFIG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true);
     Ok(command)
@@ -100,7 +103,7 @@ async fn move_with_kills(
     }
 }
 
-async fn journal(client: &Client) -> Result<Journal> {
+pub async fn journal(client: &Client) -> Result<Journal> {
     let journals: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     Ok(Journal::read(journals.get_opt(ownership::NAME).await?.as_ref())?)
 }

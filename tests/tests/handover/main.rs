@@ -13,6 +13,7 @@ use tests::runner::{Scenario, suite};
 
 mod copy;
 mod kills;
+mod pods;
 mod rack;
 
 fn main() -> ExitCode {
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
         }),
         Scenario::new("a_move_to_kubernetes_and_back_goes_on_wherever_it_is_killed", |_: &()| {
             Box::pin(kills::kubernetes())
+        }),
+        Scenario::new("the_daemons_wait_as_pods_of_the_target_before_the_source_is_told", |_: &()| {
+            Box::pin(pods::wait_there())
         }),
         Scenario::new("a_move_that_was_begun_can_be_given_up", |_: &()| Box::pin(kills::given_up())),
     ];
