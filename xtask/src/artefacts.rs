@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::cargo;
 use crate::debian::Suite;
 use crate::go::Module;
-use crate::process::virtual_environment;
+use crate::process::{command, run, virtual_environment};
 
 /// Debian's release of the boot programs and the HookOS kernel.
 const BOOT_SUITE: &str = "trixie";
@@ -201,6 +201,16 @@ impl Artefacts {
         image(&cache, "node", &Image::Node(node), &key)
     }
 
+    /// The container image of the daemons, with what boots serves: a docker-archive.
+    pub fn stack_image(&self, file: &Path) -> Result<()> {
+        let tink = cargo::static_binaries("release", &["tink"])?.join("tink");
+        let mut write = command(&tink.to_string_lossy());
+        write.arg("image").arg(file);
+        write.arg("--boot-programs").arg(self.current.join("boot-programs"));
+        write.arg("--hook").arg(self.current.join("hook"));
+        run(&mut write)
+    }
+
     /// Says where things are.
     pub fn print(&self) {
         for name in ["boot-programs", "hook", "iso", "images"] {
@@ -245,7 +255,7 @@ fn hook(cache: &Path, boot: &Suite, tool: &Suite) -> Result<()> {
     let tools = tool.with_missing_dependencies(TOOLS)?;
     artefact(cache, "tools", &tools.join(" "), |out| tool.unpack(&tools, out))?;
 
-    let binaries = cargo::static_binaries(&["tink-worker", "hook-os"])?;
+    let binaries = cargo::static_binaries("image", &["tink-worker", "hook-os"])?;
     let current = cache.join("current");
     let inputs = hook_os::Inputs {
         kernel: current.join("kernel"),

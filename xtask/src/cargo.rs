@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Calls cargo, with static linking for what runs in HookOS.
+//! Calls cargo, with static linking for what runs in HookOS and for the container image of the daemons.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,17 +23,17 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// Builds static binaries with the `image` profile and gives the folder they are in.
-pub fn static_binaries(packages: &[&str]) -> Result<PathBuf> {
+/// Builds static binaries with a profile and gives the folder they are in.
+pub fn static_binaries(profile: &str, packages: &[&str]) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--profile", "image", "--target", TARGET, "--bins"]);
+    build.args(["build", "--profile", profile, "--target", TARGET, "--bins"]);
     for package in packages {
         build.args(["-p", package]);
     }
     // getrandom's default on static glibc looks for a symbol, does not find it and falls back to a device file.
     build.env("RUSTFLAGS", "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"");
     run(&mut build)?;
-    Ok(target_folder().join(TARGET).join("image"))
+    Ok(target_folder().join(TARGET).join(profile))
 }
 
 /// Where cargo puts what it builds.

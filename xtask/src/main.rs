@@ -71,6 +71,11 @@ enum Command {
         #[arg(long)]
         node: bool,
     },
+    /// Writes the container image of the daemons, for nodes of a cluster that have no registry.
+    Image {
+        /// The docker-archive.
+        file: PathBuf,
+    },
     /// Writes the generated files (CRDs, RBAC) anew.
     Generate,
 }
@@ -96,6 +101,11 @@ fn run(command: Command) -> Result<()> {
             host::install(host::Need::Build)?;
             artefacts::Artefacts::build()?.print();
             if node { artefacts::Artefacts::build_node() } else { Ok(()) }
+        }
+        Command::Image { file } => {
+            let file = std::path::absolute(file)?;
+            host::install(host::Need::Build)?;
+            artefacts::Artefacts::build()?.stack_image(&file)
         }
         Command::Generate => check::generate(),
     }
