@@ -46,9 +46,10 @@ pub enum Addressing {
 }
 
 /// How far a machine is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing was asked of it.
+    #[default]
     Idle,
     /// It is brought to boot.
     Booting,
@@ -61,12 +62,14 @@ pub enum Phase {
 }
 
 /// What is seen of a machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// How far it is.
     pub phase: Phase,
     /// What it does at the moment, or what failed.
     pub step: Option<String>,
+    /// Why that failed, in the words of whoever did it.
+    pub cause: Option<String>,
     /// Bytes that are done, and of how many, where that is known.
     pub bytes: Option<(u64, Option<u64>)>,
 }

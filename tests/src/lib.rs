@@ -6,6 +6,7 @@ pub mod apart;
 pub mod balancer;
 pub mod bench;
 pub mod booting;
+pub mod cluster;
 pub mod differential;
 pub mod install;
 pub mod kubeadm;

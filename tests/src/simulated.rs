@@ -5,7 +5,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,13 @@ pub struct Simulated {
     agent: CancellationToken,
 }
 
+impl Simulated {
+    /// From now on its firmware starts something else: no agent of it will ever ask.
+    pub fn starts_something_else(&self) {
+        self.agent.cancel();
+    }
+}
+
 impl Drop for Simulated {
     fn drop(&mut self) {
         self.agent.cancel();
@@ -55,6 +62,44 @@ pub fn plug(_namespace: &Namespace) -> Result<()> {
     ip(&["address", "add", &format!("{PROVISIONER}/24"), "dev", name])?;
     ip(&["link", "set", name, "up"])?;
     ip(&["link", "set", RACK_INTERFACE, "up"])
+}
+
+/// Another host of the rack's network with this address, in a network namespace of its own, until it is dropped.
+///
+/// # Errors
+/// When it cannot be plugged in.
+pub fn neighbour(address: Ipv4Addr) -> Result<Neighbour> {
+    let process = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"])
+        .spawn()?;
+    let host = Neighbour(process);
+    let number = host.0.id().to_string();
+    // Until it has its namespace, the interface would come back to ours.
+    while fs::read_link(format!("/proc/{number}/ns/net"))? == fs::read_link("/proc/self/ns/net")? {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    ip(&["link", "add", "other0", "link", RACK_INTERFACE, "type", "macvlan", "mode", "bridge"])?;
+    ip(&["link", "set", "other0", "netns", &number])?;
+    for words in
+        [&["address", "add", &format!("{address}/24"), "dev", "other0"][..], &["link", "set", "other0", "up"]]
+    {
+        let mut inside = Command::new("nsenter");
+        inside.args(["--target", &number, "--net", "ip"]).args(words);
+        ensure!(inside.status()?.success(), "ip {} failed", words.join(" "));
+    }
+    Ok(host)
+}
+
+/// A host that [`neighbour`] made.
+#[derive(Debug)]
+pub struct Neighbour(Child);
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        // One that has ended is gone already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// Runs `ip` of iproute2 inside the namespace.

@@ -8,9 +8,7 @@
 //! No test harness: the process moves into a network namespace before it starts a thread.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
@@ -26,6 +24,7 @@ use lab::chassis::{BootTarget, Chassis as _, PowerState};
 use lab::netns::Namespace;
 use serde_json::Value;
 use tests::apart::Program;
+use tests::cluster::{self, ENDPOINT, Plan, table};
 use tests::kubeadm::{Machine, Order};
 use tests::runner;
 use tests::simulated::{self, PROVISIONER, Simulated};
@@ -39,7 +38,6 @@ const NAME: &str = "a_cluster_comes_to_be_although_its_maker_is_killed_at_each_s
 const READY: Duration = Duration::from_secs(120);
 /// For the whole of it, with all kills, on a machine whose cores are shared.
 const CREATE: Duration = Duration::from_secs(900);
-const ENDPOINT: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 5);
 const PASSWORD: &str = "secret-7";
 const DISK: u64 = 2 << 20;
 const IMAGE: usize = 1200 << 10;
@@ -70,7 +68,12 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
         machines.push(mount(dir, disks.path(), name, number, &image, &order).await?);
     }
     let late = machines.split_off(CONTROL_PLANE.len() + WORKERS.len());
-    write_files(dir, &machines, &web.slow_url())?;
+    fs::write(dir.join("hardware.csv"), table(&machines)?)?;
+    let (control_plane, workers) = (CONTROL_PLANE.len(), WORKERS.len());
+    cluster::write(
+        dir,
+        &Plan { control_plane, workers, image: web.slow_url(), digest: None, patience: None },
+    )?;
     up.ready(READY).await?;
     step("the stack is ready");
 
@@ -131,94 +134,6 @@ async fn mount(
     };
     machine.start_when_installed(mounted.server.disk.clone().into(), image.to_vec(), Arc::clone(order))?;
     Ok(mounted)
-}
-
-/// A table of machines, as their owner would write it.
-fn table(machines: &[Simulated]) -> Result<String> {
-    let mut csv =
-        "hostname,bmc_ip,bmc_username,bmc_password,mac,ip_address,netmask,gateway,nameservers,labels,disk\n"
-            .to_owned();
-    for Simulated { server, .. } in machines {
-        let kind = server.name.get(..2).context("a name of two letters")?;
-        writeln!(
-            csv,
-            "{},{},{},{PASSWORD},{},{},24,{PROVISIONER},{PROVISIONER},type={kind},{}",
-            server.name, server.bmc, server.user, server.mac, server.address, server.disk
-        )?;
-    }
-    Ok(csv)
-}
-
-/// The files of the cluster, as their owner would write them.
-fn write_files(dir: &Path, machines: &[Simulated], image: &str) -> Result<()> {
-    fs::write(dir.join("hardware.csv"), table(machines)?)?;
-    let config = |name: &str, label: &str| {
-        format!(
-            "---
-apiVersion: anywhere.eks.amazonaws.com/v1alpha1
-kind: TinkerbellMachineConfig
-metadata: {{name: {name}}}
-spec:
-  hardwareSelector: {{type: {label}}}
-  osFamily: ubuntu
-  templateRef: {{kind: TinkerbellTemplateConfig, name: rack}}
-  users:
-    - name: ec2-user
-      sshAuthorizedKeys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEEwDkJ9RMuXy3QpVzmK3lYGQe5lIhWHkPPkPSJlOOyQ me@host]
-"
-        )
-    };
-    let cluster = format!(
-        "apiVersion: anywhere.eks.amazonaws.com/v1alpha1
-kind: Cluster
-metadata: {{name: rack}}
-spec:
-  kubernetesVersion: \"1.34\"
-  clusterNetwork:
-    cniConfig: {{cilium: {{}}}}
-    pods: {{cidrBlocks: [192.168.0.0/16]}}
-    services: {{cidrBlocks: [10.96.0.0/12]}}
-  controlPlaneConfiguration:
-    count: 3
-    endpoint: {{host: {ENDPOINT}}}
-    machineGroupRef: {{kind: TinkerbellMachineConfig, name: rack-cp}}
-  datacenterRef: {{kind: TinkerbellDatacenterConfig, name: rack}}
-  managementCluster: {{name: rack}}
-  workerNodeGroupConfigurations:
-    - name: md-0
-      count: 2
-      machineGroupRef: {{kind: TinkerbellMachineConfig, name: rack}}
----
-apiVersion: anywhere.eks.amazonaws.com/v1alpha1
-kind: TinkerbellDatacenterConfig
-metadata: {{name: rack}}
-spec: {{tinkerbellIP: 172.31.0.6, osImageURL: \"http://{PROVISIONER}/debian-1-34.gz\"}}
-{}{}---
-apiVersion: anywhere.eks.amazonaws.com/v1alpha1
-kind: TinkerbellTemplateConfig
-metadata: {{name: rack}}
-spec:
-  template:
-    version: \"0.1\"
-    name: rack
-    global_timeout: 600
-    tasks:
-      - name: rack
-        worker: \"{{{{.device_1}}}}\"
-        actions:
-          - name: stream image to disk
-            image: 127.0.0.1/embedded/image2disk:latest
-            timeout: 600
-            environment:
-              DEST_DISK: \"{{{{ index .Hardware.Disks 0 }}}}\"
-              IMG_URL: {image}
-",
-        config("rack-cp", "cp"),
-        config("rack", "wk"),
-    );
-    fs::write(dir.join("cluster.yaml"), cluster)?;
-    let cni = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: network, namespace: kube-system}\ndata: {mode: none}\n";
-    Ok(fs::write(dir.join("cni.yaml"), cni)?)
 }
 
 /// Runs it as often as it tells something that it was not killed at before; gives what it was killed at.

@@ -153,6 +153,15 @@ impl Next<'_> {
         let step = seen.step.as_deref();
         match seen.phase {
             Phase::Idle => self.boot(slot, place),
+            // Its agent has never been heard of: firmware that starts something else would keep the place for ever.
+            Phase::Booting if self.world.now - place.since > self.world.patience => {
+                let (patience, attempts) = (self.world.patience, place.attempts);
+                let reason = format!(
+                    "it did not boot from the network within {patience} s, {attempts} times (boot order, cable, VLAN; `tink why {}` says how far it came)",
+                    place.machine
+                );
+                self.failed(slot, place, reason);
+            }
             Phase::Booting => self.wait(&place.machine, step.unwrap_or("it boots from the network")),
             Phase::Installing => {
                 let part = seen.bytes.map(|(done, all)| match all {
@@ -164,17 +173,24 @@ impl Next<'_> {
             }
             Phase::Installed if place.entry == Entry::Init => self.to(slot, Stage::Joining),
             Phase::Installed => self.to(slot, Stage::Starting),
-            Phase::Failed if place.attempts < ATTEMPTS => {
-                if let Some(place) = self.record.places.get_mut(slot) {
-                    place.attempts += 1;
-                }
-                self.to(slot, Stage::Repeating);
-            }
             Phase::Failed => {
                 let what = step.unwrap_or("its workflow");
-                self.leave(slot, place, format!("{what} failed {} times", place.attempts));
+                let cause = seen.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+                let reason = format!("{what} failed {} times{cause}", place.attempts);
+                self.failed(slot, place, reason);
             }
         }
+    }
+
+    /// An installation came to nothing: it is done once more, or a spare takes the place.
+    fn failed(&mut self, slot: &str, place: &Place, reason: String) {
+        if place.attempts >= ATTEMPTS {
+            return self.leave(slot, place, reason);
+        }
+        if let Some(place) = self.record.places.get_mut(slot) {
+            place.attempts += 1;
+        }
+        self.to(slot, Stage::Repeating);
     }
 
     fn leave(&mut self, slot: &str, place: &Place, reason: String) {

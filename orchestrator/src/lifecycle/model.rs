@@ -108,7 +108,7 @@ impl Model {
         };
         let observed = self.held.keys().map(|slot| {
             let phase = self.workflows.get(slot).copied().unwrap_or(Phase::Idle);
-            (slot.clone(), Observation { phase, step: None, bytes: None })
+            (slot.clone(), Observation { phase, ..Observation::default() })
         });
         let switched = self.held.keys().map(|slot| {
             let off = self.off.contains(slot);

@@ -31,24 +31,26 @@ enum Trouble {
 /// Asks all BMCs that have an account.
 pub(super) async fn all(inventory: Option<&Inventory>) -> Vec<Finding> {
     let Some(inventory) = inventory else { return Vec::new() };
-    let asked = inventory.servers.iter().filter_map(|(line, server)| Some((*line, server.bmc.as_ref()?)));
-    let asked = asked.filter_map(|(line, bmc)| Some((line, bmc, bmc.account.as_ref()?)));
-    let answers = stream::iter(asked).map(|(line, bmc, account)| async move {
+    let asked = inventory.servers.iter().filter_map(|(line, server)| {
+        let bmc = server.bmc.as_ref()?;
+        Some(((*line, server.hostname.as_str()), bmc, bmc.account.as_ref()?))
+    });
+    let answers = stream::iter(asked).map(|(row, bmc, account)| async move {
         let trouble = tokio::time::timeout(LIMIT, ask(bmc, account)).await;
         let silent = || Err(Trouble::Silent(format!("did not answer within {} s", LIMIT.as_secs())));
-        (line, bmc, trouble.unwrap_or_else(|_elapsed| silent()))
+        (row, bmc, trouble.unwrap_or_else(|_elapsed| silent()))
     });
     let mut findings = Findings::default();
     let mut answers = answers.buffer_unordered(AT_ONCE);
-    while let Some((line, bmc, answer)) = answers.next().await {
+    while let Some((row, bmc, answer)) = answers.next().await {
         if let Err(trouble) = answer {
-            tell(&inventory.file, line, bmc, &trouble, &mut findings);
+            tell(&inventory.file, row, bmc, &trouble, &mut findings);
         }
     }
     findings.sorted()
 }
 
-fn tell(file: &str, line: u64, bmc: &BmcAccess, trouble: &Trouble, findings: &mut Findings) {
+fn tell(file: &str, (line, name): (u64, &str), bmc: &BmcAccess, trouble: &Trouble, findings: &mut Findings) {
     let address = bmc.address;
     let (code, column, what, fix) = match trouble {
         Trouble::Silent(why) => {
@@ -66,7 +68,7 @@ fn tell(file: &str, line: u64, bmc: &BmcAccess, trouble: &Trouble, findings: &mu
         }
         Trouble::Unusable(why) => ("bmc-unusable", "bmc_ip", why, "update its firmware, or reset the BMC"),
     };
-    findings.error(code, Place::new(file, line, column), format!("the BMC {address}: {what}"), fix);
+    findings.error(code, Place::new(file, line, column), format!("the BMC {address} of {name}: {what}"), fix);
 }
 
 /// The protocol that the row names, else Redfish and then IPMI.

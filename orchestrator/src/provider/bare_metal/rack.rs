@@ -13,8 +13,8 @@ use api::{
     anywhere::v1alpha1::{NAMESPACE, TinkerbellMachineConfigSpec},
     bmc::v1alpha1::{Action, Job, JobSpec, MachineRef, PowerAction},
     v1alpha1::{
-        BootMode, BootOptions, Hardware, Template, TemplateSpec, Workflow, WorkflowSpec, WorkflowState,
-        WorkflowStatus,
+        BootMode, BootOptions, Hardware, Template, TemplateSpec, Workflow, WorkflowCondition, WorkflowSpec,
+        WorkflowState, WorkflowStatus,
     },
 };
 use futures::FutureExt as _;
@@ -312,16 +312,36 @@ fn workflow(hardware: &Hardware, slot: &Slot) -> Workflow {
 }
 
 fn observation(status: Option<&WorkflowStatus>) -> Observation {
-    let Some(status) = status else { return Observation { phase: Phase::Idle, step: None, bytes: None } };
+    let Some(status) = status else { return Observation::default() };
     let phase = match status.state {
         WorkflowState::Unset | WorkflowState::Preparing | WorkflowState::Pending => Phase::Booting,
         WorkflowState::Running | WorkflowState::Other(_) => Phase::Installing,
+        // What was done for the boot is undone, whatever the installation came to.
+        WorkflowState::Post if status.current_state.as_ref().is_some_and(|now| is_failure(&now.state)) => {
+            Phase::Installing
+        }
         WorkflowState::Post | WorkflowState::Success => Phase::Installed,
         WorkflowState::Failed | WorkflowState::Timeout => Phase::Failed,
     };
     let step = status.current_state.as_ref().and_then(|current| current.action_name.clone());
     let bytes = status.progress.as_ref().map(|progress| (progress.bytes_read, progress.bytes_total));
-    Observation { phase, step, bytes: bytes.filter(|_| phase == Phase::Installing) }
+    let bytes = bytes.filter(|_| phase == Phase::Installing);
+    Observation { phase, step, cause: cause(status).filter(|_| phase == Phase::Failed), bytes }
+}
+
+const fn is_failure(state: &WorkflowState) -> bool {
+    matches!(state, WorkflowState::Failed | WorkflowState::Timeout)
+}
+
+/// What is said of the action that failed; where none was begun, of the last step before that did.
+fn cause(status: &WorkflowStatus) -> Option<String> {
+    let mut actions = status.tasks.iter().flat_map(|task| &task.actions);
+    let action = actions.find(|action| is_failure(&action.state)).and_then(|action| action.message.clone());
+    let is_error = |condition: &&WorkflowCondition| condition.reason.as_deref() == Some("Error");
+    let before =
+        status.conditions.iter().rev().find(is_error).and_then(|condition| condition.message.clone());
+    let said = action.or(before);
+    said.filter(|text| !text.is_empty())
 }
 
 /// Name of the Job that switches a slot's machine.
@@ -352,5 +372,42 @@ fn failed(machine: &str, source: kube::Error) -> ProviderError {
             ProviderError::Conflict { machine: machine.to_owned() }
         }
         source => ProviderError::Api { machine: machine.to_owned(), source: Box::new(source) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(status: serde_json::Value) -> Observation {
+        observation(Some(&serde_json::from_value(status).unwrap()))
+    }
+
+    #[test]
+    fn what_is_undone_at_the_end_of_a_failed_installation_does_not_make_it_a_good_one() {
+        let state = |state: &str, outcome: &str| {
+            seen(json!({ "state": state, "currentState": { "state": outcome, "actionName": "stream" } }))
+                .phase
+        };
+        assert_eq!(state("POST", "SUCCESS"), Phase::Installed);
+        assert_eq!(state("POST", "FAILED"), Phase::Installing);
+        assert_eq!(state("POST", "TIMEOUT"), Phase::Installing);
+        assert_eq!(state("FAILED", "FAILED"), Phase::Failed);
+        assert_eq!(state("SUCCESS", "SUCCESS"), Phase::Installed);
+    }
+
+    #[test]
+    fn the_cause_of_a_failure_is_what_its_action_said_or_what_kept_it_from_its_first() {
+        let action = |state: &str, message: &str| json!({ "id": state, "state": state, "message": message });
+        let tasks = json!([{ "agentID": "a", "id": "t", "name": "t", "actions": [
+            action("SUCCESS", "fine"), action("FAILED", "no room"), action("PENDING", ""),
+        ] }]);
+        let error = |message: &str| json!({ "type": "BootJobFailed", "status": "True", "reason": "Error", "message": message });
+        let failed = seen(json!({ "state": "FAILED", "tasks": tasks, "conditions": [error("before")] }));
+        assert_eq!(failed.cause.as_deref(), Some("no room"));
+        let failed = seen(json!({ "state": "FAILED", "conditions": [error("one"), error("no such user")] }));
+        assert_eq!(failed.cause.as_deref(), Some("no such user"));
+        let runs = seen(json!({ "state": "RUNNING", "conditions": [error("before")] }));
+        assert_eq!(runs.cause, None);
     }
 }
