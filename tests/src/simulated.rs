@@ -5,7 +5,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,8 +72,8 @@ pub fn neighbour(address: Ipv4Addr) -> Result<Neighbour> {
     let process = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"])
         .spawn()?;
-    let host = Neighbour(process);
-    let number = host.0.id().to_string();
+    let host = Neighbour(vec![process]);
+    let number = host.number();
     // Until it has its namespace, the interface would come back to ours.
     while fs::read_link(format!("/proc/{number}/ns/net"))? == fs::read_link("/proc/self/ns/net")? {
         std::thread::sleep(Duration::from_millis(1));
@@ -90,15 +90,42 @@ pub fn neighbour(address: Ipv4Addr) -> Result<Neighbour> {
     Ok(host)
 }
 
-/// A host that [`neighbour`] made.
+/// A host that [`neighbour`] made: the process that has its namespace, and what else runs there.
 #[derive(Debug)]
-pub struct Neighbour(Child);
+pub struct Neighbour(Vec<Child>);
+
+impl Neighbour {
+    fn number(&self) -> String {
+        self.0.first().map(Child::id).unwrap_or_default().to_string()
+    }
+
+    /// Makes it a DHCP server.
+    ///
+    /// # Errors
+    /// When dnsmasq cannot be started.
+    pub fn serve_dhcp(&mut self, first: Ipv4Addr, last: Ipv4Addr) -> Result<()> {
+        let mut server = Command::new("setpriv");
+        server.args(["--pdeathsig", "KILL", "nsenter", "--target", &self.number(), "--net", "dnsmasq"]);
+        server.args([
+            "--no-daemon",
+            "--conf-file=/dev/null",
+            "--user=root",
+            "--port=0",
+            "--interface=other0",
+        ]);
+        server.args(["--dhcp-leasefile=/dev/null", &format!("--dhcp-range={first},{last},1h")]);
+        self.0.push(server.stderr(Stdio::null()).spawn()?);
+        Ok(())
+    }
+}
 
 impl Drop for Neighbour {
     fn drop(&mut self) {
-        // One that has ended is gone already.
-        drop(self.0.kill());
-        drop(self.0.wait());
+        for process in &mut self.0 {
+            // One that has ended is gone already.
+            drop(process.kill());
+            drop(process.wait());
+        }
     }
 }
 

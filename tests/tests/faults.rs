@@ -6,10 +6,11 @@
 //! Each row is a process of its own, in a network namespace.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use api::anywhere::v1alpha1::{Cluster, NAMESPACE};
@@ -43,6 +44,7 @@ const AT_ONCE: usize = 3;
 const ROWS: &[Apart] = &[
     ("a_wrong_bmc_password_is_told_before_anything_begins", || row(&[("cp1", DISK)], wrong_password)),
     ("an_address_that_somebody_has_is_told_before_anything_begins", || row(&[("cp1", DISK)], taken)),
+    ("another_dhcp_server_is_told_before_anything_begins", || row(&[("cp1", DISK)], rival)),
     ("an_image_that_is_not_there_is_told_with_the_machine", || row(&[("cp1", DISK)], no_image)),
     ("an_image_with_another_digest_is_told_with_the_machine", || row(&[("cp1", DISK)], wrong_digest)),
     ("a_disk_that_is_too_small_and_no_spare", || row(&[("cp1", DISK), ("wk1", SMALL)], no_spare)),
@@ -233,6 +235,23 @@ async fn wrong_password(scene: &mut Scene) -> Result<()> {
 async fn taken(scene: &mut Scene) -> Result<()> {
     let other = simulated::neighbour(ENDPOINT)?;
     scene.fails(&[], &["cluster.yaml", &ENDPOINT.to_string(), "in use"]).await?;
+    scene.nothing_began().await?;
+    drop(other);
+    scene.lives(&["cp1"])?;
+    scene.completes(&["cp1"]).await
+}
+
+async fn rival(scene: &mut Scene) -> Result<()> {
+    let (address, last) = (Ipv4Addr::new(172, 31, 0, 250), Ipv4Addr::new(172, 31, 0, 254));
+    let mut other = simulated::neighbour(address)?;
+    other.serve_dhcp(Ipv4Addr::new(172, 31, 0, 251), last)?;
+    // It may take a moment until it answers, and the check looks once.
+    let begun = Instant::now();
+    while let Err(error) =
+        scene.fails(&[], &["another DHCP server", &address.to_string(), "switch it off"]).await
+    {
+        ensure!(begun.elapsed() < READY, "{error:#}");
+    }
     scene.nothing_began().await?;
     drop(other);
     scene.lives(&["cp1"])?;

@@ -262,7 +262,7 @@ pub(crate) struct PodsArgs {
     /// Interface of that address, and the only one on which DHCP is answered [default: the one in whose network it lies; all]
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
-    /// Settings of the daemons: a configuration file of `tink up`
+    /// Settings of the daemons: a configuration file of `tink up`; paths and interfaces in it are those of the nodes
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
 }
