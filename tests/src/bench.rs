@@ -11,6 +11,7 @@ use serde::Serialize;
 
 pub mod api;
 pub mod boots;
+pub mod cluster;
 pub mod image;
 pub mod tftp;
 

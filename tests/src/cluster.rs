@@ -5,13 +5,33 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use crate::kubeadm::{Machine, Order};
 use crate::simulated::{PROVISIONER, Simulated};
 
 /// The address of the cluster.
 pub const ENDPOINT: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 5);
+
+/// What is installed on a server comes up once it is there: it becomes a node, with its files in a folder of its name in `dir`.
+///
+/// # Errors
+/// When its folder or a runtime cannot be made.
+pub fn comes_up(mounted: &Simulated, dir: &Path, image: &[u8], order: &Order) -> Result<()> {
+    let Simulated { server, chassis, .. } = mounted;
+    let root = dir.join(&server.name);
+    fs::create_dir_all(&root)?;
+    let machine = Machine {
+        name: server.name.clone(),
+        address: server.address,
+        chassis: chassis.clone(),
+        root,
+        endpoint: ENDPOINT,
+    };
+    machine.start_when_installed(server.disk.clone().into(), image.to_vec(), Arc::clone(order))
+}
 
 /// What is asked for. Machines whose names begin with `cp` are for the control plane, those with `wk` are workers.
 #[derive(Debug, Clone)]

@@ -57,6 +57,14 @@ impl Drop for Simulated {
 /// # Errors
 /// When `ip` fails.
 pub fn plug(_namespace: &Namespace) -> Result<()> {
+    connect()
+}
+
+/// The same on a thread that is alone in its network namespace.
+///
+/// # Errors
+/// When `ip` fails.
+pub fn connect() -> Result<()> {
     let name = PROVISIONER_INTERFACE;
     ip(&["link", "add", name, "type", "veth", "peer", "name", RACK_INTERFACE])?;
     ip(&["address", "add", &format!("{PROVISIONER}/24"), "dev", name])?;

@@ -24,8 +24,8 @@ use lab::chassis::{BootTarget, Chassis as _, PowerState};
 use lab::netns::Namespace;
 use serde_json::Value;
 use tests::apart::Program;
-use tests::cluster::{self, ENDPOINT, Plan, table};
-use tests::kubeadm::{Machine, Order};
+use tests::cluster::{self, Plan, comes_up, table};
+use tests::kubeadm::Order;
 use tests::runner;
 use tests::simulated::{self, PROVISIONER, Simulated};
 use tests::stack::{Up, client, client_of, eventually, is_given_back, run_tink, tink};
@@ -123,16 +123,7 @@ async fn mount(
     order: &Order,
 ) -> Result<Simulated> {
     let mounted = simulated::mount(disks, name, number, PASSWORD, DISK).await?;
-    let root = dir.join(name);
-    fs::create_dir_all(&root)?;
-    let machine = Machine {
-        name: name.to_owned(),
-        address: mounted.server.address,
-        chassis: mounted.chassis.clone(),
-        root,
-        endpoint: ENDPOINT,
-    };
-    machine.start_when_installed(mounted.server.disk.clone().into(), image.to_vec(), Arc::clone(order))?;
+    comes_up(&mounted, dir, image, order)?;
     Ok(mounted)
 }
 

@@ -19,8 +19,8 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use lab::chassis::{BootTarget, Chassis as _, PowerState};
 use lab::netns::Namespace;
-use tests::cluster::{self, ENDPOINT, Plan, table};
-use tests::kubeadm::{Machine, Order};
+use tests::cluster::{self, ENDPOINT, Plan, comes_up, table};
+use tests::kubeadm::Order;
 use tests::runner::{self, Apart};
 use tests::simulated::{self, PROVISIONER, Simulated};
 use tests::stack::{Up, client, client_of, tink};
@@ -128,18 +128,7 @@ impl Scene {
     /// What was installed on these comes up once it is there.
     fn lives(&self, names: &[&str]) -> Result<()> {
         for name in names {
-            let Simulated { server, chassis, .. } = self.machine(name)?;
-            let root = self.dir.join(name);
-            fs::create_dir_all(&root)?;
-            let machine = Machine {
-                name: server.name.clone(),
-                address: server.address,
-                chassis: chassis.clone(),
-                root,
-                endpoint: ENDPOINT,
-            };
-            let order = Arc::clone(&self.order);
-            machine.start_when_installed(server.disk.clone().into(), self.image.clone(), order)?;
+            comes_up(self.machine(name)?, &self.dir, &self.image, &self.order)?;
         }
         Ok(())
     }

@@ -212,7 +212,7 @@ enum Command {
         #[arg(long)]
         print: bool,
         /// Run the daemons as pods, too, on the nodes of the control plane
-        #[arg(long, requires = "address")]
+        #[arg(long, requires = "address", conflicts_with = "one_namespace")]
         pods: bool,
         #[command(flatten)]
         how: PodsArgs,
@@ -394,7 +394,7 @@ impl Cli {
             Command::Api { config, settings } => return run_api(&self.global, config, settings).await,
             Command::Setup { one_namespace, print, pods, how } => {
                 let reach = if one_namespace { Reach::OneNamespace } else { Reach::AllNamespaces };
-                let pods = if pods { Some(how.read(None)?) } else { None };
+                let pods = if pods { Some(how.read(&[])?) } else { None };
                 match print {
                     true => setup::print(reach, pods.as_ref())?,
                     false => setup::setup(&client.await?, reach, pods.as_ref()).await?,

@@ -9,7 +9,7 @@
 //! A daemon's settings are its section of the same file that `tink up` takes, kept in a ConfigMap; what follows from being a pod is given as flags, which win.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -268,20 +268,27 @@ pub(crate) struct PodsArgs {
 }
 
 impl PodsArgs {
-    /// What was said, and from the site what was not.
-    pub(crate) fn read(self, site: Option<&TinkerbellDatacenterConfigSpec>) -> Result<Pods, Failure> {
-        let known = site.map(|site| site.tinkerbell_ip.as_str()).filter(|ip| !ip.is_empty());
-        let address = match (self.address, known) {
-            (Some(address), _) => address,
-            (None, Some(text)) => text.parse().map_err(|_| {
+    /// What was said, and from the sites of clusters what was not.
+    pub(crate) fn read(self, sites: &[TinkerbellDatacenterConfigSpec]) -> Result<Pods, Failure> {
+        let addresses: BTreeSet<&str> =
+            sites.iter().map(|site| site.tinkerbell_ip.as_str()).filter(|ip| !ip.is_empty()).collect();
+        let mut known = addresses.iter();
+        let address = match (self.address, known.next(), known.next()) {
+            (Some(address), ..) => address,
+            (None, Some(text), None) => text.parse().map_err(|_| {
                 Failure::Usage(format!("tinkerbellIP {text:?} is no IPv4 address: give --address"))
             })?,
-            (None, None) => {
-                return Err(Failure::Usage(
-                    "there is no cluster with a tinkerbellIP: give --address".to_owned(),
-                ));
+            (None, Some(one), Some(other)) => {
+                let problem =
+                    format!("clusters have tinkerbellIP {one} and {other}: say with --address which");
+                return Err(Failure::Usage(problem));
+            }
+            (None, None, _) => {
+                let problem = "there is no cluster with a tinkerbellIP: give --address";
+                return Err(Failure::Usage(problem.to_owned()));
             }
         };
+        let site = sites.iter().find(|site| site.tinkerbell_ip == address.to_string());
         let interface = self.interface.or_else(|| site.and_then(|site| site.load_balancer_interface.clone()));
         let settings = match &self.settings {
             None => String::new(),
@@ -493,6 +500,25 @@ mod tests {
             assert_eq!(rights.run_as_user.is_none(), is_boots);
             assert!(spec.volumes.unwrap().iter().all(|volume| is_boots || volume.host_path.is_none()));
         }
+    }
+
+    #[test]
+    fn the_address_is_the_one_of_the_clusters_unless_they_differ() {
+        let site = |ip: &str| TinkerbellDatacenterConfigSpec {
+            tinkerbell_ip: ip.to_owned(),
+            load_balancer_interface: Some(format!("of-{ip}")),
+            ..TinkerbellDatacenterConfigSpec::default()
+        };
+        let read = |address: Option<Ipv4Addr>, sites: &[TinkerbellDatacenterConfigSpec]| {
+            PodsArgs { image: IMAGE.to_owned(), address, interface: None, settings: None }.read(sites).ok()
+        };
+        let (one, other) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        let found = read(None, &[site("192.0.2.1"), site("192.0.2.1")]).unwrap();
+        assert_eq!((found.address, found.interface.as_deref()), (one, Some("of-192.0.2.1")));
+        assert!(read(None, &[site("192.0.2.1"), site("192.0.2.2")]).is_none());
+        assert!(read(None, &[]).is_none() && read(None, &[site("2001:db8::1")]).is_none());
+        let said = read(Some(other), &[site("192.0.2.1")]).unwrap();
+        assert_eq!((said.address, said.interface), (other, None));
     }
 
     #[test]

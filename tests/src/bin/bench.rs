@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use tests::bench::{Report, api, boots, image, tftp};
+use tests::bench::{Report, api, boots, cluster, image, tftp};
 
 /// Measures us beside our peers.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// api, boots, image or tftp; all without it.
+    /// api, boots, cluster, image or tftp; all without it.
     name: Option<String>,
     /// A small part of a benchmark that takes long, to see whether a change helps.
     #[arg(long)]
@@ -22,9 +22,10 @@ struct Arguments {
 
 type Bench = fn(bool) -> Result<Report>;
 
-const BENCHES: [(&str, Bench); 4] = [
+const BENCHES: [(&str, Bench); 5] = [
     ("api", api::run),
     ("boots", |quick| boots::run(quick).map(Report::from)),
+    ("cluster", |quick| cluster::run(quick).map(Report::from)),
     ("image", |_| image::run().map(Report::from)),
     ("tftp", |quick| tftp::run(quick).map(Report::from)),
 ];

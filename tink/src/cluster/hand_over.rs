@@ -68,7 +68,7 @@ pub(super) async fn hand_over(
     let (target, target_url) = connect_named(&to).await?;
     let (_lock, identity) = only_one(state_dir)?;
     let with_pods = !args.abort && !args.without_pods && setup::has_rbac(&target).await?;
-    let pods = if with_pods { Some(args.pods.read(site(&source).await?.as_ref())?) } else { None };
+    let pods = if with_pods { Some(args.pods.read(&sites(&source).await?)?) } else { None };
     let (source, there) = (Side::meet(source, source_url.clone()).await?, target.clone());
     let target = Side::meet(target, target_url.clone()).await?;
     let way = if args.abort { Way::Back } else { Way::Forth { force: args.force } };
@@ -106,13 +106,13 @@ pub(super) async fn hand_over(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The site of the cluster that is moved, if there is one.
-async fn site(source: &Client) -> Result<Option<TinkerbellDatacenterConfigSpec>, Failure> {
+/// The sites of the clusters that are moved.
+async fn sites(source: &Client) -> Result<Vec<TinkerbellDatacenterConfigSpec>, Failure> {
     let sites: Api<TinkerbellDatacenterConfig> = Api::all(source.clone());
     match sites.list(&ListParams::default()).await {
-        Ok(found) => Ok(found.items.into_iter().next().map(|site| site.spec)),
+        Ok(found) => Ok(found.items.into_iter().map(|site| site.spec).collect()),
         // A server that has never heard of clusters.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
 }
