@@ -69,6 +69,9 @@ pub enum PodsError {
         /// Its answer.
         source: Box<kube::Error>,
     },
+    /// Nobody has applied them.
+    #[error("{0} does not run as pods there: `tink setup --pods --address IP` sees to that")]
+    Missing(&'static str),
     /// They did not come up in time.
     #[error("waited {} s for {on}: {reason}", limit.as_secs())]
     Late {
@@ -351,9 +354,7 @@ async fn missing(client: &Client, until: Until) -> Result<Option<(String, String
     let mut by_name: BTreeMap<String, &DaemonSet> = sets.iter().map(|set| (set.name_any(), set)).collect();
     for daemon in Component::ALL {
         let name = daemon.name();
-        let Some(set) = by_name.remove(name) else {
-            return Ok(Some((name.to_owned(), "it was not applied".to_owned())));
-        };
+        let set = by_name.remove(name).ok_or(PodsError::Missing(name))?;
         if let Some(reason) = behind(set, pods.iter(), until) {
             return Ok(Some((name.to_owned(), reason)));
         }
