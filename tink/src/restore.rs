@@ -7,7 +7,7 @@
 //! is the same is left alone, so a restore that was broken off can be repeated.
 //!
 //! Our server takes an object as it was (`?restore=true`, the administrator only). Kubernetes makes a new one with a new UID; then what follows
-//! names it by the new one, the status is written after, and an object that was being removed is removed again. All that is [`put`]'s.
+//! names it by the new one, the status is written after, and an object that was being removed is removed again. All that is `put`'s.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

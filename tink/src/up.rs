@@ -9,7 +9,7 @@
 //! ports free? -> store open, CRDs installed -> TLS listener, kubeconfigs -> daemons -> (signal) daemons drain -> API closes
 //! ```
 //!
-//! The daemons run only while the journal of this API server says that it owns the machines ([`duty`]); the API is served all the time.
+//! The daemons run only while the journal of this API server says that it owns the machines (`duty`); the API is served all the time.
 //!
 //! The demo, the tests and the command line call [`Stack`]. Nothing here decides anything about machines.
 
