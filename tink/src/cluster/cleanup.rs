@@ -41,19 +41,20 @@ use crate::{
 /// The file that says whether the machines were moved.
 const STORE: &str = "api.redb";
 /// What else the API server and the daemons keep in the state directory.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "boots.access",
     "boots.access.new",
     "boots-iso",
     "boots-leases",
     "boots-leases.new",
     "boots-logs",
+    "boots-packets",
     "pki",
 ];
 /// Programs of ours.
 const PROGRAMS: [&str; 5] = ["tink", "boots", "hegel", "rufio", "tink-server"];
 /// Ports of the API server and of health, beside those that machines use.
-const LOCAL_PORTS: [u16; 6] = [6443, 9101, 9102, 9103, 9104, 9105];
+const LOCAL_PORTS: [u16; 7] = [6443, 9101, 9102, 9103, 9104, 9105, 9106];
 /// How long a program may take to end: longer than it drains.
 const END: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(100);
