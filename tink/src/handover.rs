@@ -34,7 +34,7 @@ use crate::{
     output,
     pods::{self, Pods, PodsError, Until},
     restore::put::{Differing, Item, Server, levels},
-    setup::SetupError,
+    setup::{self, SetupError},
 };
 
 mod cargo;
@@ -386,7 +386,7 @@ impl Mover {
 
     async fn start_pods(&self) -> Result<(), MoveError> {
         let Some(pods) = &self.pods else { return Ok(()) };
-        pods.apply(&self.target.client).await?;
+        setup::apply_pods(&self.target.client, pods).await?;
         await_pods((&self.target.client, &self.target.url), Until::Started, &self.events).await
     }
 

@@ -24,14 +24,11 @@ use daemon::config::{Inputs, Setting, Settings};
 use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
-        core::v1::{ConfigMap, ContainerStatus, Pod},
+        core::v1::{ContainerStatus, Pod},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
-};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -46,7 +43,6 @@ const FILE: &str = "up.yaml";
 const FOLDER: &str = "/etc/tinkerbell";
 /// On the node: what must survive a restart, and images that boots serves.
 const STATE: &str = "/var/lib/tinkerbell";
-const MANAGER: &str = "tink-setup";
 /// Label that all pods have.
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "tinkerbell");
 const NAME: &str = "app.kubernetes.io/name";
@@ -226,30 +222,6 @@ impl Pods {
             }
         }
         all
-    }
-
-    /// Applies them; what is there already becomes as it is to be.
-    ///
-    /// # Errors
-    ///
-    /// When the server refuses, or does not answer.
-    pub async fn apply(&self, client: &Client) -> Result<(), PodsError> {
-        let params = PatchParams::apply(MANAGER).force();
-        for object in self.objects() {
-            let name =
-                object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let applied = if object.get("kind").and_then(Value::as_str) == Some("ConfigMap") {
-                let api: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-                api.patch(&name, &params, &Patch::Apply(&object)).await.map(drop)
-            } else {
-                daemon_sets(client).patch(&name, &params, &Patch::Apply(&object)).await.map(drop)
-            };
-            applied.map_err(|source| PodsError::Api {
-                what: format!("{name} as pods"),
-                source: Box::new(source),
-            })?;
-        }
-        Ok(())
     }
 }
 

@@ -87,7 +87,7 @@ pub fn print(reach: Reach, pods: Option<&Pods>) -> Result<(), SetupError> {
 pub async fn setup(client: &Client, reach: Reach, pods: Option<&Pods>) -> Result<(), SetupError> {
     apply(client, reach, output::print).await?;
     let Some(pods) = pods else { return Ok(()) };
-    pods.apply(client).await?;
+    apply_pods(client, pods).await?;
     let tell = |reason: &str, seconds: u64| {
         // Whoever reads it may have left.
         output::print(&format!("waiting for {reason} ({seconds}s)\n")).unwrap_or_default();
@@ -137,6 +137,18 @@ pub(crate) async fn apply(
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return Err(SetupError::NotEstablished { name }),
         }
+    }
+    Ok(())
+}
+
+/// Applies the daemons as pods; they may not have started when this returns.
+///
+/// # Errors
+///
+/// See [`SetupError`].
+pub(crate) async fn apply_pods(client: &Client, pods: &Pods) -> Result<(), SetupError> {
+    for object in pods.objects() {
+        apply_one(client, &serde_json::from_value(object)?).await?;
     }
     Ok(())
 }

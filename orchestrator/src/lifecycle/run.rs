@@ -152,6 +152,13 @@ struct Look {
     cluster: Option<Arc<target::Cluster>>,
 }
 
+impl Look {
+    /// Whether the cluster was marked as deleted.
+    fn is_leaving(&self) -> bool {
+        self.objects.cluster.metadata.deletion_timestamp.is_some()
+    }
+}
+
 impl<'a> Run<'a> {
     /// Nothing is asked yet; `tell` is called with everything that happens.
     pub fn new(
@@ -171,17 +178,13 @@ impl<'a> Run<'a> {
         let mut again = true;
         loop {
             let mut look = self.patiently().await?;
-            if look.objects.cluster.metadata.deletion_timestamp.is_some() {
+            if look.is_leaving() {
                 return Err(StoreError::Deleting(self.store.cluster().to_owned()).into());
             }
             if std::mem::take(&mut again) {
                 look.world.record.forgive(look.world.now);
             }
-            let decision = decide(&look.world);
-            if !self.note(&look, &decision).await? {
-                continue;
-            }
-            self.tell_status(&look, &decision).await?;
+            let Some(decision) = self.decided(&look).await? else { continue };
             match &decision.outcome {
                 Outcome::Ready => return Ok(()),
                 Outcome::Stuck(problems) => return Err(RunError::Stuck(problems.clone())),
@@ -199,19 +202,15 @@ impl<'a> Run<'a> {
     pub async fn keep(&mut self, woken: &Notify, stop: &CancellationToken) -> Result<(), RunError> {
         while !stop.is_cancelled() {
             let mut look = self.patiently().await?;
-            let cluster = &look.objects.cluster;
-            if cluster.metadata.deletion_timestamp.is_some() {
+            if look.is_leaving() {
                 return self.remove().await;
             }
+            let cluster = &look.objects.cluster;
             let observed = cluster.status.as_ref().and_then(|status| status.observed_generation);
             if observed != cluster.metadata.generation {
                 look.world.record.forgive(look.world.now);
             }
-            let decision = decide(&look.world);
-            if !self.note(&look, &decision).await? {
-                continue;
-            }
-            self.tell_status(&look, &decision).await?;
+            let Some(decision) = self.decided(&look).await? else { continue };
             match &decision.outcome {
                 Outcome::Going => self.act(&look, decision).await,
                 Outcome::Ready | Outcome::Stuck(_) => {
@@ -379,6 +378,16 @@ impl<'a> Run<'a> {
             }
             Err(error) => (None, Target::Silent(daemon::chain(&error))),
         })
+    }
+
+    /// What is done next, written down and told; nothing when somebody else wrote in between, and the world has to be looked at again.
+    async fn decided(&mut self, look: &Look) -> Result<Option<Decision>, RunError> {
+        let decision = decide(&look.world);
+        if !self.note(look, &decision).await? {
+            return Ok(None);
+        }
+        self.tell_status(look, &decision).await?;
+        Ok(Some(decision))
     }
 
     /// Writes the record, if it changed; false when somebody else did in between, and the world has to be looked at again.
