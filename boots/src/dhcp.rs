@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! DHCP: what is answered ([`decide`], [`proxy`], [`bootfile`], [`pool`]), where the answer goes ([`address`]), and the
+//! DHCP: what is answered ([`engine`], [`decide`], [`proxy`], [`bootfile`], [`pool`]), where the answer goes ([`address`]), and the
 //! sockets ([`listener`], [`sender`]).
 //!
 //! Only `listener`, `sender`, `link`, `leases`, `probe` and the table in `local` touch the system. The mode (reservation, proxy,
@@ -10,6 +10,8 @@ pub(crate) mod bootfile;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod decide;
+mod engine;
+pub mod exchanges;
 mod leases;
 pub(crate) mod limit;
 pub(crate) mod link;

@@ -30,7 +30,7 @@ mod text;
 
 use cache::Cache;
 use image::Image;
-pub(crate) use marker::HOOK_MARKER;
+pub use marker::HOOK_MARKER;
 use marker::{Patch, TooLong};
 use text::Addressing;
 

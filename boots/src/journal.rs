@@ -17,20 +17,13 @@ use dhcp::{NetbootClient, UserClass};
 use crate::backend::Found;
 use crate::capture::{Captures, Packet};
 use crate::metrics::Metrics;
-use crate::session::{BootSession, Sessions, Stage};
+use crate::session::{BootSession, Exchange, Sessions, Stage};
 
 /// How something was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Via {
     Tftp,
     Http,
-}
-
-/// Where in an exchange a client's DHCP message stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exchange {
-    Begins,
-    GoesOn,
 }
 
 /// Whether a DHCP answer is an offer, or the end of an exchange.
@@ -83,14 +76,9 @@ impl Journal {
         &self.metrics
     }
 
-    /// The boot that a network-boot client's message belongs to, a new one if it begins one; only the first message of an
-    /// exchange can.
+    /// The boot that a network-boot client's message belongs to, a new one if it begins one.
     pub(crate) fn asked(&self, mac: Mac, message: Exchange, class: UserClass) -> BootSession {
-        let (mut sessions, now) = (self.sessions(), now());
-        match message {
-            Exchange::Begins => sessions.discover(mac, class, now).clone(),
-            Exchange::GoesOn => sessions.reach(mac, Stage::Asking, now).clone(),
-        }
+        self.sessions().asked(mac, message, class, now()).clone()
     }
 
     /// The boot number for the token of a script.

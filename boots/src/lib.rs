@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 mod access;
 mod assets;
 mod backend;
+mod bare;
 mod buffer;
 mod capture;
 mod check;
@@ -59,10 +60,13 @@ pub use files::FilesError;
 pub use logs::{LogLine, LogsConfig};
 pub use standby::{AddressError, Standby, VirtualAddress};
 
-/// The decoders that meet what strangers send, for the fuzz targets.
+/// The daemon without its rim and the decoders that meet what strangers send, for benchmarks and fuzz targets.
 #[doc(hidden)]
 pub mod decoders {
+    pub use crate::bare::Web;
+    pub use crate::dhcp::exchanges::Exchanges;
     pub use crate::http::range::{Asked, Parts};
+    pub use crate::iso::HOOK_MARKER as MARKER;
     pub use crate::iso::marker::{Patch, Scanner, TooLong, TooMany};
 }
 

@@ -41,6 +41,13 @@ pub(crate) enum Stage {
     Kernel,
 }
 
+/// Where in an exchange a client's DHCP message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    Begins,
+    GoesOn,
+}
+
 /// One boot of one machine.
 #[derive(Debug, Clone)]
 pub(crate) struct BootSession {
@@ -73,6 +80,14 @@ impl BootSession {
 }
 
 impl Sessions {
+    /// A DHCP message of a network-boot client; only the first of an exchange can begin a new boot.
+    pub(crate) fn asked(&mut self, mac: Mac, message: Exchange, class: UserClass, now: u64) -> &BootSession {
+        match message {
+            Exchange::Begins => self.discover(mac, class, now),
+            Exchange::GoesOn => self.reach(mac, Stage::Asking, now),
+        }
+    }
+
     /// A DISCOVER of a network-boot client; decides whether a new boot begins.
     pub(crate) fn discover(&mut self, mac: Mac, class: UserClass, now: u64) -> &BootSession {
         let session = self.touch(mac, now);

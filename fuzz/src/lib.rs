@@ -12,6 +12,7 @@
 //! | `dhcp6` | DHCPv6 packets, their relays and the boot options in them |
 //! | `gotemplate` | Go templates: parsing and rendering |
 //! | `hardware-csv` | `hardware.csv`, and the objects that its rows become |
+//! | `http-requests` | whole requests to the HTTP server of boots: method, path, headers |
 //! | `ipmi` | IPMI datagrams, sealed payloads, messages, and the client's state machine |
 //! | `iso-ranges` | the Range header, and ISO images patched in the parts that it asks for |
 //! | `syslog` | log messages in every form |

@@ -181,7 +181,7 @@ impl Relay {
 }
 
 /// A message of UEFI firmware.
-fn firmware(kind: MessageType, mac: [u8; 6]) -> Message {
+pub fn firmware(kind: MessageType, mac: [u8; 6]) -> Message {
     let mut message = Message::request(kind, mac, rand::random());
     message.options.set_text(code::VENDOR_CLASS, "PXEClient:Arch:00007:UNDI:003016");
     message.options.set(code::CLIENT_ARCH, [0, 7]);

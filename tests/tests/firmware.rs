@@ -93,6 +93,7 @@ fn main() -> ExitCode {
             ("uefi_pxe_where_there_is_only_ipv6", || runner::in_namespace(DIR, pxe_over_ipv6)),
             ("uefi_http_boot_where_there_is_only_ipv6", || runner::in_namespace(DIR, http_boot_over_ipv6)),
             ("hook_os_in_a_vlan_and_firmware_in_none", || runner::in_namespace(DIR, vlan)),
+            ("ipxe_and_hook_os_in_a_vlan", || runner::in_namespace(DIR, vlan_of_ipxe)),
             ("uefi_pxe_with_secure_boot", || runner::in_namespace(DIR, signed)),
             ("uefi_http_boot_with_secure_boot", || runner::in_namespace(DIR, signed_over_http)),
             ("bios_from_virtual_media", || runner::in_namespace(DIR, disc)),
@@ -229,6 +230,30 @@ async fn vlan(namespace: &Namespace, dir: &Path) -> Result<()> {
         !plain.is_empty() && !tagged.is_empty(),
         "DISCOVERs: {plain:?} without and {tagged:?} with a tag"
     );
+    Ok(())
+}
+
+/// An operator has iPXE go on in the VLAN that firmware knows nothing of.
+async fn vlan_of_ipxe(namespace: &Namespace, dir: &Path) -> Result<()> {
+    let mut spec = rack(UEFI)?;
+    spec.vlan = Some(VLAN);
+    let commands = format!("vcreate --tag {VLAN} net0 && dhcp net0-{VLAN} && goto leased ||");
+    let bench =
+        Bench::start(namespace, dir, spec, &[&format!("--ipxe-embedded-script-patch={commands}")]).await?;
+    bench.boot(|nic| nic.dhcp.get_or_insert_default().vlan_id = Some(VLAN.to_string())).await?;
+    let seen = bench.end().await?;
+    for (field, value, tagged) in [
+        ("tftp.source_file", "ipxe.efi", false),
+        ("tftp.source_file", "autoexec.ipxe", false),
+        ("http.request.uri", "/ipxe/script/52:54:00:00:00:12/auto.ipxe", true),
+        ("http.request.uri", "/hook/vmlinuz-x86_64", true),
+        ("http.request.uri", "/hook/initramfs-x86_64", true),
+    ] {
+        let asked =
+            seen.frames.iter().filter(|frame| frame.get(field).is_some_and(|text| text.ends_with(value)));
+        let tags: BTreeSet<bool> = asked.map(|frame| frame.is("vlan.id", "42")).collect();
+        ensure!(tags == BTreeSet::from([tagged]), "{value} was asked for with these tags: {tags:?}");
+    }
     Ok(())
 }
 

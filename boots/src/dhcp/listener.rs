@@ -14,8 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Mac;
-use dhcp::{Arch, Message, MessageType, Op, RelayInfo, netboot_client};
-use ipnet::Ipv4Net;
+use dhcp::{Arch, Message, MessageType, Op, RelayInfo};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
@@ -24,11 +23,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{Destination, destination};
-use super::decide::{Answer, Asked, Port, Server, Silence, decide};
+use super::decide::{Answer, Port, Silence};
+use super::engine::{Came, Engine};
 use super::leases::{LeaseFile, Record};
 use super::limit::{Class, Limits};
 use super::link::Link;
-use super::local::{Interfaces, server_address};
+use super::local::Interfaces;
 use super::pool::Leases;
 use super::probe::{self, Echo, Offer};
 use super::sender::{Arrival, Outgoing, Sender};
@@ -37,7 +37,7 @@ use crate::backend::{Found, Index, Miss};
 use crate::buffer;
 use crate::capture::Packet;
 use crate::config::{DhcpConfig, Urls};
-use crate::journal::{Exchange, Journal, now};
+use crate::journal::{Journal, now};
 
 /// Largest packet that is read; clients send 300 to 1500 bytes.
 const MAX_PACKET: usize = 4096;
@@ -56,13 +56,10 @@ const BATCH: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Listener {
     sender: Sender,
-    config: DhcpConfig,
-    urls: Urls,
-    programs: BTreeMap<Arch, String>,
+    engine: Engine,
     backend: Backend,
     interfaces: Interfaces,
     limits: Limits,
-    leases: Leases,
     /// The file of the leases, until the task starts that owns it.
     file: Option<LeaseFile>,
     writer: Option<mpsc::Sender<(Record, Option<Outgoing>)>>,
@@ -103,12 +100,9 @@ impl Listener {
         Ok(Self {
             sender: Sender { server, pxe, link, journal },
             limits: Limits::new(config.rate),
-            config,
-            urls,
-            programs,
+            engine: Engine { config, urls, programs, leases },
             backend,
             interfaces: Interfaces::default(),
-            leases,
             file,
             writer: None,
             echo,
@@ -125,7 +119,7 @@ impl Listener {
             tokio::spawn(write_leases(file, waiting, self.sender.clone()))
         });
         let (told, conflicts) = mpsc::channel(probe::MAX_PENDING);
-        let prober = self.echo.take().zip(self.config.pool_probe).map(|asking| {
+        let prober = self.echo.take().zip(self.engine.config.pool_probe).map(|asking| {
             let (queue, offers) = mpsc::channel(probe::MAX_PENDING);
             self.prober = Some(queue);
             tokio::spawn(probe::run(asking, offers, told.clone(), self.sender.clone()))
@@ -217,26 +211,17 @@ impl Listener {
         found: Option<&Found>,
         arrival: Arrival,
     ) -> Result<(Answer, Ipv4Addr), Silence> {
-        let nic = found.map(Found::nic);
-        let held = Some(request.ciaddr).filter(|ip| !ip.is_unspecified());
-        let addresses = self.interfaces.addresses(arrival.interface);
-        let link = addresses.iter().map(Ipv4Net::addr).find(|address| self.leases.pool(*address).is_some());
-        let client = nic.and_then(|nic| nic.lease.address).or(held).or(link);
-        let relayed = !request.giaddr.is_unspecified();
-        let address = server_address(self.config.server, addresses, client, relayed);
-        // Only network-boot clients of machines that DHCP may answer have a boot to number.
-        let booting = nic.filter(|nic| nic.dhcp && self.config.netboot);
-        let session = booting.and_then(|nic| {
-            let client = netboot_client(request).ok()?;
-            let message = if kind == MessageType::Discover { Exchange::Begins } else { Exchange::GoesOn };
-            Some(self.sender.journal.asked(nic.mac, message, client.user_class))
-        });
-        let link = link.unwrap_or(address);
-        let server = Server { dhcp: &self.config, urls: &self.urls, programs: &self.programs, address, link };
-        let asked = Asked { request, mac, port: arrival.port, nic, session: session.as_ref() };
-        let index = self.backend.read();
-        let reserved = |address| index.is_reserved(address);
-        decide(asked, server, &mut self.leases, reserved, now()).map(|answer| (answer, address))
+        let came = Came {
+            request,
+            kind,
+            mac,
+            port: arrival.port,
+            nic: found.map(Found::nic),
+            addresses: self.interfaces.addresses(arrival.interface),
+        };
+        let journal = &self.sender.journal;
+        let session = |mac, message, class| journal.asked(mac, message, class);
+        self.engine.decide(came, &self.backend.read(), session, now())
     }
 
     async fn answer(
@@ -281,7 +266,7 @@ impl Listener {
     fn conflict(&mut self, address: Ipv4Addr) {
         self.sender.journal.metrics().silence("address-in-use");
         tracing::warn!(%address, "an address of a pool is in use by a host that did not get it here; it is not offered");
-        if let Some(record) = self.leases.in_use(address, now()) {
+        if let Some(record) = self.engine.leases.in_use(address, now()) {
             self.write(record, None);
         }
     }

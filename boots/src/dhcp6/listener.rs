@@ -32,7 +32,8 @@ use crate::capture::Packet as Captured;
 use crate::config::Dhcp6Config;
 use crate::dhcp::limit::{Class, Limits};
 use crate::files::Programs;
-use crate::journal::{Exchange, Given, Journal, Lease, now};
+use crate::journal::{Given, Journal, Lease, now};
+use crate::session::Exchange;
 
 /// Largest packet that is read; clients send some hundred bytes, each relay adds as much.
 const MAX_PACKET: usize = 4096;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! boots beside Kea (DHCP reservations, perfdhcp as relay) and nginx (HTTP, wrk), with few and with many machines known.
+//! boots beside Kea (DHCP from reservations and from a pool, perfdhcp as relay) and nginx (HTTP, wrk), with few and with many
+//! machines known.
 //!
 //! The servers run in the network namespace of the benchmark, the clients in a second one at the other end of a veth pair. A
 //! bare UDP reflector is measured with them: it shows what perfdhcp itself can do. boots gets its machines from `tink api`,
@@ -22,6 +23,7 @@ use crate::process::{self, Process};
 use crate::stack;
 
 mod dhcp;
+pub mod instructions;
 mod transfers;
 
 /// Machines that are known, and a small selection of that.
@@ -59,21 +61,30 @@ async fn measure(quick: bool) -> Result<Vec<Row>> {
     rows.push(row("DORA", "a UDP reflector, perfdhcp's limit", limit.acknowledged, "/s"));
     let scales: &[usize] = if quick { &QUICK } else { &SCALES };
     for (number, machines) in scales.iter().copied().enumerate() {
-        let kea = dhcp::Kea::start(dir.path(), machines)?;
-        let theirs = dhcp::highest_rate(&clients, machines)?;
-        let their_memory = kea.memory()?;
-        drop(kea);
+        let bench = |what: &str| format!("{what}, {machines} machines");
+        let mut clean = 0;
+        for (source, subject) in [
+            (dhcp::Source::Pool, "Kea, memfile, from a pool"),
+            (dhcp::Source::Reservations, "Kea, memfile, reservations"),
+        ] {
+            let kea = dhcp::Kea::start(dir.path(), machines, source)?;
+            let theirs = dhcp::highest_rate(&clients, machines)?;
+            rows.push(row(bench("DORA without loss"), subject, theirs.acknowledged, "/s"));
+            if source == dhcp::Source::Reservations {
+                clean = theirs.rate;
+                rows.extend(delays(&bench, subject, &dhcp::delays(&clients, machines, clean)?));
+                rows.push(row(bench("RSS after the load"), subject, kea.memory()?, "MB"));
+            }
+        }
         let ours = Ours::start(dir.path(), &files, number, machines).await?;
         let idle = ours.boots.memory()?;
         let rate = dhcp::highest_rate(&clients, machines)?;
-        let latency = dhcp::at_rate(&clients, machines, theirs.rate)?;
-        let bench = |what: &str| format!("{what}, {machines} machines");
         rows.push(row(bench("DORA without loss"), "boots", rate.acknowledged, "/s"));
-        rows.push(row(bench("DORA without loss"), "Kea, memfile, reservations", theirs.acknowledged, "/s"));
-        rows.push(row(bench("mean delay of an ACK at Kea's rate"), "boots", latency.delay, "ms"));
-        rows.push(row(bench("mean delay of an ACK at Kea's rate"), "Kea", theirs.delay, "ms"));
+        rows.extend(delays(&bench, "boots", &dhcp::delays(&clients, machines, clean)?));
         rows.push(row(bench("RSS when ready"), "boots", idle, "MB"));
-        rows.push(row(bench("RSS after the load"), "Kea", their_memory, "MB"));
+        rows.push(row(bench("RSS after the load"), "boots", ours.boots.memory()?, "MB"));
+        let instructions = instructions::per_exchange(machines)?;
+        rows.push(row(bench("instructions of an exchange"), "boots", instructions, ""));
         if machines == *scales.last().unwrap_or(&machines) {
             rows.extend(transfers::http(&clients, &files, dir.path())?);
             let held = transfers::hold(1000).await?;
@@ -87,6 +98,13 @@ async fn measure(quick: bool) -> Result<Vec<Row>> {
         }
     }
     Ok(rows)
+}
+
+/// Rows of the time from a DISCOVER to its OFFER and from a REQUEST to its ACK.
+fn delays(bench: &impl Fn(&str) -> String, subject: &str, delays: &dhcp::Delays) -> [Row; 2] {
+    [("p50", delays.median), ("p99", delays.p99)].map(|(name, value)| {
+        row(bench(&format!("{name} of an answer at Kea's clean rate")), subject, value, "ms")
+    })
 }
 
 fn row(bench: impl Into<String>, subject: &str, value: f64, unit: &'static str) -> Row {
@@ -192,21 +210,7 @@ impl Ours {
 async fn fill(client: &Client, machines: usize) -> Result<()> {
     futures::stream::iter(0..machines)
         .map(|number| {
-            let machine = json!({
-                "apiVersion": "tinkerbell.org/v1alpha1",
-                "kind": "Hardware",
-                "metadata": {"name": format!("m{number}")},
-                "spec": {"interfaces": [{
-                    "dhcp": {
-                        "mac": dhcp::mac(number),
-                        "hostname": format!("m{number}"),
-                        "lease_time": 86_400,
-                        "name_servers": [SERVER],
-                        "ip": {"address": dhcp::address(number), "netmask": "255.255.0.0", "gateway": SERVER},
-                    },
-                    "netboot": {"allowPXE": true, "allowWorkflow": true},
-                }]},
-            });
+            let machine = machine(number);
             let request = Request::post(COLLECTION).header("content-type", "application/json");
             async move {
                 let request = request.body(machine.to_string().into_bytes())?;
@@ -216,6 +220,25 @@ async fn fill(client: &Client, machines: usize) -> Result<()> {
         .buffer_unordered(64)
         .try_for_each(async |_| Ok(()))
         .await
+}
+
+/// A machine with a reservation.
+fn machine(number: usize) -> serde_json::Value {
+    json!({
+        "apiVersion": "tinkerbell.org/v1alpha1",
+        "kind": "Hardware",
+        "metadata": {"name": format!("m{number}")},
+        "spec": {"interfaces": [{
+            "dhcp": {
+                "mac": dhcp::mac(number),
+                "hostname": format!("m{number}"),
+                "lease_time": 86_400,
+                "name_servers": [SERVER],
+                "ip": {"address": dhcp::address(number), "netmask": "255.255.0.0", "gateway": SERVER},
+            },
+            "netboot": {"allowPXE": true, "allowWorkflow": true},
+        }]},
+    })
 }
 
 /// Resident memory of a process, in megabytes (10^6 bytes).

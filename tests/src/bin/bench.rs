@@ -18,6 +18,12 @@ struct Arguments {
     /// Also writes the rows to this file as JSON.
     #[arg(long)]
     report: Option<PathBuf>,
+    /// Does nothing but DHCP exchanges; what the benchmark of boots runs under callgrind.
+    #[arg(long, hide = true, requires = "machines")]
+    exchanges: Option<usize>,
+    /// Among so many machines.
+    #[arg(long, hide = true)]
+    machines: Option<usize>,
 }
 
 type Bench = fn(bool) -> Result<Report>;
@@ -32,6 +38,9 @@ const BENCHES: [(&str, Bench); 5] = [
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let (Some(exchanges), Some(machines)) = (arguments.exchanges, arguments.machines) {
+        return boots::instructions::run(machines, exchanges);
+    }
     let wanted = |name: &str| arguments.name.as_deref().is_none_or(|wanted| wanted == name);
     let names: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();
     ensure!(names.iter().any(|name| wanted(name)), "no such benchmark; there are: {}", names.join(", "));

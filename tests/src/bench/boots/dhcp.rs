@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use api::Mac;
 use serde_json::json;
 
 use super::{ClientSide, Foreign, RELAY, SERVER, memory};
@@ -28,9 +29,14 @@ const FIRST: u32 = 0x0a4d_0100;
 const READY: Duration = Duration::from_secs(60);
 
 /// The MAC of a machine: perfdhcp counts up from the first.
-pub fn mac(number: usize) -> String {
+pub fn mac_bytes(number: usize) -> [u8; 6] {
     let [.., high, middle, low] = number.to_be_bytes();
-    format!("02:00:00:{high:02x}:{middle:02x}:{low:02x}")
+    [2, 0, 0, high, middle, low]
+}
+
+/// The same as text.
+pub fn mac(number: usize) -> String {
+    Mac::from(mac_bytes(number)).to_string()
 }
 
 /// The reserved address of a machine.
@@ -45,8 +51,6 @@ pub struct Exchanges {
     pub rate: u32,
     /// ACKs per second.
     pub acknowledged: f64,
-    /// Mean time from a REQUEST to its ACK, in milliseconds.
-    pub delay: f64,
     /// Exchanges of a thousand that found no end.
     lost: f64,
 }
@@ -73,20 +77,52 @@ pub fn highest_rate(clients: &ClientSide, machines: usize) -> Result<Exchanges> 
     best.context("not even the lowest rate went without loss")
 }
 
+/// Times from a message to its answer, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Delays {
+    /// Of half of the answers.
+    pub median: f64,
+    /// Of 99 in a hundred.
+    pub p99: f64,
+}
+
+/// The delays of answers at a rate.
+pub fn delays(clients: &ClientSide, machines: usize, rate: u32) -> Result<Delays> {
+    let mut all = read_delays(&perfdhcp(clients, machines, rate, &["-x", "t"])?)?;
+    all.sort_by(f64::total_cmp);
+    let at =
+        |hundredths: usize| all.get(all.len() * hundredths / 100).copied().context("no exchange had an end");
+    Ok(Delays { median: at(50)?, p99: at(99)? })
+}
+
 /// Exchanges at a rate.
-pub fn at_rate(clients: &ClientSide, machines: usize, rate: u32) -> Result<Exchanges> {
+fn at_rate(clients: &ClientSide, machines: usize, rate: u32) -> Result<Exchanges> {
+    read(&perfdhcp(clients, machines, rate, &[])?, rate)
+}
+
+fn perfdhcp(clients: &ClientSide, machines: usize, rate: u32, flags: &[&str]) -> Result<String> {
     let mut command = clients.command("perfdhcp");
     command.args(["-4", "-l", RELAY, "-R", &machines.to_string(), "-b", "mac=02:00:00:00:00:00"]);
-    command.args(["-r", &rate.to_string(), "-p", &SECONDS.to_string(), "-W", "1500000", "-d", "1", SERVER]);
+    command.args(["-r", &rate.to_string(), "-p", &SECONDS.to_string(), "-W", "1500000", "-d", "1"]);
     // It ends with 3 when exchanges were lost.
-    let output = command.output().context("start perfdhcp")?;
+    let output = command.args(flags).arg(SERVER).output().context("start perfdhcp")?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(
         matches!(output.status.code(), Some(0 | 3)),
         "perfdhcp: {said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    read(&said, rate)
+    Ok(said.into_owned())
+}
+
+/// Reads the times of all answers, in milliseconds: `sent / received: 000000.000111 / 000000.000405`.
+fn read_delays(said: &str) -> Result<Vec<f64>> {
+    let lines = said.lines().filter_map(|line| line.strip_prefix("sent / received: "));
+    let delays = lines.map(|line| {
+        let (sent, received) = line.split_once(" / ").context("two times")?;
+        Ok((received.trim().parse::<f64>()? - sent.trim().parse::<f64>()?) * 1000.0)
+    });
+    delays.collect()
 }
 
 /// Reads perfdhcp's closing statistics: one section for DISCOVER-OFFER, one for REQUEST-ACK.
@@ -103,20 +139,32 @@ fn read(said: &str, rate: u32) -> Result<Exchanges> {
     Ok(Exchanges {
         rate,
         acknowledged: received / f64::from(SECONDS),
-        delay: value(acknowledgements, "avg delay")?,
         lost: (1.0 - received / sent) * 1000.0,
     })
 }
 
-/// Kea with reservations.
+/// Where Kea takes addresses from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A reservation of each machine, as we do.
+    Reservations,
+    /// A pool, which is what it is fastest at.
+    Pool,
+}
+
+/// Kea, which keeps its leases in memory and a file.
 pub struct Kea(Foreign);
 
 impl Kea {
     /// Starts it; ready when it answers.
-    pub fn start(dir: &Path, machines: usize) -> Result<Self> {
-        let dir = dir.join(format!("kea-{machines}"));
+    pub fn start(dir: &Path, machines: usize, source: Source) -> Result<Self> {
+        let dir = dir.join(format!("kea-{machines}-{source:?}"));
         std::fs::create_dir_all(&dir)?;
-        let reservations: Vec<_> = (0..machines)
+        let (reserved, pools) = match source {
+            Source::Reservations => (machines, json!([])),
+            Source::Pool => (0, json!([{"pool": format!("{} - 10.77.255.254", address(0))}])),
+        };
+        let reservations: Vec<_> = (0..reserved)
             .map(|number| {
                 json!({"hw-address": mac(number), "ip-address": address(number), "hostname": format!("m{number}")})
             })
@@ -126,11 +174,12 @@ impl Kea {
             "lease-database": {"type": "memfile", "name": dir.join("leases"), "lfc-interval": 0},
             "valid-lifetime": 86_400,
             "reservations-global": false,
-            "reservations-in-subnet": true,
-            "reservations-out-of-pool": true,
+            "reservations-in-subnet": source == Source::Reservations,
+            "reservations-out-of-pool": source == Source::Reservations,
             "loggers": [{"name": "kea-dhcp4", "severity": "ERROR", "output_options": [{"output": "stderr"}]}],
             "subnet4": [{
                 "subnet": "10.77.0.0/16",
+                "pools": pools,
                 "reservations": reservations,
                 "option-data": [{"name": "routers", "data": SERVER}, {"name": "domain-name-servers", "data": SERVER}],
             }],
@@ -240,7 +289,17 @@ mod tests {
             .unwrap();
         }
         let seen = read(&said, 1000).unwrap();
-        assert_eq!((seen.acknowledged, seen.delay, seen.lost.round()), (995.0, 0.125, 5.0));
+        assert_eq!((seen.acknowledged, seen.lost.round()), (995.0, 5.0));
+    }
+
+    #[test]
+    fn times_of_answers_are_read() {
+        let said = "***Timestamps for packets: DISCOVER-OFFER***\n\
+                    sent / received: 000000.000100 / 000000.000400\nsent / received: 000001.400500 / 000001.401500\n\n\
+                    ***Timestamps for packets: REQUEST-ACK***\nsent / received: 000000.000500 / 000000.000550\n";
+        let rounded: Vec<f64> =
+            read_delays(said).unwrap().iter().map(|delay| (delay * 1000.0).round()).collect();
+        assert_eq!(rounded, [300.0, 1000.0, 50.0]);
     }
 
     #[test]
