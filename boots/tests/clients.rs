@@ -14,6 +14,8 @@
 mod dhcp;
 #[path = "clients/dhcp6.rs"]
 mod dhcp6;
+#[path = "clients/golden.rs"]
+mod golden;
 #[path = "clients/iso.rs"]
 mod iso;
 #[path = "clients/machines.rs"]
