@@ -172,7 +172,10 @@ impl Server {
 }
 
 /// A token of a service account, as the kubelet gets it for a pod.
-async fn service_account_token(admin: &Client, name: &str) -> Result<String> {
+///
+/// # Errors
+/// When it is refused.
+pub async fn service_account_token(admin: &Client, name: &str) -> Result<String> {
     let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/serviceaccounts/{name}/token");
     let request = serde_json::json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": [], "expirationSeconds": 3600},

@@ -14,6 +14,11 @@ use crate::simulated::{PROVISIONER, Simulated};
 
 /// The address of the cluster.
 pub const ENDPOINT: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 5);
+/// The manifest of its network.
+pub const NETWORK: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: network, namespace: kube-system}\ndata: {mode: none}\n";
+/// A public key of a user.
+pub const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEEwDkJ9RMuXy3QpVzmK3lYGQe5lIhWHkPPkPSJlOOyQ me@host";
 
 /// What is installed on a server comes up once it is there: it becomes a node, with its files in a folder of its name in `dir`.
 ///
@@ -29,6 +34,7 @@ pub fn comes_up(mounted: &Simulated, dir: &Path, image: &[u8], order: &Order) ->
         chassis: chassis.clone(),
         root,
         endpoint: ENDPOINT,
+        provisioner: server.provisioner,
     };
     machine.start_when_installed(server.disk.clone().into(), image.to_vec(), Arc::clone(order))
 }
@@ -84,12 +90,11 @@ spec:
   templateRef: {{kind: TinkerbellTemplateConfig, name: rack}}
   users:
     - name: ec2-user
-      sshAuthorizedKeys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEEwDkJ9RMuXy3QpVzmK3lYGQe5lIhWHkPPkPSJlOOyQ me@host]
+      sshAuthorizedKeys: [{KEY}]
 "
         )
     };
-    let (control_plane, image) = (plan.control_plane, &plan.image);
-    let digest = plan.digest.as_ref().map(|digest| format!("\n              IMG_DIGEST: {digest}"));
+    let control_plane = plan.control_plane;
     let patience =
         plan.patience.map(|time| format!("\n  machineHealthCheck: {{nodeStartupTimeout: {time}}}"));
     let workers = match plan.workers {
@@ -122,7 +127,21 @@ apiVersion: anywhere.eks.amazonaws.com/v1alpha1
 kind: TinkerbellDatacenterConfig
 metadata: {{name: rack}}
 spec: {{tinkerbellIP: 172.31.0.6, osImageURL: \"http://{PROVISIONER}/debian-1-34.gz\"}}
-{}{}---
+{}{}{}",
+        patience.unwrap_or_default(),
+        config("rack-cp", "cp"),
+        if plan.workers == 0 { String::new() } else { config("rack", "wk") },
+        template(&plan.image, plan.digest.as_deref()),
+    );
+    fs::write(dir.join("cluster.yaml"), cluster)?;
+    Ok(fs::write(dir.join("cni.yaml"), NETWORK)?)
+}
+
+/// The document with the template of all machines: an image from this URL is written, and nothing else.
+pub fn template(image: &str, digest: Option<&str>) -> String {
+    let digest = digest.map(|digest| format!("\n              IMG_DIGEST: {digest}"));
+    format!(
+        "---
 apiVersion: anywhere.eks.amazonaws.com/v1alpha1
 kind: TinkerbellTemplateConfig
 metadata: {{name: rack}}
@@ -142,12 +161,6 @@ spec:
               DEST_DISK: \"{{{{ index .Hardware.Disks 0 }}}}\"
               IMG_URL: {image}{}
 ",
-        patience.unwrap_or_default(),
-        config("rack-cp", "cp"),
-        if plan.workers == 0 { String::new() } else { config("rack", "wk") },
-        digest.unwrap_or_default(),
-    );
-    fs::write(dir.join("cluster.yaml"), cluster)?;
-    let cni = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: network, namespace: kube-system}\ndata: {mode: none}\n";
-    Ok(fs::write(dir.join("cni.yaml"), cni)?)
+        digest.unwrap_or_default()
+    )
 }

@@ -2,7 +2,8 @@
 //! What a simulated server does at its first start: cloud-init and kubeadm without a machine. It asks the metadata service for
 //! its user data from its own address, writes the files, and does what the configuration of kubeadm says with real programs:
 //! its own member of etcd, kube-apiserver on the machine that has the cluster's address, kube-controller-manager to sign for
-//! tokens. It joins only when the cluster signs for its token, and grows etcd as kubeadm does: as a learner, then as a voter.
+//! tokens and to collect what lost its owner. It joins only when the cluster signs for its token, and grows etcd as kubeadm does: as
+//! a learner, then as a voter.
 //!
 //! What differs from kubeadm: there is no kubelet, so that nodes are registered with the token itself instead of with a
 //! certificate that it pays for, and only the first machine runs an API server.
@@ -52,6 +53,8 @@ pub struct Machine {
     pub root: PathBuf,
     /// The address of the cluster.
     pub endpoint: Ipv4Addr,
+    /// Where its metadata are.
+    pub provisioner: Ipv4Addr,
 }
 
 impl Machine {
@@ -96,7 +99,7 @@ impl Machine {
 
     /// Fetches the user data and writes its files; gives the documents for kubeadm by kind.
     async fn cloud_init(&self) -> Result<BTreeMap<String, Value>> {
-        let url = format!("http://{PROVISIONER}:7172/2009-04-04/user-data");
+        let url = format!("http://{}:7172/2009-04-04/user-data", self.provisioner);
         let text = eventually(&format!("the user data of {}", self.name), READY, async || {
             let text = curl(&["--interface", &self.address.to_string(), &url]).await?;
             Ok(text.starts_with("#cloud-config").then_some(text))
@@ -299,7 +302,7 @@ impl Machine {
         fs::write(&kubeconfig, config.to_string())?;
         self.program("kube-controller-manager", processes, |command| {
             command.arg(format!("--kubeconfig={}", kubeconfig.display())).args([
-                "--controllers=bootstrap-signer-controller,token-cleaner-controller",
+                "--controllers=bootstrap-signer-controller,token-cleaner-controller,garbage-collector-controller",
                 "--leader-elect=false",
                 "--secure-port=0",
             ]);

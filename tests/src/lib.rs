@@ -7,6 +7,7 @@ pub mod balancer;
 pub mod bench;
 pub mod booting;
 pub mod cluster;
+pub mod demo;
 pub mod differential;
 pub mod install;
 pub mod kubeadm;

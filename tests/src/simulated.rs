@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The other end of the provisioner's cable.
 pub const RACK_INTERFACE: &str = "rack0";
+/// The interface that a neighbour has.
+pub const NEIGHBOUR_INTERFACE: &str = "other0";
 /// The provisioner's address.
 pub const PROVISIONER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
 
@@ -35,14 +37,38 @@ pub struct Simulated {
     pub server: Server,
     /// Its power and boot override.
     pub chassis: SimulatedChassis,
-    _bmc: BmcHandle,
+    /// Nothing while it is switched off.
+    bmc: Option<BmcHandle>,
     agent: CancellationToken,
+    config: tink_worker::config::Config,
 }
 
 impl Simulated {
     /// From now on its firmware starts something else: no agent of it will ever ask.
     pub fn starts_something_else(&self) {
         self.agent.cancel();
+    }
+
+    /// From its next start on its firmware starts from the network again.
+    pub fn starts_from_the_network(&mut self) {
+        self.agent = CancellationToken::new();
+        tokio::spawn(boot(self.chassis.clone(), self.config.clone(), self.agent.clone()));
+    }
+
+    /// Switches Redfish or IPMI over LAN off: nobody has the port any more.
+    pub async fn bmc_off(&mut self) {
+        if let Some(bmc) = self.bmc.take() {
+            bmc.stop().await;
+        }
+    }
+
+    /// Switches it on again.
+    ///
+    /// # Errors
+    /// When its port cannot be bound.
+    pub async fn bmc_on(&mut self) -> Result<()> {
+        self.bmc = Some(start_bmc(&self.server, &self.chassis).await?);
+        Ok(())
     }
 }
 
@@ -86,13 +112,16 @@ pub fn neighbour(address: Ipv4Addr) -> Result<Neighbour> {
     while fs::read_link(format!("/proc/{number}/ns/net"))? == fs::read_link("/proc/self/ns/net")? {
         std::thread::sleep(Duration::from_millis(1));
     }
-    ip(&["link", "add", "other0", "link", RACK_INTERFACE, "type", "macvlan", "mode", "bridge"])?;
-    ip(&["link", "set", "other0", "netns", &number])?;
-    for words in
-        [&["address", "add", &format!("{address}/24"), "dev", "other0"][..], &["link", "set", "other0", "up"]]
-    {
+    let name = NEIGHBOUR_INTERFACE;
+    ip(&["link", "add", name, "link", RACK_INTERFACE, "type", "macvlan", "mode", "bridge"])?;
+    ip(&["link", "set", name, "netns", &number])?;
+    for words in [
+        &["address", "add", &format!("{address}/24"), "dev", name][..],
+        &["link", "set", name, "up"],
+        &["link", "set", "lo", "up"],
+    ] {
         let mut inside = Command::new("nsenter");
-        inside.args(["--target", &number, "--net", "ip"]).args(words);
+        inside.args(host.entry()).arg("ip").args(words);
         ensure!(inside.status()?.success(), "ip {} failed", words.join(" "));
     }
     Ok(host)
@@ -107,20 +136,20 @@ impl Neighbour {
         self.0.first().map(Child::id).unwrap_or_default().to_string()
     }
 
+    /// Arguments of `nsenter` for a program that is to run there.
+    pub fn entry(&self) -> [String; 3] {
+        ["--target".to_owned(), self.number(), "--net".to_owned()]
+    }
+
     /// Makes it a DHCP server.
     ///
     /// # Errors
     /// When dnsmasq cannot be started.
     pub fn serve_dhcp(&mut self, first: Ipv4Addr, last: Ipv4Addr) -> Result<()> {
         let mut server = Command::new("setpriv");
-        server.args(["--pdeathsig", "KILL", "nsenter", "--target", &self.number(), "--net", "dnsmasq"]);
-        server.args([
-            "--no-daemon",
-            "--conf-file=/dev/null",
-            "--user=root",
-            "--port=0",
-            "--interface=other0",
-        ]);
+        server.args(["--pdeathsig", "KILL", "nsenter"]).args(self.entry()).arg("dnsmasq");
+        server.args(["--no-daemon", "--conf-file=/dev/null", "--user=root", "--port=0"]);
+        server.arg(format!("--interface={NEIGHBOUR_INTERFACE}"));
         server.args(["--dhcp-leasefile=/dev/null", &format!("--dhcp-range={first},{last},1h")]);
         self.0.push(server.stderr(Stdio::null()).spawn()?);
         Ok(())
@@ -154,11 +183,22 @@ pub fn ip(arguments: &[&str]) -> Result<()> {
 /// # Errors
 /// When its BMC or its disk cannot be made.
 pub async fn mount(dir: &Path, name: &str, number: u8, password: &str, disk_bytes: u64) -> Result<Simulated> {
+    mount_for(PROVISIONER, dir, (name, number), password, disk_bytes).await
+}
+
+/// The same for a provisioner with another address.
+///
+/// # Errors
+/// As [`mount`].
+pub async fn mount_for(
+    provisioner: Ipv4Addr,
+    dir: &Path,
+    (name, number): (&str, u8),
+    password: &str,
+    disk_bytes: u64,
+) -> Result<Simulated> {
     let mac = format!("52:54:00:00:01:{number:02x}");
-    let (kind, protocol, port) = match number % 2 {
-        0 => (Kind::Redfish, BmcProtocol::Redfish, 443),
-        _ => (Kind::Ipmi, BmcProtocol::Ipmi, 623),
-    };
+    let protocol = if number.is_multiple_of(2) { BmcProtocol::Redfish } else { BmcProtocol::Ipmi };
     let address = Ipv4Addr::new(172, 31, 0, 100 + number);
     ip(&["address", "add", &format!("{address}/24"), "dev", PROVISIONER_INTERFACE])?;
     let identity = Identity {
@@ -170,10 +210,6 @@ pub async fn mount(dir: &Path, name: &str, number: u8, password: &str, disk_byte
         serial: name.to_owned(),
     };
     let chassis = SimulatedChassis::new(identity, Duration::from_millis(100));
-    let account = Account::administrator(USER, password)?;
-    let at = SocketAddr::new(IpAddr::V4(address), port);
-    let bmc = bmc::start(kind, at, account, Arc::new(chassis.clone()), Behaviour::default()).await?;
-
     let disk = dir.join(format!("{name}.disk"));
     fs::File::create(&disk)?.set_len(disk_bytes)?;
     let server = Server {
@@ -181,7 +217,7 @@ pub async fn mount(dir: &Path, name: &str, number: u8, password: &str, disk_byte
         mac: mac.clone(),
         address: Ipv4Addr::new(172, 31, 0, number + 10),
         netmask: Ipv4Addr::new(255, 255, 255, 0),
-        provisioner: PROVISIONER,
+        provisioner,
         uefi: true,
         disk: disk.display().to_string(),
         bmc: address,
@@ -190,20 +226,32 @@ pub async fn mount(dir: &Path, name: &str, number: u8, password: &str, disk_byte
         password: password.to_owned(),
         ssh_key: "ssh-ed25519 AAAA test".to_owned(),
     };
+    let bmc = Some(start_bmc(&server, &chassis).await?);
     let agent = CancellationToken::new();
     let mut config = tink_worker::config::Config::new(
         mac,
-        format!("{PROVISIONER}:42113"),
+        format!("{provisioner}:42113"),
         dir.join(format!("{name}.agent")),
     );
     config.longest_backoff = BACKOFF;
-    tokio::spawn(boot(chassis.clone(), config, agent.clone()));
-    Ok(Simulated { server, chassis, _bmc: bmc, agent })
+    tokio::spawn(boot(chassis.clone(), config.clone(), agent.clone()));
+    Ok(Simulated { server, chassis, bmc, agent, config })
 }
 
-/// Runs the agent once the server was started from the network.
+async fn start_bmc(server: &Server, chassis: &SimulatedChassis) -> Result<BmcHandle> {
+    let (kind, port) = match server.protocol {
+        BmcProtocol::Redfish => (Kind::Redfish, 443),
+        BmcProtocol::Ipmi => (Kind::Ipmi, 623),
+    };
+    let account = Account::administrator(&server.user, &server.password)?;
+    let at = SocketAddr::new(IpAddr::V4(server.bmc), port);
+    Ok(bmc::start(kind, at, account, Arc::new(chassis.clone()), Behaviour::default()).await?)
+}
+
+/// Runs the agent once the server is started from the network, which it may have been before.
 async fn boot(chassis: SimulatedChassis, config: tink_worker::config::Config, stop: CancellationToken) {
-    while chassis.starts().last() != Some(&BootTarget::Pxe) {
+    let before = chassis.starts().len();
+    while chassis.starts().get(before..).and_then(<[_]>::last) != Some(&BootTarget::Pxe) {
         if stop.is_cancelled() {
             return;
         }

@@ -16,6 +16,7 @@ use kube::{Api, Client, ResourceExt as _};
 use rustix::process::Signal;
 
 use crate::process::Process;
+use crate::simulated::Neighbour;
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -24,6 +25,8 @@ const POLL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Up {
     process: Process,
+    /// Where it runs, as [`Neighbour::entry`] has it; nothing when that is here.
+    entry: Vec<String>,
 }
 
 impl Up {
@@ -35,7 +38,19 @@ impl Up {
         let process = Process::start("tink up", &tink()?, log.to_owned(), |command| {
             command.arg("up").args(flags);
         })?;
-        Ok(Self { process })
+        Ok(Self { process, entry: Vec::new() })
+    }
+
+    /// The same on another host of the rack's network.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_on(host: &Neighbour, flags: &[String], log: &Path) -> Result<Self> {
+        let (entry, tink) = (Vec::from(host.entry()), tink()?);
+        let process = Process::start("tink up", Path::new("nsenter"), log.to_owned(), |command| {
+            command.args(&entry).arg(tink).arg("up").args(flags);
+        })?;
+        Ok(Self { process, entry })
     }
 
     /// Its process number.
@@ -82,17 +97,23 @@ impl Up {
     pub async fn ready_on(&mut self, ports: RangeInclusive<u16>, deadline: Duration) -> Result<()> {
         let until = Instant::now() + deadline;
         for port in ports {
-            while !Command::new("curl")
-                .args(["-sf", "-o", "/dev/null", &format!("http://127.0.0.1:{port}/readyz")])
-                .status()?
-                .success()
-            {
+            let url = format!("http://127.0.0.1:{port}/readyz");
+            while !self.curl().args(["-sf", "-o", "/dev/null", &url]).status()?.success() {
                 self.process.check()?;
                 ensure!(Instant::now() < until, "the daemon with health port {port} is not ready");
                 tokio::time::sleep(POLL).await;
             }
         }
         Ok(())
+    }
+
+    fn curl(&self) -> Command {
+        if self.entry.is_empty() {
+            return Command::new("curl");
+        }
+        let mut there = Command::new("nsenter");
+        there.args(&self.entry).arg("curl");
+        there
     }
 }
 

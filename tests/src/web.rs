@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A web server that misbehaves on purpose: one file that is announced longer than it is, and one that comes slowly until
-//! the test lets it go.
+//! the test lets it go, by two names.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use jiff::{SignedDuration, Timestamp};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 const DRIP: Duration = Duration::from_millis(500);
 /// How many.
 const DROPS: usize = 1024;
+
+/// Paths of the slow file; the second says which Kubernetes is in it, as an image's name must.
+const SLOW: [&str; 2] = ["/slow.img", "/debian-1-34.img"];
 
 /// The server. Ends with its runtime.
 #[derive(Debug)]
@@ -26,12 +30,14 @@ pub struct Web {
 
 #[derive(Debug)]
 struct Shared {
-    /// `/slow.img`.
+    /// [`SLOW`].
     slow: Vec<u8>,
     released: CancellationToken,
     slow_requests: AtomicU32,
     /// `/short.img`: its announced length; half of it is there.
     announced: usize,
+    /// How many seconds its clock is behind.
+    behind: AtomicU32,
 }
 
 impl Web {
@@ -46,6 +52,7 @@ impl Web {
             released: CancellationToken::new(),
             slow_requests: AtomicU32::new(0),
             announced,
+            behind: AtomicU32::new(0),
         });
         let web = Self { address: listener.local_addr()?, shared: shared.clone() };
         tokio::spawn(async move {
@@ -62,7 +69,12 @@ impl Web {
 
     /// The file that comes slowly until it is let go.
     pub fn slow_url(&self) -> String {
-        format!("http://{}/slow.img", self.address)
+        format!("http://{}{}", self.address, SLOW[0])
+    }
+
+    /// The same file by the name of an image of a node.
+    pub fn image_url(&self) -> String {
+        format!("http://{}{}", self.address, SLOW[1])
     }
 
     /// The file that ends at half of its announced length.
@@ -75,6 +87,11 @@ impl Web {
         self.shared.released.cancel();
     }
 
+    /// Sets its clock back, in the heads that it answers.
+    pub fn is_behind(&self, seconds: u32) {
+        self.shared.behind.store(seconds, Ordering::Relaxed);
+    }
+
     /// How often the slow file was asked for.
     pub fn slow_requests(&self) -> u32 {
         self.shared.slow_requests.load(Ordering::Relaxed)
@@ -83,14 +100,15 @@ impl Web {
 
 async fn serve(client: TcpStream, shared: &Shared) -> Result<()> {
     let mut client = BufReader::new(client);
-    let (mut path, mut from) = (String::new(), None);
+    let (mut path, mut from, mut head_only) = (String::new(), None, false);
     loop {
         let mut line = String::new();
         if client.read_line(&mut line).await? == 0 {
             bail!("the client is gone");
         }
         let line = line.trim().to_ascii_lowercase();
-        if let Some(rest) = line.strip_prefix("get ") {
+        if let Some(rest) = line.strip_prefix("get ").or_else(|| line.strip_prefix("head ")) {
+            head_only = line.starts_with("head ");
             path = rest.split(' ').next().unwrap_or_default().to_owned();
         }
         if let Some(range) = line.strip_prefix("range: bytes=") {
@@ -102,13 +120,18 @@ async fn serve(client: TcpStream, shared: &Shared) -> Result<()> {
     }
     let client = client.get_mut();
     match path.as_str() {
-        "/slow.img" => {
+        path if SLOW.contains(&path) && head_only => {
+            let now =
+                Timestamp::now() - SignedDuration::from_secs(shared.behind.load(Ordering::Relaxed).into());
+            head(client, shared.slow.len(), None, Some(now)).await?;
+        }
+        path if SLOW.contains(&path) => {
             shared.slow_requests.fetch_add(1, Ordering::Relaxed);
-            head(client, shared.slow.len(), from).await?;
+            head(client, shared.slow.len(), from, None).await?;
             drip(client, shared.slow.get(from.unwrap_or(0)..).unwrap_or_default(), &shared.released).await?;
         }
         "/short.img" => {
-            head(client, shared.announced, from).await?;
+            head(client, shared.announced, from, None).await?;
             let half = vec![0x5a; (shared.announced / 2).saturating_sub(from.unwrap_or(0))];
             client.write_all(&half).await?;
         }
@@ -121,7 +144,13 @@ async fn serve(client: TcpStream, shared: &Shared) -> Result<()> {
     Ok(client.shutdown().await?)
 }
 
-async fn head(client: &mut TcpStream, length: usize, from: Option<usize>) -> Result<()> {
+/// The head of an answer, with the time when there is one.
+async fn head(
+    client: &mut TcpStream,
+    length: usize,
+    from: Option<usize>,
+    now: Option<Timestamp>,
+) -> Result<()> {
     let start = from.unwrap_or(0);
     let (status, range) = match from {
         Some(_) => {
@@ -131,8 +160,10 @@ async fn head(client: &mut TcpStream, length: usize, from: Option<usize>) -> Res
         None => ("200 OK", String::new()),
     };
     let left = length.saturating_sub(start);
+    let date = now.map(|now| now.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string());
+    let date = date.unwrap_or_default();
     let head = format!(
-        "HTTP/1.1 {status}\r\nETag: \"one\"\r\nAccept-Ranges: bytes\r\nContent-Length: {left}\r\n{range}Connection: close\r\n\r\n"
+        "HTTP/1.1 {status}\r\nETag: \"one\"\r\nAccept-Ranges: bytes\r\nContent-Length: {left}\r\n{range}{date}Connection: close\r\n\r\n"
     );
     Ok(client.write_all(head.as_bytes()).await?)
 }

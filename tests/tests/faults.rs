@@ -43,6 +43,10 @@ const AT_ONCE: usize = 3;
 
 const ROWS: &[Apart] = &[
     ("a_wrong_bmc_password_is_told_before_anything_begins", || row(&[("cp1", DISK)], wrong_password)),
+    ("bmcs_whose_protocols_are_off_are_told_before_anything_begins", || {
+        row(&[("cp1", DISK), ("wk1", DISK)], protocols_off)
+    }),
+    ("a_clock_that_is_wrong_is_told_before_anything_begins", || row(&[("cp1", DISK)], wrong_clock)),
     ("an_address_that_somebody_has_is_told_before_anything_begins", || row(&[("cp1", DISK)], taken)),
     ("another_dhcp_server_is_told_before_anything_begins", || row(&[("cp1", DISK)], rival)),
     ("an_image_that_is_not_there_is_told_with_the_machine", || row(&[("cp1", DISK)], no_image)),
@@ -167,7 +171,11 @@ impl Scene {
 
     /// The same command completes, with these nodes.
     async fn completes(&self, nodes: &[&str]) -> Result<()> {
-        if let Some(said) = self.create(&["--offline"]).await? {
+        self.completes_with(&["--offline"], nodes).await
+    }
+
+    async fn completes_with(&self, more: &[&str], nodes: &[&str]) -> Result<()> {
+        if let Some(said) = self.create(more).await? {
             anyhow::bail!("the rerun did not complete: {said}");
         }
         let kubeconfig = self.dir.join("rack/rack-eks-a-cluster.kubeconfig");
@@ -219,6 +227,37 @@ async fn wrong_password(scene: &mut Scene) -> Result<()> {
     fs::write(scene.dir.join("hardware.csv"), good)?;
     scene.lives(&["cp1"])?;
     scene.completes(&["cp1"]).await
+}
+
+/// cp1 has IPMI over LAN, wk1 Redfish.
+async fn protocols_off(scene: &mut Scene) -> Result<()> {
+    for machine in &mut scene.machines {
+        machine.bmc_off().await;
+    }
+    scene.fails(&[], &["hardware.csv:2", "the BMC 172.31.0.101 of cp1", "IPMI over LAN (UDP 623)"]).await?;
+    scene.fails(&[], &["hardware.csv:3", "the BMC 172.31.0.102 of wk1", "Redfish (TCP 443)"]).await?;
+    scene.nothing_began().await?;
+    for machine in &mut scene.machines {
+        machine.bmc_on().await?;
+    }
+    scene.lives(&["cp1", "wk1"])?;
+    scene.completes(&["cp1", "wk1"]).await
+}
+
+/// Which of the two is wrong cannot be told: both are named.
+async fn wrong_clock(scene: &mut Scene) -> Result<()> {
+    let file = scene.dir.join("cluster.yaml");
+    let good = fs::read_to_string(&file)?
+        .replace(&format!("http://{PROVISIONER}/debian-1-34.gz"), &scene.web.image_url());
+    fs::write(&file, good)?;
+    scene.web.is_behind(7200);
+    scene
+        .fails(&[], &["clock of this machine", "differs from that of", &scene.web.image_url(), "by NTP"])
+        .await?;
+    scene.nothing_began().await?;
+    scene.web.is_behind(0);
+    scene.lives(&["cp1"])?;
+    scene.completes_with(&[], &["cp1"]).await
 }
 
 async fn taken(scene: &mut Scene) -> Result<()> {
@@ -315,7 +354,13 @@ async fn no_cluster(scene: &mut Scene) -> Result<()> {
 async fn no_netboot(scene: &mut Scene) -> Result<()> {
     scene.plan.patience = Some(PATIENCE);
     scene.write()?;
-    let machine = scene.machines.first().context("a machine")?;
-    machine.starts_something_else();
-    scene.fails(&["--offline"], &["cp1", "did not boot from the network within 25 s", "run it again"]).await
+    scene.machine("cp1")?.starts_something_else();
+    scene
+        .fails(&["--offline"], &["cp1", "did not boot from the network within 25 s", "run it again"])
+        .await?;
+    scene.plan.patience = None;
+    scene.write()?;
+    scene.machines.first_mut().context("a machine")?.starts_from_the_network();
+    scene.lives(&["cp1"])?;
+    scene.completes(&["cp1"]).await
 }

@@ -175,15 +175,20 @@ impl Artefacts {
                 Ok(())
             })?;
         }
+        Self::build_kubernetes()
+    }
+
+    /// A real Kubernetes from Go's modules.
+    pub fn build_kubernetes() -> Result<()> {
+        let cache = cache_folder()?;
         artefact(&cache, "kubernetes", &KUBERNETES.key()?, |out| KUBERNETES.build(&cache, out))
     }
 
     /// The image of machines that kubeadm makes nodes of, for those who work on clusters. Takes some ten minutes.
     pub fn build_node() -> Result<()> {
         let cache = cache_folder()?;
-        let kubernetes = KUBERNETES.key()?;
-        artefact(&cache, "kubernetes", &kubernetes, |out| KUBERNETES.build(&cache, out))?;
-        let key = format!("{kubernetes}{}{}", NODE_PROGRAMS.key()?, NAME_SERVER.key()?);
+        Self::build_kubernetes()?;
+        let key = format!("{}{}{}", KUBERNETES.key()?, NODE_PROGRAMS.key()?, NAME_SERVER.key()?);
         artefact(&cache, "node-programs", &key, |out| {
             NODE_PROGRAMS.build(&cache, out)?;
             NAME_SERVER.build(&cache, out)?;

@@ -32,7 +32,10 @@ struct Arguments {
 enum Command {
     /// Takes simulated machines from powered off to their installed operating system.
     Demo {
-        /// Passed on to `tink demo`, for example `--report FILE`.
+        /// Takes other ones through the life of a cluster: made, moved into itself, one machine larger, deleted.
+        #[arg(long)]
+        cluster: bool,
+        /// Passed on to `tink demo`, for example `--report FILE`; to the demo of a cluster, for example `--dir FOLDER`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -92,7 +95,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Demo { arguments } => suite::demo(&arguments),
+        Command::Demo { cluster: false, arguments } => suite::demo(&arguments),
+        Command::Demo { cluster: true, arguments } => suite::demo_cluster(&arguments),
         Command::Test { full, filter } => suite::test(full, filter.as_deref()),
         Command::Check => check::check(),
         Command::Bench { name, quick, report } => suite::bench(name.as_deref(), quick, report.as_deref()),

@@ -20,6 +20,17 @@ pub fn demo(arguments: &[String]) -> Result<()> {
     run(with_places(&mut Command::new(target_folder().join("release/tink")))?.arg("demo").args(arguments))
 }
 
+/// `./x demo --cluster`
+pub fn demo_cluster(arguments: &[String]) -> Result<()> {
+    prepare()?;
+    Artefacts::build_kubernetes()?;
+    println!("building tink and the demo ...");
+    run(cargo().args(["build", "--release", "--bins", "-p", "tests", "-p", "tink"]))?;
+    let programs = target_folder().join("release");
+    let mut demo = Command::new(programs.join("cluster-demo"));
+    run(with_places(&mut demo)?.env("TINK_BIN_DIR", &programs).args(arguments))
+}
+
 /// `./x test`
 pub fn test(full: bool, filter: Option<&str>) -> Result<()> {
     let before = Snapshot::take()?;
