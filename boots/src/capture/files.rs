@@ -1,71 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The files of captures: `<dir>/<namespace>/<name>.pcapng`, one for each machine.
-//!
-//! A file has at most [`MACHINE`] bytes. When all files together are too much, those of the machines that were silent for longest
-//! go. Names come from objects and are checked all the same: one that is not a harmless path element has no file.
+//! The files of captures: `<dir>/<namespace>/<name>.pcapng`, one for each machine, of at most [`MACHINE`] bytes.
 
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 use super::pcapng::{self, Streams};
 use super::{MACHINE, Packet};
-use crate::kept::{Name, make};
+use crate::kept::{self, Known, Name, make};
 
 /// Ending of the files.
 const ENDING: &str = ".pcapng";
-/// What is freed when there is too much: that share of the whole, so that it is not done for every packet.
-const FREED: u64 = 16;
 
 /// All files.
-#[derive(Debug)]
-pub(super) struct Store {
-    dir: PathBuf,
-    most: u64,
-    kept: HashMap<Name, Kept>,
-    total: u64,
-}
+pub(super) type Store = kept::Store<Kept>;
 
 /// What there is of one machine.
-#[derive(Debug, Clone, Copy)]
-struct Kept {
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kept {
     /// The boot; nothing until the file was looked at, which a start and a failure make necessary.
     boot: Option<u64>,
     size: u64,
-    written: SystemTime,
     streams: Streams,
 }
 
-impl Store {
-    /// Opens or makes the directory.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be made or listed.
-    pub(super) fn open(dir: &Path, most: u64) -> io::Result<Self> {
-        make(dir)?;
-        let mut store = Self { dir: dir.to_owned(), most, kept: HashMap::new(), total: 0 };
-        for namespace in fs::read_dir(dir)?.flatten() {
-            let Some(namespace) = namespace.file_name().to_str().map(str::to_owned) else { continue };
-            for file in fs::read_dir(dir.join(&namespace)).into_iter().flatten().flatten() {
-                let (file, metadata) = (file.file_name(), file.metadata()?);
-                let Some(machine) = file.to_str().and_then(|file| file.strip_suffix(ENDING)) else {
-                    continue;
-                };
-                let name = Name { namespace: namespace.clone(), machine: machine.to_owned() };
-                let written = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                let kept = Kept { size: metadata.len(), ..Kept::nothing(written) };
-                store.total = store.total.saturating_add(kept.size);
-                store.kept.insert(name, kept);
-            }
-        }
-        store.shrink();
-        Ok(store)
+impl Known for Kept {
+    const ENDINGS: &'static [&'static str] = &[ENDING];
+
+    fn found(&mut self, _: &str, size: u64) {
+        self.size = size;
     }
 
+    fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Store {
     /// Adds packets of a boot to a machine's file, of which they are the first ones if the boot is a later one; gives how many
     /// there was room for.
     ///
@@ -73,45 +45,7 @@ impl Store {
     ///
     /// When its name is no file name, or the disk is full or fails.
     pub(super) fn append(&mut self, name: &Name, boot: u64, packets: &[Packet]) -> io::Result<usize> {
-        let path = name.file(&self.dir, ENDING).ok_or(io::ErrorKind::InvalidFilename)?;
-        let mut kept = self.kept.get(name).copied().unwrap_or(Kept::nothing(SystemTime::UNIX_EPOCH));
-        let had = kept.size;
-        let outcome = write(&path, boot, packets, &mut kept);
-        kept.written = SystemTime::now();
-        self.total = self.total.saturating_sub(had).saturating_add(kept.size);
-        self.kept.insert(name.clone(), kept);
-        outcome
-    }
-
-    /// Removes the files of the machines that were silent for longest while all are too much; says whose.
-    pub(super) fn shrink(&mut self) -> Vec<Name> {
-        if self.total <= self.most {
-            return Vec::new();
-        }
-        let wanted = self.most - self.most / FREED;
-        let mut all: Vec<_> = self.kept.iter().map(|(name, kept)| (kept.written, name.clone())).collect();
-        all.sort_unstable();
-        let mut gone = Vec::new();
-        for (_, name) in all {
-            if self.total <= wanted {
-                break;
-            }
-            let size = self.kept.remove(&name).map_or(0, |kept| kept.size);
-            self.total = self.total.saturating_sub(size);
-            if let Some(Err(error)) = name.file(&self.dir, ENDING).map(fs::remove_file)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(machine = name.machine, %error, "the packets of a machine cannot be removed");
-            }
-            gone.push(name);
-        }
-        gone
-    }
-}
-
-impl Kept {
-    fn nothing(written: SystemTime) -> Self {
-        Self { boot: None, size: 0, written, streams: Streams::default() }
+        self.write(name, ENDING, |path, kept| write(path, boot, packets, kept))
     }
 }
 
@@ -181,6 +115,7 @@ pub(super) fn read(dir: &Path, name: &Name) -> io::Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use proptest::prelude::*;
@@ -231,7 +166,7 @@ mod tests {
         assert_eq!(content(dir.path(), "m1"), (Some(101), 1));
         store.append(&name("m1"), 102, &packets(2, 300)).unwrap();
         assert_eq!(content(dir.path(), "m1"), (Some(102), 2));
-        assert_eq!(store.total, size(dir.path()));
+        assert_eq!(store.total(), size(dir.path()));
     }
 
     #[test]
@@ -247,7 +182,7 @@ mod tests {
             let mut store = Store::open(dir.path(), 1 << 20).unwrap();
             store.append(&name("m1"), 100, &packets(1, 300)).unwrap();
             assert_eq!(content(dir.path(), "m1"), (Some(100), before + 1), "{length}");
-            assert_eq!(store.total, size(dir.path()));
+            assert_eq!(store.total(), size(dir.path()));
         }
     }
 
@@ -299,7 +234,7 @@ mod tests {
                 expected = if boot > last { kept } else { expected + kept };
                 last = last.max(boot);
                 prop_assert_eq!(content(dir.path(), "m1"), (Some(last), expected));
-                prop_assert!(size(dir.path()) <= MACHINE && size(dir.path()) == store.total);
+                prop_assert!(size(dir.path()) <= MACHINE && size(dir.path()) == store.total());
                 prop_assert!(kept == count || size(dir.path()) > MACHINE - 4096, "not more is left out than must be");
             }
         }

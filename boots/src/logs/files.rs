@@ -2,21 +2,19 @@
 //! The files of machines' logs: two for each machine, of which the older one goes when the newer one is full.
 //!
 //! `<dir>/<namespace>/<name>.log` holds the newest lines, `<name>.log.1` those before them; each is at most half of what a
-//! machine may have. When all logs together are too much, those of the machines that were silent for longest go. Names come
-//! from objects and are checked all the same: one that is not a harmless path element has no log.
+//! machine may have.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use super::LogLine;
-use crate::kept::{Name, make};
+use crate::kept::{self, Known, Name, make};
 
-/// What is freed when there is too much: that share of the whole, so that it is not done for every line.
-const FREED: u64 = 16;
+/// Ending of the newer file, and of the older one.
+const ENDING: &str = ".log";
+const BEFORE: &str = ".log.1";
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
@@ -30,18 +28,15 @@ pub(crate) struct Bounds {
 /// All logs.
 #[derive(Debug)]
 pub(super) struct Store {
-    dir: PathBuf,
-    bounds: Bounds,
-    kept: HashMap<Name, Kept>,
-    total: u64,
+    machine: u64,
+    files: kept::Store<Kept>,
 }
 
 /// What there is of one machine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Kept {
     current: u64,
     before: u64,
-    written: SystemTime,
     /// Whether the current file was written to since the start; until then its end may be torn.
     whole: bool,
 }
@@ -53,32 +48,7 @@ impl Store {
     ///
     /// When it cannot be made or listed.
     pub(super) fn open(dir: &Path, bounds: Bounds) -> io::Result<Self> {
-        make(dir)?;
-        let mut store = Self { dir: dir.to_owned(), bounds, kept: HashMap::new(), total: 0 };
-        for namespace in fs::read_dir(dir)?.flatten() {
-            let Some(namespace) = namespace.file_name().to_str().map(str::to_owned) else { continue };
-            for file in fs::read_dir(dir.join(&namespace)).into_iter().flatten().flatten() {
-                let (file, metadata) = (file.file_name(), file.metadata()?);
-                store.count(&namespace, file.to_str().unwrap_or_default(), &metadata);
-            }
-        }
-        store.shrink();
-        Ok(store)
-    }
-
-    fn count(&mut self, namespace: &str, file: &str, metadata: &fs::Metadata) {
-        let (machine, current) = match (file.strip_suffix(".log"), file.strip_suffix(".log.1")) {
-            (Some(machine), _) => (machine, true),
-            (_, Some(machine)) => (machine, false),
-            _ => return,
-        };
-        let name = Name { namespace: namespace.to_owned(), machine: machine.to_owned() };
-        let written = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        let fresh = Kept { current: 0, before: 0, written, whole: false };
-        let kept = self.kept.entry(name).or_insert(fresh);
-        kept.written = kept.written.max(written);
-        *(if current { &mut kept.current } else { &mut kept.before }) = metadata.len();
-        self.total = self.total.saturating_add(metadata.len());
+        Ok(Self { machine: bounds.machine, files: kept::Store::open(dir, bounds.total)? })
     }
 
     /// Adds lines to a machine's log.
@@ -87,43 +57,26 @@ impl Store {
     ///
     /// When its name is no file name, or the disk is full or fails.
     pub(super) fn append(&mut self, name: &Name, lines: &[LogLine]) -> io::Result<()> {
-        let path = path(&self.dir, name).ok_or(io::ErrorKind::InvalidFilename)?;
-        let fresh = Kept { current: 0, before: 0, written: SystemTime::now(), whole: false };
-        let mut kept = self.kept.get(name).copied().unwrap_or(fresh);
-        let had = kept.current + kept.before;
-        let outcome = write(&path, lines, self.bounds.machine / 2, &mut kept);
-        kept.written = SystemTime::now();
-        self.total = self.total.saturating_sub(had).saturating_add(kept.current + kept.before);
-        self.kept.insert(name.clone(), kept);
-        outcome
+        let half = self.machine / 2;
+        self.files.write(name, ENDING, |path, kept| write(path, lines, half, kept))
     }
 
     /// Removes the logs of the machines that were silent for longest while all are too much; says whose.
     pub(super) fn shrink(&mut self) -> Vec<Name> {
-        if self.total <= self.bounds.total {
-            return Vec::new();
-        }
-        let wanted = self.bounds.total - self.bounds.total / FREED;
-        let mut all: Vec<_> = self.kept.iter().map(|(name, kept)| (kept.written, name.clone())).collect();
-        all.sort_unstable();
-        let mut gone = Vec::new();
-        for (_, name) in all {
-            if self.total <= wanted {
-                break;
-            }
-            if let Some(kept) = self.kept.remove(&name) {
-                self.total = self.total.saturating_sub(kept.current + kept.before);
-            }
-            for file in path(&self.dir, &name).into_iter().flat_map(|path| [before(&path), path]) {
-                if let Err(error) = fs::remove_file(&file)
-                    && error.kind() != io::ErrorKind::NotFound
-                {
-                    tracing::warn!(path = %file.display(), %error, "a log cannot be removed");
-                }
-            }
-            gone.push(name);
-        }
-        gone
+        self.files.shrink()
+    }
+}
+
+impl Known for Kept {
+    /// The older one goes first, so that what is left if the other one stays are the newest lines.
+    const ENDINGS: &'static [&'static str] = &[BEFORE, ENDING];
+
+    fn found(&mut self, ending: &str, size: u64) {
+        *(if ending == ENDING { &mut self.current } else { &mut self.before }) = size;
+    }
+
+    fn size(&self) -> u64 {
+        self.current + self.before
     }
 }
 
@@ -201,7 +154,7 @@ pub(super) fn read(dir: &Path, name: &Name, since: u64) -> io::Result<Vec<LogLin
 }
 
 fn path(dir: &Path, name: &Name) -> Option<PathBuf> {
-    name.file(dir, ".log")
+    name.file(dir, ENDING)
 }
 
 /// The file of the lines before those in `path`.
@@ -308,7 +261,7 @@ mod tests {
                 store.append(&name("m1"), &lines(next..next + batch)).unwrap();
                 next += batch;
                 prop_assert!(size(dir.path()) <= BOUNDS.machine);
-                prop_assert_eq!(size(dir.path()), store.total);
+                prop_assert_eq!(size(dir.path()), store.files.total());
                 let kept = read(dir.path(), &name("m1"), 0).unwrap();
                 let first = kept.first().unwrap().at;
                 prop_assert_eq!(&kept, &lines(first..next));
