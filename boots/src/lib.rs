@@ -156,16 +156,7 @@ async fn answer(
     let (recorder, recorder_task) =
         Recorder::spawn(client.clone(), "boots", health.metrics(), shutdown.clone());
     let mut tasks = JoinSet::new();
-    let captures = match &config.capture {
-        None => None,
-        Some(capture) => {
-            let (captures, reader, task) = capture::spawn(capture, metrics.clone())
-                .map_err(|source| Error::State { path: capture.dir.clone(), source })?;
-            tasks.spawn(joined(task));
-            Some((captures, reader))
-        }
-    };
-    let (captures, captured) = captures.unzip();
+    let (captures, captured) = captures(&config, &metrics, &mut tasks)?.unzip();
     let journal = Journal::new(recorder, metrics.clone(), captures);
     let (backend, watches) =
         Backend::spawn(&client, config.namespace.as_deref(), latches, &metrics, &shutdown);
@@ -229,6 +220,33 @@ impl Bound {
         });
         Ok(Self { http, https, dhcp: dhcp.transpose()?, dhcp6: dhcp6.transpose()?, tftp: tftp.transpose()? })
     }
+
+    /// Starts a server on each of them.
+    fn start(
+        self,
+        files: tftp::Files,
+        router: axum::Router,
+        servers: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) {
+        let Self { http, https, dhcp, dhcp6, tftp } = self;
+        if let Some((config, socket)) = tftp {
+            servers.spawn(::tftp::Server::new(config, socket, Arc::new(files)).run(shutdown.clone()));
+        }
+        if let Some(listener) = dhcp {
+            servers.spawn(listener.run(shutdown.clone()));
+        }
+        if let Some(listener) = dhcp6 {
+            servers.spawn(listener.run(shutdown.clone()));
+        }
+        let limits = daemon::http::Limits { drain: DRAIN, ..daemon::http::Limits::default() };
+        if let Some((listener, identity)) = https {
+            let serving =
+                daemon::http::serve_tls(listener, identity, router.clone(), limits, shutdown.clone());
+            servers.spawn(serving);
+        }
+        servers.spawn(daemon::http::serve(http, router, limits, shutdown.clone()));
+    }
 }
 
 /// Binds all sockets, waits for what is needed to answer, and starts the servers.
@@ -240,8 +258,7 @@ async fn serve(
     (key_latch, sockets): (daemon::Latch, daemon::Latch),
     shutdown: &CancellationToken,
 ) -> Result<JoinSet<()>, Error> {
-    let Bound { http, https, dhcp, dhcp6, tftp } =
-        Bound::new(config, &programs, (&backend, &journal)).await?;
+    let bound = Bound::new(config, &programs, (&backend, &journal)).await?;
     let mut servers = JoinSet::new();
     let opens = http_token(config)?;
     let logs = log_server(config, (&backend, &journal), &opens, &mut servers, shutdown)?;
@@ -254,7 +271,19 @@ async fn serve(
         () = shutdown.cancelled() => return Ok(servers),
     }
 
-    let scripts = Scripts {
+    let scripts = scripts(config, backend, key, journal);
+    let isos = isos(config, &scripts, &mut servers)?;
+    let pcap = captured.map(|reader| http::Pcap::new(reader, opens));
+    let files = machine_files(config, programs, scripts);
+    let router = router(config, &files, (logs, pcap, isos));
+    bound.start(files, router, &mut servers, shutdown);
+    tracing::info!(http = %config.http, dhcp = config.dhcp.is_some(), dhcp6 = config.dhcp6.is_some(), tftp = config.tftp.is_some(), "network boot serves");
+    Ok(servers)
+}
+
+/// What scripts are made from.
+fn scripts(config: &Config, backend: Backend, key: api::token::TokenKey, journal: Journal) -> Scripts {
+    Scripts {
         backend,
         config: Arc::new(config.script.clone()),
         urls: Arc::new(config.urls.clone()),
@@ -265,51 +294,58 @@ async fn serve(
             let strangers = dhcp.mode == Dhcp6Mode::AutoStateless;
             Arc::new(Scripts6 { config: dhcp.script.clone(), urls: dhcp.urls.clone(), strangers })
         }),
-    };
-    let assets =
-        Assets { backend: scripts.backend.clone(), dir: config.pxe.assets.as_deref().map(Arc::from) };
-    if let Some((tftp_config, socket)) = tftp {
-        let files =
-            tftp::Files { programs: programs.clone(), assets: assets.clone(), scripts: scripts.clone() };
-        let server = ::tftp::Server::new(tftp_config, socket, Arc::new(files));
-        servers.spawn(server.run(shutdown.clone()));
     }
-    let isos = match &config.iso {
-        None => None,
-        Some(iso) => {
-            let (isos, task) = iso::Isos::spawn(iso.clone(), scripts.clone())
-                .map_err(|source| Error::State { path: iso.dir.clone(), source })?;
-            servers.spawn(joined(task));
-            Some(isos)
-        }
-    };
-    if let Some(listener) = dhcp {
-        servers.spawn(listener.run(shutdown.clone()));
-    }
-    if let Some(listener) = dhcp6 {
-        servers.spawn(listener.run(shutdown.clone()));
-    }
-    let router = http::router(http::Server {
-        scripts,
-        programs,
+}
+
+/// The files that machines boot from, as TFTP serves them.
+fn machine_files(config: &Config, programs: Programs, scripts: Scripts) -> tftp::Files {
+    let backend = scripts.backend.clone();
+    let assets = Assets { backend, dir: config.pxe.assets.as_deref().map(Arc::from) };
+    tftp::Files { programs, assets, scripts }
+}
+
+/// All that HTTP serves: these files and more, and what is kept of machines.
+fn router(
+    config: &Config,
+    files: &tftp::Files,
+    (logs, pcap, isos): (Option<http::Logs>, Option<http::Pcap>, Option<iso::Isos>),
+) -> axum::Router {
+    let tftp::Files { programs, assets, scripts } = files;
+    http::router(http::Server {
+        scripts: scripts.clone(),
+        programs: programs.clone(),
         hook: config.hook_dir.as_deref().map(Directory::new),
         images: config.images_dir.as_deref().map(Directory::new),
-        assets: config.pxe.http_prefix.clone().map(|prefix| (assets, prefix)),
+        assets: config.pxe.http_prefix.clone().map(|prefix| (assets.clone(), prefix)),
         trusted_proxies: config.trusted_proxies.clone(),
         logs,
-        pcap: captured.map(|reader| http::Pcap::new(reader, opens)),
+        pcap,
         isos,
         limits: config.http_rate.map(http::limits),
         serves: http::Serves { programs: config.http_programs, scripts: config.http_scripts },
-    });
-    tracing::info!(http = %config.http, dhcp = config.dhcp.is_some(), dhcp6 = config.dhcp6.is_some(), tftp = config.tftp.is_some(), "network boot serves");
-    let limits = daemon::http::Limits { drain: DRAIN, ..daemon::http::Limits::default() };
-    if let Some((listener, identity)) = https {
-        let serving = daemon::http::serve_tls(listener, identity, router.clone(), limits, shutdown.clone());
-        servers.spawn(serving);
-    }
-    servers.spawn(daemon::http::serve(http, router, limits, shutdown.clone()));
-    Ok(servers)
+    })
+}
+
+/// Starts what keeps the packets of boots, unless it is off.
+fn captures(
+    config: &Config,
+    metrics: &metrics::Metrics,
+    tasks: &mut JoinSet<()>,
+) -> Result<Option<(capture::Captures, capture::Reader)>, Error> {
+    let Some(capture) = &config.capture else { return Ok(None) };
+    let (captures, reader, task) = capture::spawn(capture, metrics.clone())
+        .map_err(|source| Error::State { path: capture.dir.clone(), source })?;
+    tasks.spawn(joined(task));
+    Ok(Some((captures, reader)))
+}
+
+/// Starts what keeps images, unless they are off.
+fn isos(config: &Config, scripts: &Scripts, tasks: &mut JoinSet<()>) -> Result<Option<iso::Isos>, Error> {
+    let Some(iso) = &config.iso else { return Ok(None) };
+    let (isos, task) = iso::Isos::spawn(iso.clone(), scripts.clone())
+        .map_err(|source| Error::State { path: iso.dir.clone(), source })?;
+    tasks.spawn(joined(task));
+    Ok(Some(isos))
 }
 
 /// Binds and starts the log server, unless it is off. Log messages wait for nothing but a machine that they are of.
@@ -320,14 +356,25 @@ fn log_server(
     servers: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> Result<Option<http::Logs>, Error> {
-    let Some(SyslogConfig { listen, logs }) = &config.syslog else { return Ok(None) };
-    let (writer, reader, task) = logs::spawn(logs, journal.clone())
-        .map_err(|source| Error::State { path: logs.dir.clone(), source })?;
+    let Some(SyslogConfig { listen, logs: kept }) = &config.syslog else { return Ok(None) };
+    let (writer, logs) = logs(kept, journal, opens, servers)?;
     let receiver = syslog::Receiver::bind(*listen, backend.clone(), writer, journal.clone())
         .map_err(|source| Error::Bind { service: "syslog", address: *listen, source })?;
     servers.spawn(receiver.run(shutdown.clone()));
-    servers.spawn(joined(task));
-    Ok(Some(http::Logs::new(reader, opens.clone())))
+    Ok(Some(logs))
+}
+
+/// Starts what keeps the logs of machines.
+fn logs(
+    config: &LogsConfig,
+    journal: &Journal,
+    opens: &HttpToken,
+    tasks: &mut JoinSet<()>,
+) -> Result<(logs::Writer, http::Logs), Error> {
+    let (writer, reader, task) = logs::spawn(config, journal.clone())
+        .map_err(|source| Error::State { path: config.dir.clone(), source })?;
+    tasks.spawn(joined(task));
+    Ok((writer, http::Logs::new(reader, opens.clone())))
 }
 
 /// What opens what is kept of machines.
