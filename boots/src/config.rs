@@ -30,11 +30,22 @@ pub use self::dhcp6::{Dhcp6Config, Dhcp6Mode};
 pub use self::http::HttpsConfig;
 pub use self::pxe::PxeConfig;
 pub use self::syslog::SyslogConfig;
-use crate::access::HttpToken;
+use crate::access::{ACCESS_FILE, HttpToken};
 pub use crate::capture::CaptureConfig;
 pub use crate::dhcp::pool::Pool;
 pub use crate::iso::IsoConfig;
 use crate::standby::{self, Standby};
+
+/// What this daemon keeps in the state directory, by the names there; also what takes the place of a file when it is whole.
+pub(crate) const STATE: &[&str] = &[
+    ACCESS_FILE,
+    "boots.access.new",
+    dhcp::LEASES,
+    "boots-leases.new",
+    iso::IMAGES,
+    syslog::LOGS,
+    capture::PACKETS,
+];
 
 /// All settings of this daemon, beside those of the skeleton.
 pub const SETTINGS: &[Setting] = &Setting::joined::<
@@ -725,6 +736,20 @@ pub(crate) mod tests {
         assert_eq!(config.script.osie_url, "http://10.2.2.2");
         assert!(!config.hook_needed);
         assert_eq!(config.programs.get(&Arch(11)).unwrap(), "a.efi");
+    }
+
+    #[test]
+    fn everything_in_the_state_directory_is_named() {
+        let config = config(&["--state-dir=/state", "--iso-enabled", "--iso-file=/image.iso"]);
+        let (dhcp, syslog) = (config.dhcp.unwrap(), config.syslog.unwrap());
+        let (captures, images) = (config.capture.unwrap(), config.iso.unwrap());
+        for path in [&dhcp.lease_file, &syslog.logs.dir, &captures.dir, &images.dir] {
+            let name = path.strip_prefix("/state").unwrap().to_str().unwrap();
+            assert!(STATE.contains(&name), "{name}");
+        }
+        for written_anew in [ACCESS_FILE, dhcp::LEASES] {
+            assert!(STATE.contains(&written_anew) && STATE.contains(&&*format!("{written_anew}.new")));
+        }
     }
 
     #[test]

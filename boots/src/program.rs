@@ -6,8 +6,13 @@ use std::process::ExitCode;
 use api::{annotations::SYSTEM_NAMESPACE, ownership};
 use daemon::{Daemon, gate::Gate};
 
-const DAEMON: Daemon =
-    Daemon { name: "boots", version: env!("CARGO_PKG_VERSION"), settings: crate::SETTINGS };
+/// The daemon as the skeleton knows it.
+pub const DAEMON: Daemon = Daemon {
+    name: "boots",
+    version: env!("CARGO_PKG_VERSION"),
+    settings: crate::SETTINGS,
+    state: crate::config::STATE,
+};
 
 /// It acts only where the machines are owned.
 const OWNER: Gate = Gate { namespace: SYSTEM_NAMESPACE, name: ownership::NAME, may_pass: ownership::may_act };

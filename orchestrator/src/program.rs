@@ -8,8 +8,13 @@ use daemon::{Daemon, gate::Gate};
 
 use crate::keeper;
 
-const DAEMON: Daemon =
-    Daemon { name: "orchestrator", version: env!("CARGO_PKG_VERSION"), settings: keeper::SETTINGS };
+/// The keeper as the skeleton knows it.
+pub const DAEMON: Daemon = Daemon {
+    name: "orchestrator",
+    version: env!("CARGO_PKG_VERSION"),
+    settings: keeper::SETTINGS,
+    state: &[],
+};
 
 /// It acts only where the machines are owned.
 const OWNER: Gate = Gate { namespace: SYSTEM_NAMESPACE, name: ownership::NAME, may_pass: ownership::may_act };

@@ -37,7 +37,7 @@ use crate::handover::Leaders;
 mod config;
 mod duty;
 pub(crate) mod ports;
-mod serve;
+pub(crate) mod serve;
 
 pub use config::{AloneConfig, UpConfig, help, sample};
 pub use ports::{Busy, Holder, Protocol};

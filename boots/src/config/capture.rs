@@ -5,6 +5,9 @@ use daemon::config::{Kind, Setting, Settings};
 
 use crate::capture::{CaptureConfig, MACHINE};
 
+/// The directory in the state directory.
+pub(super) const PACKETS: &str = "boots-packets";
+
 /// The settings.
 pub(super) const SETTINGS: [Setting; 2] = [
     Setting::new("pcap-enabled", "pcap-enabled", Kind::Bool, "keep the packets of each machine's last boot")
@@ -25,6 +28,6 @@ pub(super) fn from_settings(settings: &mut Settings) -> Option<CaptureConfig> {
     if total < MACHINE {
         settings.mistake("pcap-keep-total", "must be at least 1");
     }
-    let dir = daemon::state_dir(settings.path("state-dir")).join("boots-packets");
+    let dir = daemon::state_dir(settings.path("state-dir")).join(PACKETS);
     settings.bool("pcap-enabled").then_some(CaptureConfig { dir, total })
 }

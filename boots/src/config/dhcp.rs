@@ -10,6 +10,8 @@ use daemon::config::Settings;
 use crate::dhcp::pool::{MAX_ADDRESSES, Pool};
 use crate::limit::Rate;
 
+/// The file of leases in the state directory.
+pub(super) const LEASES: &str = "boots-leases";
 /// Longest wait before an offer. A client's first wait is four seconds (RFC 2131 section 4.1).
 const MAX_PROBE: Duration = Duration::from_secs(3);
 
@@ -117,7 +119,7 @@ impl DhcpConfig {
             rate: rate(settings),
             pools,
             pool_probe: Some(probe).filter(|probe| !probe.is_zero()),
-            lease_file: lease_file.unwrap_or_else(|| daemon::state_dir(state_dir).join("boots-leases")),
+            lease_file: lease_file.unwrap_or_else(|| daemon::state_dir(state_dir).join(LEASES)),
         };
         settings.bool("dhcp-enabled").then_some(config)
     }

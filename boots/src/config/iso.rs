@@ -6,6 +6,8 @@ use url::Url;
 
 use crate::iso::{HOOK_MARKER, IsoConfig};
 
+/// The directory of images in the state directory.
+pub(super) const IMAGES: &str = "boots-iso";
 /// Shortest and longest marker, in bytes: one that is too short stands in an image by chance.
 const MARKER: std::ops::RangeInclusive<usize> = 32..=8192;
 
@@ -72,7 +74,7 @@ impl IsoConfig {
             file,
             marker,
             static_ipam: settings.bool("iso-static-ipam-enabled"),
-            dir: daemon::state_dir(state_dir).join("boots-iso"),
+            dir: daemon::state_dir(state_dir).join(IMAGES),
             limit: size.saturating_mul(1 << 20),
         };
         settings.bool("iso-enabled").then_some(config)

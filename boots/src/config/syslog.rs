@@ -7,6 +7,8 @@ use daemon::config::{Kind, Setting, Settings};
 
 use crate::logs::LogsConfig;
 
+/// The directory of logs in the state directory.
+pub(super) const LOGS: &str = "boots-logs";
 /// Fewest and most KiB per machine.
 const KEEP: std::ops::RangeInclusive<u64> = 64..=65_536;
 
@@ -62,7 +64,7 @@ impl SyslogConfig {
             settings.mistake("syslog-keep-total", "must be at least as much as syslog-keep");
         }
         let state_dir = settings.path("state-dir");
-        let dir = daemon::state_dir(state_dir).join("boots-logs");
+        let dir = daemon::state_dir(state_dir).join(LOGS);
         let config =
             Self { listen: SocketAddr::new(address, port), logs: LogsConfig { dir, machine, total } };
         settings.bool("syslog-enabled").then_some(config)

@@ -12,7 +12,7 @@
 //! #     pub async fn run(_: Config, _: kube::Client, _: daemon::Health, _: tokio_util::sync::CancellationToken) -> Result<(), std::io::Error> { Ok(()) }
 //! # }
 //! const DAEMON: daemon::Daemon =
-//!     daemon::Daemon { name: "hegel", version: env!("CARGO_PKG_VERSION"), settings: hegel::SETTINGS };
+//!     daemon::Daemon { name: "hegel", version: env!("CARGO_PKG_VERSION"), settings: hegel::SETTINGS, state: &[] };
 //!
 //! fn main() -> std::process::ExitCode {
 //!     daemon::main(&DAEMON, std::env::args().skip(1).collect(), hegel::Config::from_settings, hegel::run)

@@ -73,6 +73,8 @@ pub struct Daemon {
     pub version: &'static str,
     /// Its settings; [`COMMON`] comes on top.
     pub settings: &'static [Setting],
+    /// The names of what it keeps in the state directory unless it is told another place, for whoever removes that directory.
+    pub state: &'static [&'static str],
 }
 
 impl Daemon {
@@ -373,7 +375,7 @@ mod tests {
     #[test]
     fn help_lists_the_flags_of_daemon_and_skeleton() {
         const SETTINGS: &[Setting] = &[Setting::health_port("tootles-health-port", "9102")];
-        let daemon = Daemon { name: "hegel", version: "1.2.3", settings: SETTINGS };
+        let daemon = Daemon { name: "hegel", version: "1.2.3", settings: SETTINGS, state: &[] };
         let help = information(&daemon, &["--help".to_owned()]).unwrap();
         assert!(
             help.contains("--tootles-health-port VALUE")

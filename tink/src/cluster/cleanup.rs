@@ -15,12 +15,12 @@ use std::{
 };
 
 use api::{
-    access::Component,
     annotations::SYSTEM_NAMESPACE,
     anywhere::v1alpha1::{Cluster, TinkerbellDatacenterConfig},
     ownership::{self, Journal, State},
 };
 use clap::Args;
+use daemon::Daemon;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, api::ListParams};
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,21 +35,17 @@ use crate::{
     up::{
         Protocol,
         ports::{self, Holder, Listener},
+        serve::{self, STORE},
     },
 };
 
-/// The file that says whether the machines were moved.
-const STORE: &str = "api.redb";
-/// What else the API server and the daemons keep in the state directory.
-const FILES: [&str; 8] = [
-    "boots.access",
-    "boots.access.new",
-    "boots-iso",
-    "boots-leases",
-    "boots-leases.new",
-    "boots-logs",
-    "boots-packets",
-    "pki",
+/// The daemons; each says what it keeps in the state directory.
+const DAEMONS: [Daemon; 5] = [
+    boots::program::DAEMON,
+    hegel::program::DAEMON,
+    rufio::program::DAEMON,
+    tink_server::program::DAEMON,
+    orchestrator::program::DAEMON,
 ];
 /// Programs of ours.
 const PROGRAMS: [&str; 5] = ["tink", "boots", "hegel", "rufio", "tink-server"];
@@ -235,9 +231,8 @@ fn remove(state_dir: &Path) -> Result<Vec<Look>, Failure> {
     if fs::symlink_metadata(state_dir).is_err() {
         return look("not there".to_owned(), true);
     }
-    let accounts = Component::ALL.into_iter().map(|one| format!("{}.kubeconfig", one.name()));
-    let names = FILES.into_iter().map(str::to_owned).chain(accounts);
-    for name in names.chain(["kubeconfig", LOCK, STORE].map(str::to_owned)) {
+    let of_daemons = DAEMONS.iter().flat_map(|daemon| daemon.state).chain([&LOCK]);
+    for name in of_daemons.map(|name| (*name).to_owned()).chain(serve::state()) {
         let path = state_dir.join(&name);
         let removed = match fs::symlink_metadata(&path) {
             Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
@@ -311,7 +306,14 @@ fn address(address: IpAddr) -> Look {
 
 #[cfg(test)]
 mod tests {
+    use api::access::Component;
+
     use super::*;
+
+    #[test]
+    fn every_daemon_is_asked_what_it_keeps() {
+        assert_eq!(DAEMONS.map(|daemon| daemon.name), Component::ALL.map(Component::name));
+    }
 
     #[tokio::test]
     async fn a_store_that_owns_stays_and_one_that_was_moved_goes_and_others_files_stay() {

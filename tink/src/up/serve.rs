@@ -21,6 +21,24 @@ use tokio::net::TcpListener;
 use super::config::ApiConfig;
 use super::{UpError, bind};
 
+/// The store; whether the machines were moved is in it.
+pub(crate) const STORE: &str = "api.redb";
+/// Keys and tokens.
+const IDENTITY: &str = "pki";
+/// The administrator's way in.
+const KUBECONFIG: &str = "kubeconfig";
+
+/// The names of what is kept in the state directory, the store last.
+pub(crate) fn state() -> impl Iterator<Item = String> {
+    let accounts = Component::ALL.into_iter().map(kubeconfig_of);
+    [IDENTITY, KUBECONFIG].map(str::to_owned).into_iter().chain(accounts).chain([STORE.to_owned()])
+}
+
+/// A daemon's way in, where the skeleton looks for it.
+fn kubeconfig_of(component: Component) -> String {
+    format!("{}.kubeconfig", component.name())
+}
+
 /// A server that is about to serve.
 pub(super) struct Served {
     pub(super) server: Arc<Server>,
@@ -39,23 +57,23 @@ impl Served {
     /// See [`UpError`].
     pub(super) async fn open(state_dir: &Path, config: &ApiConfig) -> Result<Self, UpError> {
         make_private(state_dir)?;
-        let mut options = apiserver::Options::new(state_dir.join("api.redb"));
+        let mut options = apiserver::Options::new(state_dir.join(STORE));
         options.namespaces = vec![DEFAULT_NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()];
         options.accounts = Component::ALL.into_iter().map(account).collect();
         let server = Arc::new(Server::open(options).await?);
         server.install_crds_once(api::crds_digest(), api::crds).await?;
 
-        let identity = pki::Identity::load_or_create(&state_dir.join("pki"), &config.names)?;
+        let identity = pki::Identity::load_or_create(&state_dir.join(IDENTITY), &config.names)?;
         let listener = bind("the API server", config.bind).await?;
         let url = format!("https://{}", reachable(config.bind));
-        let kubeconfig = state_dir.join("kubeconfig");
+        let kubeconfig = state_dir.join(KUBECONFIG);
         pki::write_private(&kubeconfig, &identity.kubeconfig(&url, DEFAULT_NAMESPACE))?;
         let mut tls = Tls::new(&identity)?;
         for component in Component::ALL {
             let (name, user) = (component.name(), component.user());
             let token = identity.token_of(name)?;
             let text = identity.kubeconfig_of(name, &token, &url, DEFAULT_NAMESPACE);
-            pki::write_private(&state_dir.join(format!("{name}.kubeconfig")), &text)?;
+            pki::write_private(&state_dir.join(kubeconfig_of(component)), &text)?;
             tls = tls.admit(&token, &user);
         }
         Ok(Self { server, listener, tls, url, kubeconfig })
