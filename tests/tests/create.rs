@@ -28,11 +28,10 @@ use tests::cluster::{self, Plan, comes_up, table};
 use tests::kubeadm::Order;
 use tests::runner;
 use tests::simulated::{self, PROVISIONER, Simulated};
-use tests::stack::{Up, client, client_of, eventually, is_given_back, run_tink, tink};
+use tests::stack::{Up, client, client_of, eventually, is_given_back, run_tink};
 use tests::web::Web;
 use tink::demo::Artefacts;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
 
 const NAME: &str = "a_cluster_comes_to_be_although_its_maker_is_killed_at_each_step";
 const READY: Duration = Duration::from_secs(120);
@@ -70,10 +69,7 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     let late = machines.split_off(CONTROL_PLANE.len() + WORKERS.len());
     fs::write(dir.join("hardware.csv"), table(&machines)?)?;
     let (control_plane, workers) = (CONTROL_PLANE.len(), WORKERS.len());
-    cluster::write(
-        dir,
-        &Plan { control_plane, workers, image: web.slow_url(), digest: None, patience: None },
-    )?;
+    cluster::write(dir, &Plan::new(control_plane, workers, web.slow_url()))?;
     up.ready(READY).await?;
     step("the stack is ready");
 
@@ -134,19 +130,9 @@ async fn create_with_kills(dir: &Path, state: &Path) -> Result<BTreeSet<String>>
     loop {
         ensure!(Instant::now() < until, "it is not done; killed at {killed_at:#?}");
         let errors = fs::File::options().create(true).append(true).open(dir.join("create.log"))?;
-        let mut maker = Command::new(tink()?)
-            .arg("--state-dir")
-            .arg(state)
-            .args(["cluster", "create", "--offline", "--yes", "--output", "json", "-f", "cluster.yaml"])
-            .args(["-z", "hardware.csv", "--cni-manifest", "cni.yaml"])
-            .args(["--tinkerbell-bootstrap-ip", &PROVISIONER.to_string()])
-            .current_dir(dir)
-            .env_remove("KUBECONFIG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .kill_on_drop(true)
-            .spawn()?;
+        let mut maker = cluster::create(dir, state)?;
+        maker.args(["--offline", "--output", "json"]).stdout(Stdio::piped()).stderr(errors);
+        let mut maker = maker.spawn()?;
         let mut lines = BufReader::new(maker.stdout.take().context("no output")?).lines();
         let told = async {
             while let Some(line) = lines.next_line().await? {

@@ -8,7 +8,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,14 +19,13 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use lab::chassis::{BootTarget, Chassis as _, PowerState};
 use lab::netns::Namespace;
-use tests::cluster::{self, ENDPOINT, Plan, comes_up, table};
+use tests::cluster::{self, ENDPOINT, Plan, Template, comes_up, table};
 use tests::kubeadm::Order;
 use tests::runner::{self, Apart};
 use tests::simulated::{self, PROVISIONER, Simulated};
-use tests::stack::{Up, client, client_of, tink};
+use tests::stack::{Up, client, client_of};
 use tests::web::Web;
 use tink::demo::Artefacts;
-use tokio::process::Command;
 
 const READY: Duration = Duration::from_secs(120);
 /// Until a fault is told, or a cluster is ready, on a machine whose cores are shared.
@@ -102,7 +101,7 @@ impl Scene {
             mounted.push(simulated::mount(disks.path(), name, number, PASSWORD, *disk).await?);
         }
         let workers = usize::from(machines.iter().any(|(name, _)| name.starts_with("wk")));
-        let plan = Plan { control_plane: 1, workers, image: web.slow_url(), digest: None, patience: None };
+        let plan = Plan::new(1, workers, web.slow_url());
         up.ready(READY).await?;
         let order = Arc::new(Mutex::new(Vec::new()));
         let scene = Self {
@@ -140,18 +139,8 @@ impl Scene {
     /// Runs it to its end; what it said of what went wrong, nothing when all went well.
     async fn create(&self, more: &[&str]) -> Result<Option<String>> {
         let (progress, errors) = (self.dir.join("create.log"), self.dir.join("create.err"));
-        let mut command = Command::new(tink()?);
-        command.arg("--state-dir").arg(&self.state).args([
-            "cluster",
-            "create",
-            "--yes",
-            "-f",
-            "cluster.yaml",
-        ]);
-        command.args(["-z", "hardware.csv", "--cni-manifest", "cni.yaml"]);
-        command.args(["--tinkerbell-bootstrap-ip", &PROVISIONER.to_string()]).args(more);
-        command.current_dir(&self.dir).env_remove("KUBECONFIG").stdin(Stdio::null()).kill_on_drop(true);
-        command.stdout(fs::File::options().create(true).append(true).open(&progress)?);
+        let mut command = cluster::create(&self.dir, &self.state)?;
+        command.args(more).stdout(fs::File::options().create(true).append(true).open(&progress)?);
         command.stderr(fs::File::create(&errors)?);
         let ended = tokio::time::timeout(WITHIN, command.spawn()?.wait()).await;
         let told = || fs::read_to_string(&progress).unwrap_or_default();
@@ -299,10 +288,10 @@ async fn no_image(scene: &mut Scene) -> Result<()> {
 }
 
 async fn wrong_digest(scene: &mut Scene) -> Result<()> {
-    scene.plan.digest = Some(format!("sha256:{}", "0".repeat(64)));
+    scene.plan.template = Template::Own { digest: Some(format!("sha256:{}", "0".repeat(64))) };
     scene.write()?;
     scene.fails(&["--offline"], &["cp1", "stream image to disk", "sha256:0000", "run it again"]).await?;
-    scene.plan.digest = None;
+    scene.plan.template = Template::Own { digest: None };
     scene.write()?;
     scene.blank("cp1", DISK)?;
     scene.lives(&["cp1"])?;

@@ -11,9 +11,7 @@
 //! No test harness: the process moves into a network namespace before it starts a thread.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -25,13 +23,13 @@ use kube::api::{ListParams, LogParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use lab::chassis::{Chassis as _, PowerState};
 use lab::netns::Namespace;
-use lab::rack::{DEMO_PASSWORD, DEMO_USER, Rack, RackSpec};
+use lab::rack::{Rack, RackSpec};
 use serde_json::{Value, json};
+use tests::cluster::{self, ENDPOINT, Plan, Template, table_of};
 use tests::runner;
-use tests::stack::{Up, client_of, eventually, is_given_back, run_tink, tink};
+use tests::stack::{Up, client_of, eventually, is_given_back, run_tink};
 use tink::demo::{Artefacts, Server, describe};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
 
 const NAME: &str = "full_two_machines_become_a_real_kubernetes_and_are_given_back";
 const READY: Duration = Duration::from_secs(120);
@@ -39,7 +37,6 @@ const READY: Duration = Duration::from_secs(120);
 const CREATE: Duration = Duration::from_secs(1800);
 /// For pods that start when their node is ready.
 const PODS: Duration = Duration::from_secs(400);
-const ENDPOINT: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 5);
 const VERSION: &str = "v1.34.2";
 const NETWORK: &str = include_str!("../node/network/manifest.yaml");
 /// Processors and memory of both machines: kubeadm asks two and 1700 MiB of the control plane at the least.
@@ -74,7 +71,7 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     let servers = spec.servers.iter().map(|one| describe(one, &spec)).collect::<Result<Vec<_>>>()?;
     let provisioner = spec.provisioner;
     let (images, image) = node_image()?;
-    write_files(dir, &servers, &format!("http://{provisioner}:7171/images/{image}"))?;
+    write_files(dir, &servers, format!("http://{provisioner}:7171/images/{image}"))?;
     let rack = Rack::start(namespace, spec, dir).await?;
     let mut flags = Artefacts::find()?.up_flags(&state, provisioner);
     flags.retain(|flag| !flag.starts_with("--images-dir"));
@@ -115,102 +112,17 @@ fn node_image() -> Result<(PathBuf, String)> {
 }
 
 /// The files of the cluster, as their owner would write them.
-fn write_files(dir: &Path, servers: &[Server], image: &str) -> Result<()> {
-    let mut csv =
-        "hostname,bmc_ip,bmc_username,bmc_password,mac,ip_address,netmask,gateway,nameservers,labels,disk\n"
-            .to_owned();
-    for (server, kind) in servers.iter().zip(["cp", "worker"]) {
-        let Server { name, mac, address, netmask, provisioner, bmc, disk, .. } = server;
-        writeln!(
-            csv,
-            "{name},{bmc},{DEMO_USER},{DEMO_PASSWORD},{mac},{address},{netmask},{provisioner},{provisioner},type={kind},{disk}"
-        )?;
-    }
-    fs::write(dir.join("hardware.csv"), csv)?;
-    let config = |name: &str, label: &str| {
-        format!(
-            "---
-apiVersion: anywhere.eks.amazonaws.com/v1alpha1
-kind: TinkerbellMachineConfig
-metadata:
-  name: {name}
-spec:
-  hardwareSelector:
-    type: {label}
-  osFamily: ubuntu
-  templateRef: {{}}
-  users:
-    - name: ec2-user
-      sshAuthorizedKeys:
-        - ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEEwDkJ9RMuXy3QpVzmK3lYGQe5lIhWHkPPkPSJlOOyQ me@host
-"
-        )
-    };
-    let cluster = format!(
-        "apiVersion: anywhere.eks.amazonaws.com/v1alpha1
-kind: Cluster
-metadata:
-  name: rack
-spec:
-  clusterNetwork:
-    cniConfig:
-      cilium: {{}}
-    pods:
-      cidrBlocks:
-        - 192.168.0.0/16
-    services:
-      cidrBlocks:
-        - 10.96.0.0/12
-  controlPlaneConfiguration:
-    count: 1
-    endpoint:
-      host: \"{ENDPOINT}\"
-    machineGroupRef:
-      kind: TinkerbellMachineConfig
-      name: rack-cp
-  datacenterRef:
-    kind: TinkerbellDatacenterConfig
-    name: rack
-  kubernetesVersion: \"1.34\"
-  managementCluster:
-    name: rack
-  workerNodeGroupConfigurations:
-    - count: 1
-      machineGroupRef:
-        kind: TinkerbellMachineConfig
-        name: rack
-      name: md-0
----
-apiVersion: anywhere.eks.amazonaws.com/v1alpha1
-kind: TinkerbellDatacenterConfig
-metadata:
-  name: rack
-spec:
-  tinkerbellIP: \"172.31.0.6\"
-  osImageURL: \"{image}\"
-{}{}",
-        config("rack-cp", "cp"),
-        config("rack", "worker"),
-    );
-    fs::write(dir.join("cluster.yaml"), cluster)?;
-    Ok(fs::write(dir.join("network.yaml"), NETWORK.replace("ENDPOINT", &ENDPOINT.to_string()))?)
+fn write_files(dir: &Path, servers: &[Server], image: String) -> Result<()> {
+    fs::write(dir.join("hardware.csv"), table_of(servers.iter().zip(["cp", "wk"])))?;
+    let network = NETWORK.replace("ENDPOINT", &ENDPOINT.to_string());
+    cluster::write(dir, &Plan { template: Template::OfSystem, network, ..Plan::new(1, 1, image) })
 }
 
 /// `tink cluster create`, and what it tells.
 async fn create(dir: &Path, state: &Path, step: &impl Fn(&str)) -> Result<()> {
     let errors = fs::File::create(dir.join("create.log"))?;
-    let mut maker = Command::new(tink()?)
-        .arg("--state-dir")
-        .arg(state)
-        .args(["cluster", "create", "--yes", "--output", "json", "-f", "cluster.yaml", "-z", "hardware.csv"])
-        .args(["--cni-manifest", "network.yaml"])
-        .current_dir(dir)
-        .env_remove("KUBECONFIG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(errors)
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut maker = cluster::create(dir, state)?;
+    let mut maker = maker.args(["--output", "json"]).stdout(Stdio::piped()).stderr(errors).spawn()?;
     let mut lines = BufReader::new(maker.stdout.take().context("no output")?).lines();
     let mut waits = String::new();
     let told = async {

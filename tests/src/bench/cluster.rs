@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -148,13 +147,7 @@ async fn checked(dir: &Path, disks: &Path) -> Result<Row> {
         let name = format!("{}{number}", if number <= 3 { "cp" } else { "wk" });
         machines.push(simulated::mount(disks, &name, number, PASSWORD, DISK).await?);
     }
-    let plan = Plan {
-        control_plane: 3,
-        workers: usize::from(CHECKED) - 3,
-        image: format!("http://{PROVISIONER}/none"),
-        digest: None,
-        patience: None,
-    };
+    let plan = Plan::new(3, usize::from(CHECKED) - 3, format!("http://{PROVISIONER}/none"));
     fs::write(dir.join("hardware.csv"), table(&machines)?)?;
     cluster::write(dir, &plan)?;
     let begun = Instant::now();
@@ -185,29 +178,17 @@ async fn made(dir: &Path, disks: &Path) -> Result<Vec<Row>> {
         machines.push(machine);
     }
     let workers = MACHINES.iter().filter(|name| name.starts_with("wk")).count();
-    let plan = Plan {
-        control_plane: MACHINES.len() - workers,
-        workers,
-        image: web.slow_url(),
-        digest: None,
-        patience: None,
-    };
+    let plan = Plan::new(MACHINES.len() - workers, workers, web.slow_url());
     fs::write(dir.join("hardware.csv"), table(&machines)?)?;
     cluster::write(dir, &plan)?;
     let begun = Instant::now();
-    let mut maker = Command::new(tink()?)
-        .arg("--state-dir")
-        .arg(dir.join("state"))
-        .args(["cluster", "create", "--offline", "--yes", "-f", "cluster.yaml", "-z", "hardware.csv"])
-        .args(["--cni-manifest", "cni.yaml", "--tinkerbell-bootstrap-ip", &PROVISIONER.to_string()])
-        .current_dir(dir)
-        .env_remove("KUBECONFIG")
-        .stdout(fs::File::create(dir.join("create.log"))?)
-        .spawn()?;
+    let mut maker = cluster::create(dir, &dir.join("state"))?;
+    let mut maker = maker.arg("--offline").stdout(fs::File::create(dir.join("create.log"))?).spawn()?;
+    let process = maker.id().context("it has ended")?;
     let (mut peak, mut spent) = (0, Duration::ZERO);
     let ended = loop {
         // Between its end and this look it is a zombie, of which there is nothing to read.
-        if let (Ok((_, highest)), Ok(time)) = (memory(maker.id()), cpu_time(maker.id())) {
+        if let (Ok((_, highest)), Ok(time)) = (memory(process), cpu_time(process)) {
             (peak, spent) = (peak.max(highest), spent.max(time));
         }
         if let Some(ended) = maker.try_wait()? {
