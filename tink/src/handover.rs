@@ -93,6 +93,9 @@ pub enum MoveError {
     /// The daemons do not come up there.
     #[error("the daemons do not run on the target: {0}")]
     Pods(#[from] PodsError),
+    /// The machines are moved, and pods are left where they were.
+    #[error("the machines are moved; the daemons' pods on the source are still there: {0}")]
+    Leftover(#[source] PodsError),
     /// Pods need what only Kubernetes has.
     #[error("{0} runs no pods: move there without them (--without-pods), and start the daemons")]
     NoPods(String),
@@ -155,6 +158,7 @@ impl MoveError {
             Self::Refused(_) | Self::Journal { .. } | Self::NotOwner(_) | Self::NotEmpty { .. } => false,
             Self::Unfinished(_) | Self::Orphans(_) | Self::NoPods(_) => false,
             Self::Pods(_)
+            | Self::Leftover(_)
             | Self::Api { .. }
             | Self::Setup(_)
             | Self::Read(_)
@@ -202,6 +206,13 @@ pub enum Event {
         /// SHA-256 over their contents.
         digest: String,
     },
+    /// The daemons' pods were taken away where the machines are not owned any more.
+    Removed {
+        /// Whose server.
+        on: String,
+        /// Which daemons'.
+        daemons: Vec<String>,
+    },
     /// A step of giving up is done.
     GaveUp {
         /// Which.
@@ -241,14 +252,17 @@ pub async fn run(
         return Err(MoveError::NoPods(target.url));
     }
     match way {
-        Way::Forth { .. } if decide::next(&begun.0, &begun.1, ids, false)? == Step::Done => return Ok(()),
+        // It may have been killed just before that.
+        Way::Forth { .. } if decide::next(&begun.0, &begun.1, ids, false)? == Step::Done => {
+            return retire(&source, &events).await;
+        }
         Way::Back if decide::back(&begun.0, &begun.1, ids)? == Back::Done => return Ok(()),
         Way::Forth { .. } | Way::Back => {}
     }
     let election = Election { namespace: SYSTEM_NAMESPACE.to_owned(), identity };
     let health = daemon::Health::new();
     let latch = health.latch("lease", "the Lease of the move");
-    let client = source.client.clone();
+    let (client, left, telling) = (source.client.clone(), source.clone(), events.clone());
     let mover = Mover { source, target, events, way, pods };
     let work = |stop: CancellationToken| {
         let mover = mover.clone();
@@ -262,10 +276,24 @@ pub async fn run(
         }
     };
     match daemon::leader::run(client, (LEASE, Some(&election)), latch, stop, work).await {
+        Ok(()) if matches!(way, Way::Forth { .. }) => retire(&left, &telling).await,
         Ok(()) => Ok(()),
         Err(LeaderError::Work(error)) => Err(error),
         Err(LeaderError::Task(error)) => Err(MoveError::Task(daemon::chain(&error))),
     }
+}
+
+/// Takes away the pods of a source that has let go: another move there brings them again.
+async fn retire(source: &Side, events: &mpsc::Sender<Event>) -> Result<(), MoveError> {
+    if !source.is_kubernetes || source.journal().await?.journal.state != State::Moved {
+        return Ok(());
+    }
+    let daemons = pods::remove(&source.client).await.map_err(MoveError::Leftover)?;
+    if !daemons.is_empty() {
+        // Whoever prints may have left.
+        events.send(Event::Removed { on: source.url.clone(), daemons }).await.unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Waits until the daemons that run as pods of the server answer: after the move, when they may act.

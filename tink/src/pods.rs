@@ -24,11 +24,14 @@ use daemon::config::{Inputs, Setting, Settings};
 use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
-        core::v1::{ContainerStatus, Pod},
+        core::v1::{ConfigMap, ContainerStatus, Pod},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -279,6 +282,43 @@ impl PodsArgs {
         };
         UpConfig::read(inputs).map_err(|mistakes| Failure::Usage(mistakes.to_string()))?;
         Ok(Pods { image: self.image, address, interface, settings })
+    }
+}
+
+/// Takes away what [`Pods::objects`] are on a server whose machines are owned elsewhere: pods that only wait. What has a name of ours and not our label
+/// is of others, and stays. Gives the names of what was there.
+///
+/// # Errors
+///
+/// When the server does not answer, or refuses.
+pub async fn remove(client: &Client) -> Result<Vec<String>, PodsError> {
+    let failed = |source| PodsError::Api { what: "the pods".to_owned(), source: Box::new(source) };
+    let ours = ListParams::default().labels(&format!("{}={}", PART_OF.0, PART_OF.1));
+    let (sets, mut removed) = (daemon_sets(client), Vec::new());
+    let known = Component::ALL.map(Component::name);
+    for set in sets.list(&ours).await.map_err(failed)?.items {
+        let name = set.name_any();
+        if known.contains(&name.as_str())
+            && gone(sets.delete(&name, &DeleteParams::background()).await).map_err(failed)?
+        {
+            removed.push(name);
+        }
+    }
+    let settings: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    for one in settings.list(&ours).await.map_err(failed)?.items {
+        if one.name_any() == SETTINGS {
+            gone(settings.delete(SETTINGS, &DeleteParams::background()).await).map_err(failed)?;
+        }
+    }
+    Ok(removed)
+}
+
+/// Whether it was there to be deleted.
+fn gone<T>(deleted: Result<T, kube::Error>) -> Result<bool, kube::Error> {
+    match deleted {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The daemons as pods of the target. kube-apiserver takes the manifests; the test is controller and kubelet, and says how far
-//! the pods are.
+//! the pods are. After a move back they are gone, and nothing else is.
 
 use anyhow::{Context, Result, ensure};
 use api::access::Component;
 use api::annotations::SYSTEM_NAMESPACE;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tests::alone::Alone;
+use tests::stack::eventually;
 use tests::target::Kind;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::ChildStdout;
@@ -51,7 +52,44 @@ pub async fn wait_there() -> Result<()> {
     let ended = child.wait().await?;
     ensure!(ended.success(), "the move ended with {ended}");
     same(&before, &everything(&there).await?)?;
-    is_made_for_machines(&there).await
+    is_made_for_machines(&there).await?;
+    are_taken_away(&one, &two).await
+}
+
+/// Moves back; what has a name or the label of ours, and not both, is of others.
+async fn are_taken_away(one: &Alone, two: &Alone) -> Result<()> {
+    let there = two.client().await?;
+    like_boots(&there, "boots-of-others").await?;
+    let no_label = Patch::Merge(json!({ "metadata": { "labels": null } }));
+    sets(&there).patch(Component::Hegel.name(), &PatchParams::default(), &no_label).await?;
+
+    let output = mover(two, one, &[])?.output().await?;
+    let (said, problem) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "the move back ended with {}: {problem}", output.status);
+    let removed =
+        said.lines().find(|line| line.contains("\"removed\"")).context("nothing is told of the pods")?;
+    ensure!(removed.contains("boots") && !removed.contains("hegel"), "{removed}");
+    ensure!(journal(&one.client().await?).await?.acts(), "it is not moved back");
+    eventually("the pods to be deleted", STEP, async || {
+        let left = sets(&there).list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let left: Vec<_> = left.items.iter().map(ResourceExt::name_any).collect();
+        if left == ["boots-of-others", "hegel"] { Ok(Some(())) } else { Err(format!("there are {left:?}")) }
+    })
+    .await?;
+    let settings: Api<ConfigMap> = Api::namespaced(there.clone(), SYSTEM_NAMESPACE);
+    ensure!(settings.get_opt("tinkerbell-settings").await?.is_none(), "the settings are still there");
+    Ok(())
+}
+
+/// A DaemonSet with our label and a name that is not ours.
+async fn like_boots(client: &Client, name: &str) -> Result<()> {
+    let boots = sets(client).get(Component::Boots.name()).await?;
+    let metadata =
+        ObjectMeta { name: Some(name.to_owned()), labels: boots.metadata.labels, ..ObjectMeta::default() };
+    sets(client)
+        .create(&PostParams::default(), &DaemonSet { metadata, spec: boots.spec, status: None })
+        .await?;
+    Ok(())
 }
 
 /// Reads until a line that contains this.

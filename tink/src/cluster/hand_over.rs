@@ -206,6 +206,9 @@ impl Show {
                 let digest = digest.get(..12).unwrap_or(digest);
                 format!("both sides have the same: {}; SHA-256 {digest}", all.join(", "))
             }
+            Event::Removed { on, daemons } => {
+                format!("the pods of {} are taken away from {on}", daemons.join(", "))
+            }
             Event::GaveUp { step: Back::Refrain } => "the target does not own the machines".to_owned(),
             Event::GaveUp { .. } => "the source owns the machines as before".to_owned(),
         };
@@ -223,7 +226,7 @@ impl Show {
             // Writing to a String cannot fail.
             write!(text, "\u{1b}[{}A\u{1b}[J", self.drawn).unwrap_or_default();
         }
-        if matches!(event, Event::Verified { .. } | Event::GaveUp { .. }) {
+        if matches!(event, Event::Verified { .. } | Event::Removed { .. } | Event::GaveUp { .. }) {
             writeln!(text, "{time:>6}  {line}").unwrap_or_default();
         }
         self.drawn = 0;
