@@ -68,7 +68,7 @@ pub struct Observation {
     pub phase: Phase,
     /// What it does at the moment, or what failed.
     pub step: Option<String>,
-    /// Why that failed, in the words of whoever did it.
+    /// Why that failed, or what keeps the machine from being started, in the words of whoever did it.
     pub cause: Option<String>,
     /// Bytes that are done, and of how many, where that is known.
     pub bytes: Option<(u64, Option<u64>)>,
@@ -88,8 +88,8 @@ pub enum Power {
 pub enum Switched {
     /// Nobody asked for it.
     NotAsked,
-    /// It is on the way.
-    Running,
+    /// It is on the way; what is met there, where that is known.
+    Running(Option<String>),
     /// It was done.
     Done,
     /// It failed, and may be asked for again.

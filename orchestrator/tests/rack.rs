@@ -12,7 +12,7 @@ use api::{
 };
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use orchestrator::{
     finding::Findings,
@@ -141,6 +141,7 @@ async fn an_installation_is_asked_for_once_and_leaves_nothing_behind() {
     rack.boot("eksa-wk01", &slot, &boot).await.unwrap();
     assert_eq!(workflows.get("rack-md-0-1").await.unwrap().metadata.uid, first.metadata.uid);
 
+    is_kept_from_booting(&world, &slot).await;
     let running = json!({ "status": {
         "state": "RUNNING", "currentState": { "actionName": "stream image to disk" },
         "progress": { "actionID": "a", "bytesRead": 5, "bytesTotal": 10, "bytesWritten": 7 },
@@ -165,6 +166,30 @@ async fn an_installation_is_asked_for_once_and_leaves_nothing_behind() {
     assert!(workflows.list(&ListParams::default()).await.unwrap().items.is_empty());
 }
 
+/// What its BMC does to the Job that is to start it is told, and no more once that is done.
+async fn is_kept_from_booting(world: &World, slot: &Slot) {
+    let job: Job = serde_json::from_value(json!({
+        "apiVersion": "bmc.tinkerbell.org/v1alpha1", "kind": "Job",
+        "metadata": { "name": "netboot-rack-md-0-1", "namespace": NAMESPACE },
+        "spec": { "machineRef": { "name": "bmc-eksa-wk01", "namespace": NAMESPACE }, "tasks": [{ "powerAction": "on" }] },
+    }))
+    .unwrap();
+    let (jobs, name): (Api<Job>, _) =
+        (Api::namespaced(world.client.clone(), NAMESPACE), "netboot-rack-md-0-1");
+    jobs.create(&PostParams::default(), &job).await.unwrap();
+    let meets = json!({ "status": { "conditions": [
+        { "type": "Running", "status": "True", "message": "connection refused; trying again" },
+    ] } });
+    jobs.patch_status(name, &PatchParams::default(), &Patch::Merge(&meets)).await.unwrap();
+    let workflows: Api<Workflow> = Api::namespaced(world.client.clone(), NAMESPACE);
+    for (complete, cause) in [(false, Some("its BMC: connection refused; trying again")), (true, None)] {
+        let status = json!({ "status": { "state": "PREPARING", "bootOptions": { "jobs": { name: { "complete": complete } } } } });
+        workflows.patch_status("rack-md-0-1", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        let seen = world.rack.observe("eksa-wk01", slot).await.unwrap();
+        assert_eq!((seen.phase, seen.cause.as_deref()), (Phase::Booting, cause));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn power_goes_through_the_bmc_or_is_told_to_be_a_persons() {
     let world = World::start().await;
@@ -178,6 +203,9 @@ async fn power_goes_through_the_bmc_or_is_told_to_be_a_persons() {
     // What became of an earlier one says nothing of now: it is another Job.
     world.rack.power("eksa-wk01", &first, Power::Off).await.unwrap();
     assert_ne!(jobs.get("rack-md-0-1-poweroff").await.unwrap().metadata.uid, job.metadata.uid);
+    // Nor is what was not done yet done to the next installation.
+    world.rack.reset("eksa-wk01", &first).await.unwrap();
+    assert!(jobs.get_opt("rack-md-0-1-poweroff").await.unwrap().is_none());
 
     let refused = world.rack.power("eksa-wk02", &second, Power::On).await.unwrap_err();
     assert!(refused.to_string().contains("has no BMC"), "{refused}");

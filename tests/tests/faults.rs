@@ -29,7 +29,7 @@ use tink::demo::Artefacts;
 
 const READY: Duration = Duration::from_secs(120);
 /// Until a fault is told, or a cluster is ready, on a machine whose cores are shared.
-const WITHIN: Duration = Duration::from_secs(240);
+const WITHIN: Duration = Duration::from_secs(360);
 const PASSWORD: &str = "secret-7";
 const DISK: u64 = 2 << 20;
 const SMALL: u64 = 1 << 20;
@@ -45,6 +45,7 @@ const ROWS: &[Apart] = &[
     ("bmcs_whose_protocols_are_off_are_told_before_anything_begins", || {
         row(&[("cp1", DISK), ("wk1", DISK)], protocols_off)
     }),
+    ("a_bmc_that_is_switched_off_after_the_check_is_told_with_the_machine", || row(&[("cp1", DISK)], no_bmc)),
     ("a_clock_that_is_wrong_is_told_before_anything_begins", || row(&[("cp1", DISK)], wrong_clock)),
     ("an_address_that_somebody_has_is_told_before_anything_begins", || row(&[("cp1", DISK)], taken)),
     ("another_dhcp_server_is_told_before_anything_begins", || row(&[("cp1", DISK)], rival)),
@@ -231,6 +232,25 @@ async fn protocols_off(scene: &mut Scene) -> Result<()> {
     }
     scene.lives(&["cp1", "wk1"])?;
     scene.completes(&["cp1", "wk1"]).await
+}
+
+/// Each look at a BMC that is gone takes some ten seconds.
+async fn no_bmc(scene: &mut Scene) -> Result<()> {
+    scene.plan.patience = Some(MORE_PATIENCE);
+    scene.write()?;
+    let machine = scene.machines.first_mut().context("a machine")?;
+    machine.bmc_off().await;
+    scene
+        .fails(
+            &["--offline"],
+            &["cp1", "could not be started within 60 s", "BMC", "172.31.0.101", "run it again"],
+        )
+        .await?;
+    let machine = scene.machines.first_mut().context("a machine")?;
+    machine.bmc_on().await?;
+    ensure!(machine.chassis.starts().is_empty(), "it was started {:?}", machine.chassis.starts());
+    scene.lives(&["cp1"])?;
+    scene.completes(&["cp1"]).await
 }
 
 /// Which of the two is wrong cannot be told: both are named.

@@ -156,13 +156,21 @@ impl Next<'_> {
             // Its agent has never been heard of: firmware that starts something else would keep the place for ever.
             Phase::Booting if self.world.now - place.since > self.world.patience => {
                 let (patience, attempts) = (self.world.patience, place.attempts);
-                let reason = format!(
-                    "it did not boot from the network within {patience} s, {attempts} times (boot order, cable, VLAN; `tink why {}` says how far it came)",
-                    place.machine
-                );
+                let reason = match &seen.cause {
+                    Some(cause) => {
+                        format!("it could not be started within {patience} s, {attempts} times: {cause}")
+                    }
+                    None => format!(
+                        "it did not boot from the network within {patience} s, {attempts} times (boot order, cable, VLAN; `tink why {}` says how far it came)",
+                        place.machine
+                    ),
+                };
                 self.failed(slot, place, reason);
             }
-            Phase::Booting => self.wait(&place.machine, step.unwrap_or("it boots from the network")),
+            Phase::Booting => {
+                let what = seen.cause.as_deref().or(step);
+                self.wait(&place.machine, what.unwrap_or("it boots from the network"));
+            }
             Phase::Installing => {
                 let part = seen.bytes.map(|(done, all)| match all {
                     Some(all) => format!(", {done} of {all} bytes"),
@@ -289,13 +297,15 @@ impl Next<'_> {
         }
         match self.world.switched.get(slot).unwrap_or(&Switched::NotAsked) {
             Switched::NotAsked => self.actions.push(Action::PowerOff { slot: slot.to_owned(), machine }),
-            Switched::Running => self.wait(&machine, "it is switched off"),
-            Switched::Failed(why) if self.world.now - place.since > self.world.patience => {
+            Switched::Failed(why) | Switched::Running(Some(why))
+                if self.world.now - place.since > self.world.patience =>
+            {
                 let problem = format!(
                     "{machine}: {reason}, and it cannot be switched off: {why}; switch it off, and run it again"
                 );
                 self.problems.push(problem);
             }
+            Switched::Running(met) => self.wait(&machine, switching_off(met.as_deref())),
             Switched::Failed(why) => {
                 self.wait(&machine, format!("it cannot be switched off, which is tried again: {why}"));
                 self.actions.push(Action::PowerOff { slot: slot.to_owned(), machine });
@@ -407,6 +417,11 @@ impl Next<'_> {
         };
         Decision { record: self.record, actions: self.actions, waits: self.waits, outcome }
     }
+}
+
+/// What is waited for while a machine is switched off.
+pub(super) fn switching_off(met: Option<&str>) -> String {
+    met.map_or_else(|| "it is switched off".to_owned(), |met| format!("it is switched off: {met}"))
 }
 
 /// Whether etcd keeps its majority when a member is taken out, and has one that can decide it.

@@ -7,7 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Decision, Outcome, Place, Record, Stage, Wait, World, decide::may_remove};
+use super::{
+    Action, Decision, Outcome, Place, Record, Stage, Wait, World,
+    decide::{may_remove, switching_off},
+};
 use crate::{check::CONTROL_PLANE, node::Entry, plan, provider::Switched};
 
 /// Seconds that pods have to go.
@@ -82,10 +85,10 @@ impl Next<'_> {
         let slot = slot.to_owned();
         match self.world.switched.get(&slot).unwrap_or(&Switched::NotAsked) {
             Switched::NotAsked => self.actions.push(Action::PowerOff { slot, machine }),
-            Switched::Running => self.wait(&machine, "it is switched off".to_owned()),
-            Switched::Failed(why) if age > OFF => self
+            Switched::Failed(why) | Switched::Running(Some(why)) if age > OFF => self
                 .problems
                 .push(format!("{machine} cannot be switched off: {why}; mend its BMC, and run it again")),
+            Switched::Running(met) => self.wait(&machine, switching_off(met.as_deref())),
             Switched::Failed(why) => {
                 self.wait(&machine, format!("it cannot be switched off, which is tried again: {why}"));
                 self.actions.push(Action::PowerOff { slot, machine });

@@ -52,7 +52,7 @@ impl Pass<'_> {
         let tasks = self.tasks().await?;
         let views: Vec<TaskView> = tasks.iter().filter_map(|task| self.view(task)).collect();
         match job::next(self.job.spec.tasks.len(), &views) {
-            Step::Await(_) => Ok(Action::await_change()),
+            Step::Await(index) => self.tell(index, &tasks, status).await,
             Step::Create(index) => self.create(index, &machine, status).await,
             Step::Complete => self.finish(status, Ok(())).await,
             Step::Fail(reason) => self.finish(status, Err(reason)).await,
@@ -114,6 +114,19 @@ impl Pass<'_> {
             TaskPhase::Open
         };
         Some(TaskView { index, phase })
+    }
+
+    /// Says what a Task meets while it is tried again, and no more once that is over.
+    async fn tell(self, index: usize, tasks: &[Task], mut status: JobStatus) -> Result<Action, PassError> {
+        let name = job::task_name(&self.job.name_any(), index);
+        let task = tasks.iter().find(|task| task.name_any() == name);
+        let trouble = task.and_then(|task| task.status.as_ref()?.condition(FAILED)?.message.clone());
+        let running = JobCondition::holds(RUNNING, trouble);
+        if status.condition(RUNNING) != Some(&running) {
+            status.set_condition(running);
+            patch_status(&self.api, &self.job, json!(status)).await?;
+        }
+        Ok(Action::await_change())
     }
 
     async fn create(self, index: usize, machine: &Machine, status: JobStatus) -> Result<Action, PassError> {

@@ -105,6 +105,22 @@ impl Rack {
         }
     }
 
+    /// What the Jobs that bring a machine to boot meet while they are tried again.
+    async fn kept_from_booting(
+        &self,
+        machine: &str,
+        status: WorkflowStatus,
+    ) -> Result<Option<String>, ProviderError> {
+        let jobs = status.boot_options.unwrap_or_default().jobs;
+        for (name, _) in jobs.into_iter().filter(|(_, job)| job.complete != Some(true)) {
+            let job = self.api::<Job>().get_opt(&name).await.map_err(|source| failed(machine, source))?;
+            if let Some(Switched::Running(Some(why))) = job.as_ref().map(switched) {
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
+    }
+
     /// Deletes an object; one that is not there is as good as deleted.
     async fn delete<K: Namespaced>(&self, machine: &str, name: &str) -> Result<(), ProviderError> {
         match self.api::<K>().delete(name, &DeleteParams::default()).await {
@@ -212,7 +228,12 @@ impl Provider for Rack {
         async move {
             let found = self.api::<Workflow>().get_opt(&slot.name).await;
             let workflow = found.map_err(|source| failed(machine, source))?;
-            Ok(observation(workflow.and_then(|workflow| workflow.status).as_ref()))
+            let status = workflow.and_then(|workflow| workflow.status);
+            let mut seen = observation(status.as_ref());
+            if seen.phase == Phase::Booting {
+                seen.cause = self.kept_from_booting(machine, status.unwrap_or_default()).await?;
+            }
+            Ok(seen)
         }
         .boxed()
     }
@@ -221,7 +242,12 @@ impl Provider for Rack {
         async move {
             self.held_by(machine, slot).await?;
             self.delete::<Workflow>(machine, &slot.name).await?;
-            self.delete::<Template>(machine, &slot.name).await
+            self.delete::<Template>(machine, &slot.name).await?;
+            // What was not done yet must not be done to the next installation.
+            for power in [Power::On, Power::Off] {
+                self.delete::<Job>(machine, &job_name(slot, power)).await?;
+            }
+            Ok(())
         }
         .boxed()
     }
@@ -250,6 +276,10 @@ impl Provider for Rack {
                 Power::Off => PowerAction::Off,
             };
             let name = job_name(slot, power);
+            if power == Power::Off {
+                // Else it is started again as soon as its BMC answers, which may be later.
+                self.delete::<Workflow>(machine, &slot.name).await?;
+            }
             // What an earlier one came to says nothing of now.
             self.delete::<Job>(machine, &name).await?;
             let machine_ref = MachineRef { name: bmc.to_owned(), namespace: NAMESPACE.to_owned() };
@@ -359,7 +389,11 @@ fn switched(job: &Job) -> Switched {
         let message = status.condition("Failed").and_then(|condition| condition.message.clone());
         return Switched::Failed(message.unwrap_or_default());
     }
-    if status.is("Completed") { Switched::Done } else { Switched::Running }
+    if status.is("Completed") {
+        return Switched::Done;
+    }
+    let met = status.condition("Running").and_then(|condition| condition.message.clone());
+    Switched::Running(met.map(|why| format!("its BMC: {why}")))
 }
 
 fn taken(machine: &str, by: &Slot) -> ProviderError {
