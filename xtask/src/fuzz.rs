@@ -2,10 +2,10 @@
 //! Coverage-guided fuzzing with the stable toolchain: builds the targets of the `fuzz` workspace and runs them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cargo::{TARGET, cargo, root, target_folder};
 use crate::host::{self, Need};
@@ -27,44 +27,60 @@ pub fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
     let wanted: Vec<&String> =
         known.iter().filter(|name| target.is_none_or(|target| target == *name)).collect();
     ensure!(!wanted.is_empty(), "there is no such target; there are {}", known.join(", "));
-    host::install(Need::Fuzz)?;
-    let folder = target_folder().join("fuzz");
-    run(cargo()
-        .args([
-            "build",
-            "--release",
-            "--manifest-path",
-            "fuzz/Cargo.toml",
-            "--target",
-            TARGET,
-            "--target-dir",
-        ])
-        .arg(&folder)
-        .env("RUSTFLAGS", FLAGS))?;
-    let mut found = Vec::new();
-    for name in wanted {
-        println!("fuzzing {name} for {seconds} s ...");
-        let learnt = made(folder.join("corpus").join(name))?;
-        let findings = made(folder.join("findings").join(name))?;
-        let log = folder.join(format!("{name}.log"));
-        let status = Command::new(folder.join(TARGET).join("release").join(name))
-            .args([&learnt, &root().join("fuzz/corpus").join(name)])
-            .arg(format!("-artifact_prefix={}/", findings.display()))
-            .arg(format!("-max_total_time={seconds}"))
-            .arg(format!("-timeout={INPUT_SECONDS}"))
-            .arg(format!("-rss_limit_mb={MEMORY}"))
-            .stderr(fs::File::create(&log)?)
-            .status()
-            .with_context(|| format!("start target {name}"))?;
-        let said = fs::read_to_string(&log)?;
-        println!("  {}", summary(&said).unwrap_or("nothing was run"));
-        if !status.success() {
-            println!("{}", tail(&said));
-            found.push(format!("{name} (log {}, input in {})", log.display(), findings.display()));
-        }
-    }
+    let found = run_all(&wanted, seconds)?;
     ensure!(found.is_empty(), "findings: {}", found.join("; "));
     Ok(())
+}
+
+/// Runs every target for that long: how many there are, and what each that failed has found.
+pub fn every(seconds: u32) -> Result<(usize, Vec<String>)> {
+    let known = targets()?;
+    let found = run_all(&known.iter().collect::<Vec<_>>(), seconds)?;
+    Ok((known.len(), found))
+}
+
+/// Builds all targets and runs these, one for each processor at a time; a line for each that found something.
+fn run_all(wanted: &[&String], seconds: u32) -> Result<Vec<String>> {
+    host::install(Need::Fuzz)?;
+    let folder = target_folder().join("fuzz");
+    let manifest = ["--manifest-path", "fuzz/Cargo.toml", "--target", TARGET, "--target-dir"];
+    run(cargo().args(["build", "--release"]).args(manifest).arg(&folder).env("RUSTFLAGS", FLAGS))?;
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut found = Vec::new();
+    for group in wanted.chunks(at_once) {
+        let ends: Vec<Result<Option<String>>> = std::thread::scope(|scope| {
+            let runs: Vec<_> =
+                group.iter().map(|name| scope.spawn(|| run_one(&folder, name, seconds))).collect();
+            runs.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("its thread panicked"))).collect()
+        });
+        for end in ends {
+            found.extend(end?);
+        }
+    }
+    Ok(found)
+}
+
+/// Runs one target and tells how far it came; what it found, if it did.
+fn run_one(folder: &Path, name: &str, seconds: u32) -> Result<Option<String>> {
+    let learnt = made(folder.join("corpus").join(name))?;
+    let findings = made(folder.join("findings").join(name))?;
+    let log = folder.join(format!("{name}.log"));
+    let status = Command::new(folder.join(TARGET).join("release").join(name))
+        .args([&learnt, &root().join("fuzz/corpus").join(name)])
+        .arg(format!("-artifact_prefix={}/", findings.display()))
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-timeout={INPUT_SECONDS}"))
+        .arg(format!("-rss_limit_mb={MEMORY}"))
+        .stderr(fs::File::create(&log)?)
+        .status()
+        .with_context(|| format!("start target {name}"))?;
+    let said = fs::read_to_string(&log)?;
+    println!("fuzz {name}, {seconds} s: {}", summary(&said).unwrap_or("nothing was run"));
+    if status.success() {
+        return Ok(None);
+    }
+    println!("{}", tail(&said));
+    Ok(Some(format!("{name} (log {}, input in {})", log.display(), findings.display())))
 }
 
 /// Every target has its seeds in a folder of its name.
