@@ -19,7 +19,7 @@
 //! | `tftp` | TFTP packets and option negotiation |
 //! | `workflow-template` | Templates: rendering, then the YAML of a workflow |
 //!
-//! `./x fuzz` builds all and runs each for 20 s, as `./x test` does at its end; `./x fuzz dhcp --seconds 3600` runs one for an hour. What a target
+//! `./x fuzz` builds all and runs each for 20 s, one for each processor at a time; `./x fuzz dhcp --seconds 3600` runs one for an hour. What a target
 //! learns goes into `target/fuzz/corpus/`, a finding into `target/fuzz/findings/`: the target's program
 //! (`target/fuzz/x86_64-unknown-linux-gnu/release/`) replays it when it gets the file as its only argument. A finding
 //! that is put right leaves a test in its library, and its input in `fuzz/corpus/<target>/`.

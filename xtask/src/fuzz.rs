@@ -32,13 +32,6 @@ pub fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
     Ok(())
 }
 
-/// Runs every target for that long: how many there are, and what each that failed has found.
-pub fn every(seconds: u32) -> Result<(usize, Vec<String>)> {
-    let known = targets()?;
-    let found = run_all(&known.iter().collect::<Vec<_>>(), seconds)?;
-    Ok((known.len(), found))
-}
-
 /// Builds all targets and runs these, one for each processor at a time; a line for each that found something.
 fn run_all(wanted: &[&String], seconds: u32) -> Result<Vec<String>> {
     host::install(Need::Fuzz)?;

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::artefacts::{self, Artefacts};
 use crate::cargo::{cargo, target_folder};
-use crate::fuzz;
 use crate::host::{self, Need, Snapshot};
 use crate::process::{run, search_path};
 
@@ -50,13 +49,6 @@ pub fn test(full: bool, filter: Option<&str>) -> Result<()> {
         command.args(["--skip", "full_"]);
     }
     let mut tally = run_counted(&mut command)?;
-    if filter.is_none() {
-        let (targets, found) = fuzz::every(FUZZ_SECONDS)?;
-        tally.passed += (targets - found.len()) as u64;
-        tally.failed += found.len() as u64;
-        tally.succeeded &= found.is_empty();
-        tally.failures.extend(found);
-    }
     let changes = before.changes_since()?;
     if changes.is_empty() {
         tally.passed += 1;
@@ -91,9 +83,6 @@ pub fn bench(name: Option<&str>, quick: bool, report: Option<&Path>) -> Result<(
     }
     run(&mut command)
 }
-
-/// How long each fuzz target runs with the tests.
-const FUZZ_SECONDS: u32 = 20;
 
 /// Free space that a first build takes in cargo's target folder, and the artefacts with what tests write beside them in
 /// the cache and the temporary folder, in GiB. Measured with `du` after a cold `./x test`, and rounded up.
