@@ -29,7 +29,7 @@ const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 99);
 /// May say for whom it asks.
 const PROXY: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 2);
 /// Method and client by the input's first character.
-const SHAPES: [(Method, Ipv4Addr); 6] = [
+static SHAPES: [(Method, Ipv4Addr); 6] = [
     (Method::GET, MACHINE),
     (Method::GET, STRANGER),
     (Method::GET, PROXY),
@@ -76,7 +76,6 @@ fuzz_target!(|input: &[u8]| {
 
 async fn ask(web: &Web, request: Request<Empty<bytes::Bytes>>, client: Ipv4Addr) {
     let (method, path) = (request.method().clone(), request.uri().path().to_ascii_lowercase());
-    let ranged = request.headers().contains_key(header::RANGE);
     let answer = async {
         let answer = web.router().oneshot(request.map(axum::body::Body::new)).await.expect("the router never fails");
         let (parts, body) = answer.into_parts();
@@ -96,7 +95,6 @@ async fn ask(web: &Web, request: Request<Empty<bytes::Bytes>>, client: Ipv4Addr)
         let compact: String = path.chars().filter(char::is_ascii_alphanumeric).collect();
         let named = compact.contains("525400000011") || path.contains('%');
         assert!(named || client == MACHINE || client == PROXY, "{path}");
-        assert!(ranged || method == Method::GET, "{method} {path}");
     }
 }
 
