@@ -56,18 +56,25 @@ thread_local! {
 
 fuzz_target!(|input: &[u8]| {
     let mut lines = input.split(|byte| *byte == b'\n');
-    let Some((digit, path)) = lines.next().and_then(fuzz::text).and_then(|line| line.split_at_checked(1)) else {
+    let Some((digit, path)) = lines.next().and_then(fuzz::text).and_then(|line| line.split_at_checked(1))
+    else {
         return;
     };
-    let Some((method, client)) = digit.parse().ok().and_then(|shape: usize| SHAPES.get(shape)) else { return };
+    let Some((method, client)) = digit.parse().ok().and_then(|shape: usize| SHAPES.get(shape)) else {
+        return;
+    };
     let mut request = Request::builder().method(method).uri(path);
     for line in lines {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
         let (name, value) = (&line[..colon], &line[colon + 1..]);
-        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) else { return };
+        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) else {
+            return;
+        };
         request = request.header(name, value);
     }
-    let Ok(request) = request.extension(Peer(SocketAddr::from((*client, 4000)))).body(Empty::new()) else { return };
+    let Ok(request) = request.extension(Peer(SocketAddr::from((*client, 4000)))).body(Empty::new()) else {
+        return;
+    };
     FIXTURE.with(|cell| {
         let fixture = cell.get_or_init(start);
         fixture.runtime.block_on(ask(&fixture.web, request, *client));
@@ -77,7 +84,8 @@ fuzz_target!(|input: &[u8]| {
 async fn ask(web: &Web, request: Request<Empty<bytes::Bytes>>, client: Ipv4Addr) {
     let (method, path) = (request.method().clone(), request.uri().path().to_ascii_lowercase());
     let answer = async {
-        let answer = web.router().oneshot(request.map(axum::body::Body::new)).await.expect("the router never fails");
+        let answer =
+            web.router().oneshot(request.map(axum::body::Body::new)).await.expect("the router never fails");
         let (parts, body) = answer.into_parts();
         (parts, body.collect().await.expect("an answer in full").to_bytes())
     };
@@ -85,7 +93,8 @@ async fn ask(web: &Web, request: Request<Empty<bytes::Bytes>>, client: Ipv4Addr)
     assert_ne!(parts.status, StatusCode::INTERNAL_SERVER_ERROR, "{method} {path}");
     assert!(body.len() <= MOST, "{} bytes for {path}", body.len());
     if parts.status.is_success() && method == Method::GET {
-        let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let length =
+            parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         assert_eq!(length, Some(body.len()), "{path}");
     }
     let text = String::from_utf8_lossy(&body);
@@ -107,7 +116,8 @@ fn start() -> Fixture {
             Err::<http::Response<Body>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
         });
         let client = kube::Client::new(nobody, "default");
-        Web::new(&config, client, TokenKey::new([7; 32]), (&[machine()], &[workflow()])).expect("boots starts")
+        Web::new(&config, client, TokenKey::new([7; 32]), (&[machine()], &[workflow()]))
+            .expect("boots starts")
     });
     Fixture { web, runtime, _directory: directory }
 }
@@ -128,7 +138,8 @@ fn config(directory: &Path) -> Config {
         }
         std::os::unix::fs::symlink("../../secret", at(folder).join("below/link")).expect("link");
     }
-    std::fs::write(at("hook.iso"), [boots::decoders::MARKER.as_bytes(), &[b'.'; 512]].concat()).expect("file");
+    std::fs::write(at("hook.iso"), [boots::decoders::MARKER.as_bytes(), &[b'.'; 512]].concat())
+        .expect("file");
     let flags = [
         ("boot-program-dir", "programs"),
         ("hook-dir", "hook"),
@@ -140,7 +151,8 @@ fn config(directory: &Path) -> Config {
     let mut flags: Vec<String> =
         flags.iter().map(|(flag, name)| format!("--{flag}={}", at(name).display())).collect();
     flags.extend(
-        ["--public-ipv4=172.31.0.1", "--iso-enabled", "--pxe-http-enabled", "--http-rate=0"].map(str::to_owned),
+        ["--public-ipv4=172.31.0.1", "--iso-enabled", "--pxe-http-enabled", "--http-rate=0"]
+            .map(str::to_owned),
     );
     flags.push(format!("--trusted-proxies={PROXY}/32"));
     let mut settings = Settings::load("boots", SETTINGS, Inputs::gather(flags, []));
