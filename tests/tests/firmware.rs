@@ -233,11 +233,14 @@ async fn vlan(namespace: &Namespace, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An operator has iPXE go on in the VLAN that firmware knows nothing of.
+/// An operator has iPXE go on in the VLAN that firmware knows nothing of. Its driver has room for frames of 1514 bytes, with the
+/// tag, so that packets have to be 4 bytes shorter than usual.
 async fn vlan_of_ipxe(namespace: &Namespace, dir: &Path) -> Result<()> {
     let mut spec = rack(UEFI)?;
     spec.vlan = Some(VLAN);
-    let commands = format!("vcreate --tag {VLAN} net0 && dhcp net0-{VLAN} && goto leased ||");
+    let commands = format!(
+        "vcreate --tag {VLAN} net0 && set net0-{VLAN}/mtu 1496 && dhcp net0-{VLAN} && goto leased ||"
+    );
     let bench =
         Bench::start(namespace, dir, spec, &[&format!("--ipxe-embedded-script-patch={commands}")]).await?;
     bench.boot(|nic| nic.dhcp.get_or_insert_default().vlan_id = Some(VLAN.to_string())).await?;
