@@ -50,7 +50,6 @@ const PEERS: &[&str] = &[
     "nftables",
     "openssh-client",
     "procps",
-    "valgrind",
 ];
 /// A BMC, and clients of the API server.
 const SUSHY: &[&str] = &["sushy-tools==2.2.0"];
@@ -122,7 +121,6 @@ const EMULATED: &str = "no_timer_check tsc=reliable mitigations=off";
 const WRAPPER: &str = "#!/bin/sh
 tree=$(dirname \"$(readlink -f \"$0\")\")/..
 export LD_LIBRARY_PATH=\"$tree/usr/lib/x86_64-linux-gnu:$tree/lib/x86_64-linux-gnu\"
-export VALGRIND_LIB=\"$tree/usr/libexec/valgrind\"
 ";
 /// Digits of the hash in a folder's name.
 const KEY_LENGTH: usize = 16;

@@ -23,6 +23,8 @@ pub enum Need {
     Machines,
     /// Building the fuzz targets, and nothing else.
     Fuzz,
+    /// Counting what benchmarks take, and nothing else.
+    Bench,
 }
 
 /// Package and what it is for.
@@ -48,6 +50,7 @@ const MACHINES: &[(&str, &str)] = &[
 ];
 
 const FUZZ: &[(&str, &str)] = &[("g++", "libFuzzer is written in C++")];
+const BENCH: &[(&str, &str)] = &[("valgrind", "counts instructions")];
 
 /// The packages for a need, with what each is for.
 pub fn packages(need: Need) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
@@ -55,6 +58,7 @@ pub fn packages(need: Need) -> impl Iterator<Item = &'static (&'static str, &'st
         Need::Build => (BUILD, &[]),
         Need::Machines => (BUILD, MACHINES),
         Need::Fuzz => (FUZZ, &[]),
+        Need::Bench => (BENCH, &[]),
     };
     one.iter().chain(other)
 }

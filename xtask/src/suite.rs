@@ -68,6 +68,7 @@ pub fn test(full: bool, filter: Option<&str>) -> Result<()> {
 /// `./x bench`
 pub fn bench(name: Option<&str>, quick: bool, report: Option<&Path>) -> Result<()> {
     prepare()?;
+    host::install(Need::Bench)?;
     Artefacts::build_peers()?;
     // Together, so that they share the libraries that are built for them.
     let parts = ["tests", "tink", "boots", "hegel", "rufio", "tink-server"];
