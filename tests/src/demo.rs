@@ -32,7 +32,7 @@ use crate::kubeadm::Order;
 use crate::kubernetes;
 use crate::simulated::{self, PROVISIONER, Simulated};
 use crate::stack::{client_of, eventually};
-use crate::web::Web;
+use crate::web::{self, Web};
 use admin::Admin;
 use successor::Successor;
 
@@ -160,7 +160,7 @@ struct Stage {
 impl Stage {
     async fn set(dir: &Path, disks: &Path) -> Result<Self> {
         let admin = Admin::new(ADMIN, dir)?;
-        let image: Vec<u8> = (0..IMAGE).map(|at| u8::try_from(at % 251).unwrap_or(0) | 1).collect();
+        let image = web::image(IMAGE);
         let web = Web::start(PROVISIONER, image.clone(), IMAGE).await?;
         web.release();
         let order: Order = Arc::new(Mutex::new(Vec::new()));

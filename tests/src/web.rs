@@ -40,6 +40,11 @@ struct Shared {
     behind: AtomicU32,
 }
 
+/// An image of so many bytes, none of which is zero, and without the magic number of any compression.
+pub fn image(length: usize) -> Vec<u8> {
+    (0..length).map(|at| u8::try_from(at % 251).unwrap_or(0) | 1).collect()
+}
+
 impl Web {
     /// Serves on a free port of this address.
     ///

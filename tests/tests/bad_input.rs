@@ -21,7 +21,7 @@ use lab::netns::Namespace;
 use tests::runner;
 use tests::simulated::{self, PROVISIONER, RACK_INTERFACE, Simulated};
 use tests::stack::{self, Up, client, eventually, run_tink};
-use tests::web::Web;
+use tests::web::{Web, image};
 use tink::demo::{Artefacts, NAMESPACE, server};
 
 const NAME: &str = "bad_input_is_named_within_seconds_and_disturbs_nobody";
@@ -93,7 +93,7 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     world.web.release();
     world.succeeded("install-steady").await?;
     let disk = fs::read(&steady.server.disk)?;
-    ensure!(disk.get(..SLOW_IMAGE) == Some(&pattern(SLOW_IMAGE)[..]), "steady's disk is not its image");
+    ensure!(disk.get(..SLOW_IMAGE) == Some(&image(SLOW_IMAGE)[..]), "steady's disk is not its image");
     ensure!(
         world.web.slow_requests() == 1,
         "steady's image was asked for {} times",
@@ -362,10 +362,10 @@ async fn no_password_is_told(world: &World) -> Result<()> {
 impl World {
     async fn build(namespace: &Namespace, dir: &Path) -> Result<Self> {
         simulated::plug(namespace)?;
-        let web = Web::start(PROVISIONER, pattern(SLOW_IMAGE), IMAGE).await?;
+        let web = Web::start(PROVISIONER, image(SLOW_IMAGE), IMAGE).await?;
         let images = dir.join("images");
         fs::create_dir_all(&images)?;
-        fs::write(images.join("good.img"), pattern(IMAGE))?;
+        fs::write(images.join("good.img"), image(IMAGE))?;
         let state = dir.join("state");
         let mut flags = Artefacts::find()?.up_flags(&state, PROVISIONER);
         flags.retain(|flag| !flag.starts_with("--images-dir"));
@@ -540,11 +540,6 @@ spec:
 fn command(arguments: &[&str]) -> Result<Output> {
     let tink = stack::tink()?;
     Ok(Command::new("timeout").arg("30").arg(tink).args(arguments).stdin(Stdio::null()).output()?)
-}
-
-/// Bytes without runs of zeros, and without the magic number of any compression.
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| u8::try_from(at % 251).unwrap_or(0) | 1).collect()
 }
 
 /// Device nodes of what `lsblk` calls a disk with a size.

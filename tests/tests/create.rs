@@ -29,7 +29,7 @@ use tests::kubeadm::Order;
 use tests::runner;
 use tests::simulated::{self, PROVISIONER, Simulated};
 use tests::stack::{Up, client, client_of, eventually, is_given_back, run_tink};
-use tests::web::Web;
+use tests::web::{self, Web};
 use tink::demo::Artefacts;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -58,7 +58,7 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     // An inventory names disks below /dev.
     let disks = tempfile::Builder::new().prefix("create-").tempdir_in("/dev/shm")?;
     let mut up = Up::start(&Artefacts::find()?.up_flags(&state, PROVISIONER), &dir.join("up.log"))?;
-    let image: Vec<u8> = (0..IMAGE).map(|at| u8::try_from(at % 251).unwrap_or(0) | 1).collect();
+    let image = web::image(IMAGE);
     let web = Web::start(PROVISIONER, image.clone(), IMAGE).await?;
     web.release();
     let order: Order = Arc::new(Mutex::new(Vec::new()));

@@ -24,7 +24,7 @@ use tests::kubeadm::Order;
 use tests::runner::{self, Apart};
 use tests::simulated::{self, PROVISIONER, Simulated};
 use tests::stack::{Up, client, client_of};
-use tests::web::Web;
+use tests::web::{self, Web};
 use tink::demo::Artefacts;
 
 const READY: Duration = Duration::from_secs(120);
@@ -94,7 +94,7 @@ impl Scene {
         // An inventory names disks below /dev.
         let disks = tempfile::Builder::new().prefix("fault-").tempdir_in("/dev/shm")?;
         let mut up = Up::start(&Artefacts::find()?.up_flags(&state, PROVISIONER), &dir.join("up.log"))?;
-        let image: Vec<u8> = (0..IMAGE).map(|at| u8::try_from(at % 251).unwrap_or(0) | 1).collect();
+        let image = web::image(IMAGE);
         let web = Web::start(PROVISIONER, image.clone(), IMAGE).await?;
         web.release();
         let mut mounted = Vec::new();

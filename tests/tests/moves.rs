@@ -21,7 +21,7 @@ use lab::netns::Namespace;
 use tests::runner;
 use tests::simulated::{self, PROVISIONER};
 use tests::stack::{Up, client, eventually, run_tink, tink};
-use tests::web::Web;
+use tests::web::{self, Web};
 use tink::demo::{Artefacts, NAMESPACE, server};
 use tokio::io::{AsyncBufReadExt as _, BufReader, copy_bidirectional};
 use tokio::net::TcpListener;
@@ -52,7 +52,7 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     let mut second = Up::start(&second_flags, &dir.join("there.log"))?;
     let address = Arc::new(AtomicU16::new(AGENTS[0]));
     serve((PROVISIONER, 42113).into(), Arc::clone(&address)).await?;
-    let image: Vec<u8> = (0..IMAGE).map(|at| u8::try_from(at % 251).unwrap_or(0) | 1).collect();
+    let image = web::image(IMAGE);
     let web = Web::start(PROVISIONER, image.clone(), IMAGE).await?;
     first.ready(READY).await?;
     second.ready_on(9201..=9205, READY).await?;

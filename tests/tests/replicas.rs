@@ -26,7 +26,7 @@ use lab::rack::PROVISIONER_INTERFACE;
 use tests::apart::{Program, Server, own_flags};
 use tests::simulated::{self, PROVISIONER, Simulated};
 use tests::stack::{client, eventually, run_tink};
-use tests::web::Web;
+use tests::web::{self, Web};
 use tests::{balancer, runner};
 use tink::demo::{Artefacts, NAMESPACE, server};
 use tokio::net::TcpStream;
@@ -68,7 +68,7 @@ async fn run(namespace: &Namespace, dir: &Path) -> Result<()> {
     }
     let replicas = [42213, 42214].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     balancer::start((PROVISIONER, 42113).into(), replicas.to_vec()).await?;
-    let image: Vec<u8> = (0..IMAGE).map(|at| u8::try_from(at % 251).unwrap_or(0) | 1).collect();
+    let image = web::image(IMAGE);
     let web = Web::start(PROVISIONER, image.clone(), IMAGE).await?;
     let client = client(&state).await?;
     let world = World { dir: dir.to_owned(), state, client, web, started };

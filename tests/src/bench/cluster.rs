@@ -23,7 +23,7 @@ use crate::kubeadm::Order;
 use crate::process::memory;
 use crate::simulated::{self, PROVISIONER, Simulated};
 use crate::stack::{Up, client, run_tink, tink};
-use crate::web::Web;
+use crate::web::{self, Web};
 
 const READY: Duration = Duration::from_secs(120);
 const MANY: usize = 1000;
@@ -167,7 +167,7 @@ async fn checked(dir: &Path, disks: &Path) -> Result<Row> {
 /// A whole cluster, and what it took.
 async fn made(dir: &Path, disks: &Path) -> Result<Vec<Row>> {
     let up = up(dir).await?;
-    let image: Vec<u8> = (0..IMAGE).map(|at| u8::try_from(at % 251).unwrap_or(0) | 1).collect();
+    let image = web::image(IMAGE);
     let web = Web::start(PROVISIONER, image.clone(), IMAGE).await?;
     web.release();
     let order: Order = Arc::new(Mutex::new(Vec::new()));
