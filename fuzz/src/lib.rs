@@ -19,12 +19,12 @@
 //! | `tftp` | TFTP packets and option negotiation |
 //! | `workflow-template` | Templates: rendering, then the YAML of a workflow |
 //!
-//! `./x fuzz` builds all and runs each for 20 s, one for each processor at a time; `./x fuzz dhcp --seconds 3600` runs one for an hour. What a target
-//! learns goes into `target/fuzz/corpus/`, a finding into `target/fuzz/findings/`: the target's program
-//! (`target/fuzz/x86_64-unknown-linux-gnu/release/`) replays it when it gets the file as its only argument. A finding
-//! that is put right leaves a test in its library, and its input in `fuzz/corpus/<target>/`.
+//! `./x test` runs each for 20 s, one for each processor at a time, in a build that shares libraries with the tests; `./x fuzz` builds all
+//! anew, optimised, and `./x fuzz dhcp --seconds 3600` runs one for an hour. What a target learns goes into `target/fuzz/corpus/`, a finding into
+//! `target/fuzz/findings/`: the target's program (`target/fuzz/x86_64-unknown-linux-gnu/fuzz/`, among the tests `target/debug/`) replays it when it
+//! gets the file as its only argument. A finding that is put right leaves a test in its library, and its input in `fuzz/corpus/<target>/`.
 //!
-//! `Cargo.lock` began as a copy of the root's; a build adds what the libraries have come to need since.
+//! The programs are there with the feature `libfuzzer` alone: it takes a C++ compiler.
 
 /// The input as text; `None` for what is not UTF-8, which the callers of text decoders never pass.
 #[must_use]

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Coverage-guided fuzzing with the stable toolchain: builds the targets of the `fuzz` workspace and runs them.
+//! Coverage-guided fuzzing with the stable toolchain: builds the targets of `fuzz/` and runs them.
+//!
+//! For hours ([`fuzz`]) everything is built anew, optimised, and every library counts its edges. Among the tests ([`among_tests`])
+//! a cold build of that would take longer than all the runs: there only our own libraries are built anew, as slow as the tests
+//! have them, and the others are shared with these.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,8 +18,10 @@ use crate::process::run;
 /// What makes the compiler count edges and comparisons for libFuzzer.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-                     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
+                     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
+/// For how long each target runs among the tests, in seconds.
+const AMONG_TESTS: u32 = 20;
 /// Longest time for one input, in seconds, on a machine that others use too.
 const INPUT_SECONDS: u32 = 20;
 /// Most memory that a target may take, in MiB.
@@ -24,26 +30,54 @@ const MEMORY: u32 = 1024;
 /// `./x fuzz`
 pub fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
     let known = targets()?;
-    let wanted: Vec<&String> =
-        known.iter().filter(|name| target.is_none_or(|target| target == *name)).collect();
+    let wanted: Vec<String> =
+        known.iter().filter(|name| target.is_none_or(|target| target == *name)).cloned().collect();
     ensure!(!wanted.is_empty(), "there is no such target; there are {}", known.join(", "));
-    let found = run_all(&wanted, seconds)?;
+    host::install(Need::Fuzz)?;
+    let mut build = cargo();
+    build.args(["build", "--profile", "fuzz", "--target", TARGET, "--target-dir"]).arg(learnt());
+    run(build.args(["-p", "fuzz", "--bins"]).args(FEATURE).env("RUSTFLAGS", FLAGS))?;
+    let found = run_all(&learnt().join(TARGET).join("fuzz"), &wanted, seconds)?;
     ensure!(found.is_empty(), "findings: {}", found.join("; "));
     Ok(())
 }
 
-/// Builds all targets and runs these, one for each processor at a time; a line for each that found something.
-fn run_all(wanted: &[&String], seconds: u32) -> Result<Vec<String>> {
+/// Runs each target whose name, with `fuzz::` before it, contains the filter: how many did, and a line for each that found
+/// something. `share` sets the variables that the tests were built with.
+pub fn among_tests(
+    filter: Option<&str>,
+    share: impl FnOnce(&mut Command) -> Result<&mut Command>,
+) -> Result<(usize, Vec<String>)> {
+    let mut wanted = targets()?;
+    wanted.retain(|name| filter.is_none_or(|filter| format!("fuzz::{name}").contains(filter)));
+    if wanted.is_empty() {
+        return Ok((0, Vec::new()));
+    }
     host::install(Need::Fuzz)?;
-    let folder = target_folder().join("fuzz");
-    let manifest = ["--manifest-path", "fuzz/Cargo.toml", "--target", TARGET, "--target-dir"];
-    run(cargo().args(["build", "--release"]).args(manifest).arg(&folder).env("RUSTFLAGS", FLAGS))?;
+    let mut build = cargo();
+    // Of the whole workspace, so that libraries have the features that they have in the tests.
+    build.args(["build", "--workspace"]).args(FEATURE).args(wanted.iter().flat_map(|name| ["--bin", name]));
+    build.env("RUSTC_WORKSPACE_WRAPPER", root().join("fuzz/rustc")).env("FUZZ_FLAGS", FLAGS);
+    run(share(&mut build)?)?;
+    Ok((wanted.len(), run_all(&target_folder().join("debug"), &wanted, AMONG_TESTS)?))
+}
+
+/// Without it targets are not built.
+const FEATURE: [&str; 2] = ["--features", "fuzz/libfuzzer"];
+
+/// What fuzzing leaves: inputs that reached something new, findings, logs.
+fn learnt() -> PathBuf {
+    target_folder().join("fuzz")
+}
+
+/// Runs these targets, one for each processor at a time; a line for each that found something.
+fn run_all(programs: &Path, wanted: &[String], seconds: u32) -> Result<Vec<String>> {
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let mut found = Vec::new();
     for group in wanted.chunks(at_once) {
         let ends: Vec<Result<Option<String>>> = std::thread::scope(|scope| {
             let runs: Vec<_> =
-                group.iter().map(|name| scope.spawn(|| run_one(&folder, name, seconds))).collect();
+                group.iter().map(|name| scope.spawn(|| run_one(programs, name, seconds))).collect();
             runs.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("its thread panicked"))).collect()
         });
         for end in ends {
@@ -54,12 +88,12 @@ fn run_all(wanted: &[&String], seconds: u32) -> Result<Vec<String>> {
 }
 
 /// Runs one target and tells how far it came; what it found, if it did.
-fn run_one(folder: &Path, name: &str, seconds: u32) -> Result<Option<String>> {
-    let learnt = made(folder.join("corpus").join(name))?;
-    let findings = made(folder.join("findings").join(name))?;
-    let log = folder.join(format!("{name}.log"));
-    let status = Command::new(folder.join(TARGET).join("release").join(name))
-        .args([&learnt, &root().join("fuzz/corpus").join(name)])
+fn run_one(programs: &Path, name: &str, seconds: u32) -> Result<Option<String>> {
+    let corpus = made(learnt().join("corpus").join(name))?;
+    let findings = made(learnt().join("findings").join(name))?;
+    let log = learnt().join(format!("{name}.log"));
+    let status = Command::new(programs.join(name))
+        .args([&corpus, &root().join("fuzz/corpus").join(name)])
         .arg(format!("-artifact_prefix={}/", findings.display()))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={INPUT_SECONDS}"))
@@ -68,7 +102,8 @@ fn run_one(folder: &Path, name: &str, seconds: u32) -> Result<Option<String>> {
         .status()
         .with_context(|| format!("start target {name}"))?;
     let said = fs::read_to_string(&log)?;
-    println!("fuzz {name}, {seconds} s: {}", summary(&said).unwrap_or("nothing was run"));
+    let end = if status.success() { "ok" } else { "FAILED" };
+    println!("test fuzz::{name}, {seconds} s: {} ... {end}", summary(&said).unwrap_or("nothing was run"));
     if status.success() {
         return Ok(None);
     }
