@@ -4,7 +4,9 @@
 //! The index is pure; `watch` keeps it true. No packet and no request ever reaches the API server. A MAC or an address
 //! that two Hardware objects claim belongs to neither: answering would be guessing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use dhcp::RelayInfo;
 use dhcp::v6::{Duid, eui64_mac};
 use kube::ResourceExt as _;
 
-use crate::machine::{Machine, Nic, RelayPort};
+use crate::machine::{Boot, Machine, Nic, RelayPort};
 
 pub(crate) mod watch;
 
@@ -34,7 +36,7 @@ pub(crate) enum Miss {
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) machine: Arc<Machine>,
-    nic: Nic,
+    nic: Arc<Nic>,
 }
 
 impl Found {
@@ -47,14 +49,19 @@ impl Found {
 /// All machines and Workflows.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    machines: HashMap<Key, Arc<Machine>>,
-    by_mac: HashMap<Mac, BTreeSet<Key>>,
-    by_address: HashMap<IpAddr, BTreeSet<Key>>,
-    by_port: HashMap<RelayPort, BTreeSet<Key>>,
-    by_duid: HashMap<Duid, BTreeSet<Key>>,
+    machines: HashMap<Arc<Key>, Arc<Machine>>,
+    by_mac: Claims<Mac>,
+    by_address: Claims<IpAddr>,
+    by_port: Claims<RelayPort>,
+    by_duid: Claims<Duid>,
+    /// The ways in which machines boot, each in memory once.
+    boots: HashSet<Arc<Boot>>,
     workflows: HashMap<Key, BTreeMap<String, Claim>>,
     claims: HashMap<Key, Key>,
 }
+
+/// Which Hardware objects claim what: one does, unless somebody made a mistake.
+type Claims<K> = HashMap<K, Vec<Arc<Key>>>;
 
 /// What a Workflow wants of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,21 +77,35 @@ impl Index {
     pub(crate) fn apply_hardware(&mut self, hardware: &Hardware) -> Vec<String> {
         let key = key(hardware);
         self.remove_hardware(&key);
-        let (machine, problems) = Machine::read(hardware);
+        let (mut machine, problems) = Machine::read(hardware);
+        for nic in &mut machine.nics {
+            let nic = Arc::make_mut(nic);
+            nic.boot = self.shared(&nic.boot);
+        }
+        let key = Arc::new(key);
         for nic in &machine.nics {
-            self.by_mac.entry(nic.mac).or_default().insert(key.clone());
+            claim(&mut self.by_mac, nic.mac, &key);
             if let Some(address) = nic.address() {
-                self.by_address.entry(address).or_default().insert(key.clone());
+                claim(&mut self.by_address, address, &key);
             }
         }
         if let Some(port) = &machine.port {
-            self.by_port.entry(port.clone()).or_default().insert(key.clone());
+            claim(&mut self.by_port, port.clone(), &key);
         }
         if let Some(duid) = &machine.duid {
-            self.by_duid.entry(duid.clone()).or_default().insert(key.clone());
+            claim(&mut self.by_duid, duid.clone(), &key);
         }
         self.machines.insert(key, Arc::new(machine));
         problems
+    }
+
+    /// A way to boot, in memory once.
+    fn shared(&mut self, boot: &Arc<Boot>) -> Arc<Boot> {
+        if let Some(known) = self.boots.get(boot) {
+            return Arc::clone(known);
+        }
+        self.boots.insert(Arc::clone(boot));
+        Arc::clone(boot)
     }
 
     pub(crate) fn remove_hardware(&mut self, key: &Key) {
@@ -93,6 +114,10 @@ impl Index {
             forget(&mut self.by_mac, &nic.mac, key);
             if let Some(address) = nic.address() {
                 forget(&mut self.by_address, &address, key);
+            }
+            // The machine's and ours: nobody else boots so.
+            if Arc::strong_count(&nic.boot) <= 2 {
+                self.boots.remove(&nic.boot);
             }
         }
         if let Some(port) = &machine.port {
@@ -128,14 +153,14 @@ impl Index {
 
     /// The machine whose interface has this MAC.
     pub(crate) fn by_mac(&self, mac: Mac) -> Result<Found, Miss> {
-        self.only(self.by_mac.get(&mac), |machine| machine.by_mac(mac))
+        self.only(self.by_mac.get(&mac), |nic| nic.mac == mac)
     }
 
     /// The machine whose interface is reserved this address, else, over IPv6, whose MAC the address is made of: that is
     /// how most machines get one from their router.
     pub(crate) fn by_address(&self, address: impl Into<IpAddr>) -> Result<Found, Miss> {
         let address = address.into();
-        let reserved = self.only(self.by_address.get(&address), |machine| machine.by_address(address));
+        let reserved = self.only(self.by_address.get(&address), |nic| nic.address() == Some(address));
         match address {
             IpAddr::V6(made) if reserved.as_ref().is_err_and(|miss| *miss == Miss::Unknown) => {
                 eui64_mac(made).map_or(reserved, |mac| self.by_mac(mac.into()))
@@ -146,7 +171,7 @@ impl Index {
 
     /// The machine that calls itself so in DHCPv6, by the first interface that DHCP answers.
     pub(crate) fn by_duid(&self, duid: &Duid) -> Result<Found, Miss> {
-        self.only(self.by_duid.get(duid), |machine| machine.nics.iter().find(|nic| nic.dhcp))
+        self.only(self.by_duid.get(duid), |nic| nic.dhcp)
     }
 
     /// The machine on the switch port that a relay names, by the first interface that DHCP answers. One that is known by both
@@ -160,7 +185,7 @@ impl Index {
         let known = ports
             .into_iter()
             .find_map(|(circuit_id, remote_id)| self.by_port.get(&RelayPort { circuit_id, remote_id }));
-        self.only(known, |machine| machine.nics.iter().find(|nic| nic.dhcp))
+        self.only(known, |nic| nic.dhcp)
     }
 
     /// Whether an address is some Hardware's.
@@ -182,18 +207,14 @@ impl Index {
         self.machines.len()
     }
 
-    fn only(
-        &self,
-        keys: Option<&BTreeSet<Key>>,
-        nic: impl Fn(&Machine) -> Option<&Nic>,
-    ) -> Result<Found, Miss> {
+    fn only(&self, keys: Option<&Vec<Arc<Key>>>, nic: impl Fn(&Nic) -> bool) -> Result<Found, Miss> {
         let mut keys = keys.into_iter().flatten();
         let machine = keys.next().and_then(|key| self.machines.get(key)).ok_or(Miss::Unknown)?;
         if keys.next().is_some() {
             return Err(Miss::Ambiguous);
         }
-        let nic = nic(machine).cloned().ok_or(Miss::Unknown)?;
-        Ok(Found { machine: Arc::clone(machine), nic })
+        let nic = machine.nics.iter().find(|one| nic(one)).ok_or(Miss::Unknown)?;
+        Ok(Found { machine: Arc::clone(machine), nic: Arc::clone(nic) })
     }
 }
 
@@ -201,11 +222,20 @@ fn key<K: kube::Resource>(object: &K) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-fn forget<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<Key>>, entry: &K, key: &Key) {
-    if let Some(keys) = map.get_mut(entry) {
-        keys.remove(key);
+fn claim<K: Hash + Eq>(claims: &mut Claims<K>, entry: K, key: &Arc<Key>) {
+    match claims.entry(entry) {
+        // A vector that grows makes room for more than the one that nearly all have.
+        Entry::Vacant(free) => drop(free.insert(vec![Arc::clone(key)])),
+        Entry::Occupied(taken) if taken.get().contains(key) => {}
+        Entry::Occupied(mut taken) => taken.get_mut().push(Arc::clone(key)),
+    }
+}
+
+fn forget<K: Hash + Eq>(claims: &mut Claims<K>, entry: &K, key: &Key) {
+    if let Some(keys) = claims.get_mut(entry) {
+        keys.retain(|one| **one != *key);
         if keys.is_empty() {
-            map.remove(entry);
+            claims.remove(entry);
         }
     }
 }
@@ -221,6 +251,31 @@ mod tests {
 
     fn mac() -> Mac {
         "52:54:00:00:00:11".parse().unwrap()
+    }
+
+    #[test]
+    fn machines_that_boot_alike_share_how() {
+        let named = |name: &str, interface: serde_json::Value| {
+            let mut hardware = hardware(&interface);
+            hardware.metadata.name = Some(name.to_owned());
+            hardware
+        };
+        let mut index = Index::default();
+        for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
+            index.apply_hardware(&named(
+                name,
+                json!({ "dhcp": { "mac": format!("52:54:00:00:01:0{number}") } }),
+            ));
+        }
+        assert_eq!(index.boots.len(), 1);
+        index.apply_hardware(&named("c", json!({ "netboot": { "allowPXE": false } })));
+        assert_eq!(index.boots.len(), 2);
+        assert!(!index.by_mac(mac()).unwrap().nic().boot.allowed);
+        for name in ["a", "c"] {
+            index.remove_hardware(&("tinkerbell".to_owned(), name.to_owned()));
+        }
+        let left: Vec<_> = index.boots.iter().map(|boot| boot.allowed).collect();
+        assert_eq!(left, [true], "what nobody does is forgotten");
     }
 
     #[test]

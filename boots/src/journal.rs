@@ -115,7 +115,7 @@ impl Journal {
 
     /// Its kernel or agent wrote to the log server.
     pub(crate) fn logged(&self, found: &Found, reason: Reason, boot: Option<u64>, message: String) {
-        let reference = &found.machine.reference;
+        let reference = &found.machine.reference();
         self.recorder.record(reference, reason.as_str(), reason.phase(), boot, message, reason.is_warning());
     }
 
@@ -209,7 +209,7 @@ impl Journal {
         let (reason, phase) = (Reason::AddressConflict.as_str(), Reason::AddressConflict.phase());
         let message = format!("{address} is in use by another host on the network: the machine declined it");
         self.recorder.record(
-            &machine.reference,
+            &machine.reference(),
             reason,
             phase,
             None,
@@ -230,7 +230,7 @@ impl Journal {
         );
         let warning = reason.is_warning();
         self.recorder.record(
-            &machine.reference,
+            &machine.reference(),
             reason.as_str(),
             reason.phase(),
             Some(boot),

@@ -5,6 +5,7 @@
 //! Made by `backend`, read by the DHCP decision, the scripts and the servers. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use api::Mac;
 use api::v1alpha1::{Dhcp, Hardware, Interface};
@@ -24,16 +25,16 @@ const REMOTE_ID: &str = "tinkerbell.org/dhcp-remote-id";
 /// Annotation of a Hardware that names its DHCPv6 identifier, for machines whose MAC a DHCPv6 message does not say.
 const DUID: &str = "tinkerbell.org/dhcp-duid";
 
-/// A machine.
+/// A machine. There are tens of thousands of them in memory: nothing is kept that can be made of the rest.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
-    /// Where Events go.
-    pub(crate) reference: ObjectReference,
+    /// UID of the Hardware, if it has one.
+    uid: Option<String>,
     pub(crate) namespace: String,
     pub(crate) name: String,
     /// Site code for the kernel command line; may be empty.
     pub(crate) facility: String,
-    pub(crate) nics: Vec<Nic>,
+    pub(crate) nics: Box<[Arc<Nic>]>,
     /// The switch port that it hangs on, by which it is known when its MAC is not.
     pub(crate) port: Option<RelayPort>,
     /// What it calls itself in DHCPv6, by which it is known when its MAC is not.
@@ -59,7 +60,8 @@ pub(crate) struct Nic {
     pub(crate) lease6: Lease6,
     /// Options 66 and 67 verbatim, which replace all boot data of ours.
     pub(crate) own_boot: Option<(String, String)>,
-    pub(crate) boot: Boot,
+    /// Most machines of a site boot alike: those in the index share it.
+    pub(crate) boot: Arc<Boot>,
 }
 
 /// What DHCP tells an interface about its network.
@@ -87,7 +89,7 @@ pub(crate) struct Lease6 {
 }
 
 /// How an interface boots.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Boot {
     pub(crate) allowed: bool,
     pub(crate) arch: String,
@@ -109,7 +111,7 @@ pub(crate) struct Boot {
 }
 
 /// What the boot loader of a Raspberry Pi finds in the folder of its serial number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Rpi {
     pub(crate) serial: String,
     /// The folder of its firmware below the assets, without a slash at either end.
@@ -127,13 +129,12 @@ impl Machine {
         let facility = hardware.spec.metadata.as_ref().and_then(|metadata| metadata.facility.as_ref());
         let nics = hardware.spec.interfaces.iter().enumerate();
         let machine = Self {
-            reference: daemon::events::hardware_reference(
-                &namespace,
-                &name,
-                hardware.metadata.uid.as_deref(),
-            ),
+            uid: hardware.metadata.uid.clone(),
             facility: facility.and_then(|facility| facility.facility_code.clone()).unwrap_or_default(),
-            nics: nics.filter_map(|(i, nic)| read_nic(hardware, i, nic, &mut problems)).collect(),
+            nics: nics
+                .filter_map(|(i, nic)| read_nic(hardware, i, nic, &mut problems))
+                .map(Arc::new)
+                .collect(),
             port: read_port(hardware, &mut problems),
             duid: read_duid(hardware, &mut problems),
             namespace,
@@ -142,14 +143,9 @@ impl Machine {
         (machine, problems)
     }
 
-    /// The interface with this MAC.
-    pub(crate) fn by_mac(&self, mac: Mac) -> Option<&Nic> {
-        self.nics.iter().find(|nic| nic.mac == mac)
-    }
-
-    /// The interface with this address.
-    pub(crate) fn by_address(&self, address: IpAddr) -> Option<&Nic> {
-        self.nics.iter().find(|nic| nic.address() == Some(address))
+    /// Where Events go.
+    pub(crate) fn reference(&self) -> ObjectReference {
+        daemon::events::hardware_reference(&self.namespace, &self.name, self.uid.as_deref())
     }
 }
 
@@ -163,7 +159,15 @@ impl Nic {
     pub(crate) fn stranger(mac: Mac) -> Self {
         let boot = Boot { allowed: true, arch: DEFAULT_ARCH.to_owned(), ..Boot::default() };
         let (lease, lease6) = (Lease::default(), Lease6::default());
-        Self { mac, agent_id: mac.to_string(), dhcp: true, lease, lease6, own_boot: None, boot }
+        Self {
+            mac,
+            agent_id: mac.to_string(),
+            dhcp: true,
+            lease,
+            lease6,
+            own_boot: None,
+            boot: Arc::new(boot),
+        }
     }
 }
 
@@ -272,7 +276,7 @@ fn read_nic(
             (None, None) => None,
             (server, file) => Some((server.unwrap_or_default(), file.unwrap_or_default())),
         },
-        boot: read_boot(dhcp, interface, &mut reader),
+        boot: Arc::new(read_boot(dhcp, interface, &mut reader)),
     })
 }
 
@@ -410,7 +414,7 @@ pub(crate) mod tests {
 
     /// The one interface of such a machine.
     pub(crate) fn nic(interface: &serde_json::Value) -> Nic {
-        Machine::read(&hardware(interface)).0.nics.remove(0)
+        Nic::clone(&Machine::read(&hardware(interface)).0.nics[0])
     }
 
     #[test]
@@ -499,7 +503,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_raspberry_pi_has_files_when_serial_number_and_firmware_are_known() {
-        let rpi = |rpi: serde_json::Value| nic(&json!({ "netboot": { "rpi": rpi } })).boot.rpi;
+        let rpi = |rpi: serde_json::Value| nic(&json!({ "netboot": { "rpi": rpi } })).boot.rpi.clone();
         let whole = rpi(json!({ "serialNum": "5dcc45e5", "firmwarePath": "/rpi4/", "configTxt": "a=1" }));
         let expected = Rpi { serial: "5dcc45e5".into(), firmware: "rpi4".into(), config: "a=1".into() };
         assert_eq!(whole, Some(expected));

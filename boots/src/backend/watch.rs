@@ -59,7 +59,7 @@ impl Backend {
             metrics: metrics.clone(),
             apply: apply_hardware,
             remove: |index, key| index.remove_hardware(key),
-            keys: |index| index.machines.keys().cloned().collect(),
+            keys: |index| index.machines.keys().map(|key| Key::clone(key)).collect(),
         };
         let flows = Watch {
             backend: backend.clone(),
