@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use api::Mac;
 use dhcp::quirks::{Effect, effects};
@@ -17,7 +18,7 @@ use super::leases::Record;
 use super::pool::{Grant, Leases, Wish};
 use super::{bootfile, proxy};
 use crate::config::{DhcpConfig, DhcpMode, Urls};
-use crate::machine::{Boot, Lease, Nic};
+use crate::machine::{Lease, Nic};
 use crate::session::BootSession;
 
 /// Boot file of a client that may not boot.
@@ -180,7 +181,7 @@ fn pool(
     let nobody = if asked.nic.is_some() { Silence::NoAddress } else { Silence::Unknown };
     let (index, found) = leases.pool(link(request, server.link)).ok_or(nobody)?;
     let found = found.clone();
-    let stranger = Nic { boot: Boot::default(), ..Nic::stranger(mac) };
+    let stranger = Nic { boot: Arc::default(), ..Nic::stranger(mac) };
     let nic = asked.nic.unwrap_or(&stranger);
     match kind_for_us(request, server)? {
         MessageType::Discover => {
