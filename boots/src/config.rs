@@ -304,9 +304,8 @@ const GENERAL: &[Setting] = &[
         "ipxe-script-tink-server-use-tls",
         "ipxe-script-tink-server-use-tls",
         Kind::Bool,
-        "the agent uses TLS",
-    )
-    .with_default("false"),
+        "the agent uses TLS; unset: if tls-cert-file and tls-key-file are set, which tink-server reads too",
+    ),
     Setting::new(
         "ipxe-script-tink-server-insecure-tls",
         "ipxe-script-tink-server-insecure-tls",
@@ -391,6 +390,8 @@ pub struct Config {
     pub http_scripts: bool,
     /// DHCP, unless it is off.
     pub dhcp: Option<DhcpConfig>,
+    /// Who gives addresses and which machines boot, also where DHCP is off.
+    pub dhcp_mode: DhcpMode,
     /// DHCPv6, unless it is off.
     pub dhcp6: Option<Dhcp6Config>,
     /// TFTP, unless it is off.
@@ -515,6 +516,7 @@ impl Config {
             http_programs: settings.bool("ipxe-http-binary-enabled"),
             http_scripts: settings.bool("ipxe-http-script-enabled"),
             dhcp: DhcpConfig::from_settings(settings, public),
+            dhcp_mode: DhcpMode::from_settings(settings),
             dhcp6,
             tftp: tftp(settings, bind),
             pxe: PxeConfig::from_settings(settings),
@@ -606,7 +608,6 @@ fn urls(settings: &mut Settings, dhcp: &str, public: IpAddr, http_port: u16) -> 
 fn script(settings: &mut Settings, public: Ipv4Addr, osie_url: String) -> ScriptConfig {
     let syslog_ip: Ipv4Addr = settings.get_or("dhcp-syslog-ip", public);
     let authority: String = settings.get_or("ipxe-script-tink-server-addr-port", public.to_string());
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let patch: Option<String> = settings.get("ipxe-embedded-script-patch");
     if patch.as_ref().is_some_and(|patch| patch.len() > SCRIPT_MARKER.len()) {
         let longest = SCRIPT_MARKER.len();
@@ -621,10 +622,28 @@ fn script(settings: &mut Settings, public: Ipv4Addr, osie_url: String) -> Script
         retry_delay: settings.get_or("ipxe-http-script-retry-delay", 1),
         patch,
         syslog: settings.get_or("ipxe-script-syslog-fqdn", syslog_ip.to_string()),
-        grpc_authority: if has_port { authority } else { format!("{authority}:{GRPC_PORT}") },
-        tls: settings.bool("ipxe-script-tink-server-use-tls"),
+        grpc_authority: with_port(&authority),
+        tls: uses_tls(settings),
         insecure_tls: settings.bool("ipxe-script-tink-server-insecure-tls"),
     }
+}
+
+/// Whether the agent uses TLS: as it is set, else as the workflow server does with the same certificate.
+fn uses_tls(settings: &mut Settings) -> bool {
+    let setting = "ipxe-script-tink-server-use-tls";
+    if settings.is_set(setting) {
+        return settings.bool(setting);
+    }
+    settings.is_set("tls-cert-file") && settings.is_set("tls-key-file")
+}
+
+/// `host:port` of an address or name with or without one; an address without brackets has none.
+fn with_port(authority: &str) -> String {
+    if authority.parse::<Ipv6Addr>().is_ok() {
+        return format!("[{authority}]:{GRPC_PORT}");
+    }
+    let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    if port.is_some() { authority.to_owned() } else { format!("{authority}:{GRPC_PORT}") }
 }
 
 impl Urls {
@@ -736,6 +755,37 @@ pub(crate) mod tests {
         assert_eq!(config.script.osie_url, "http://10.2.2.2");
         assert!(!config.hook_needed);
         assert_eq!(config.programs.get(&Arch(11)).unwrap(), "a.efi");
+    }
+
+    #[test]
+    fn the_agent_uses_tls_where_the_workflow_server_has_a_certificate() {
+        let tls = |flags: &[&str]| config(flags).script.tls;
+        let files = ["--tls-cert-file=/c.pem", "--tls-key-file=/k.pem"];
+        let set = |value: &'static str| [files[0], files[1], value];
+        assert!(!tls(&[]));
+        assert!(tls(&files));
+        assert!(tls(&["--ipxe-script-tink-server-use-tls"]));
+        assert!(!tls(&set("--ipxe-script-tink-server-use-tls=false")), "what is set counts");
+        let v6 = ["--dhcpv6-enabled", "--public-ipv6=fd00::1", "--bind-address=::"];
+        assert!(config(&[&v6[..], &files].concat()).dhcp6.unwrap().script.tls, "over IPv6 too");
+    }
+
+    #[test]
+    fn the_workflow_server_has_a_port() {
+        let authority = |host: &str| {
+            config(&[&format!("--ipxe-script-tink-server-addr-port={host}")]).script.grpc_authority
+        };
+        for (host, expected) in [
+            ("tink.example.com", "tink.example.com:42113"),
+            ("tink.example.com:1", "tink.example.com:1"),
+            ("10.0.0.9", "10.0.0.9:42113"),
+            ("fd00::9", "[fd00::9]:42113"),
+            ("fd00::42", "[fd00::42]:42113"),
+            ("[fd00::9]", "[fd00::9]:42113"),
+            ("[fd00::9]:1", "[fd00::9]:1"),
+        ] {
+            assert_eq!(authority(host), expected);
+        }
     }
 
     #[test]

@@ -77,14 +77,21 @@ impl ServerAddress {
     }
 }
 
+impl DhcpMode {
+    /// Reads the setting.
+    pub(super) fn from_settings(settings: &mut Settings) -> Self {
+        match settings.text("dhcp-mode").as_str() {
+            "proxy" => Self::Proxy,
+            "auto-proxy" => Self::AutoProxy,
+            _ => Self::Reservation,
+        }
+    }
+}
+
 impl DhcpConfig {
     /// Reads the settings, nothing when DHCP is off; mistakes are recorded in them.
     pub(super) fn from_settings(settings: &mut Settings, public: Ipv4Addr) -> Option<Self> {
-        let mode = match settings.text("dhcp-mode").as_str() {
-            "proxy" => DhcpMode::Proxy,
-            "auto-proxy" => DhcpMode::AutoProxy,
-            _ => DhcpMode::Reservation,
-        };
+        let mode = DhcpMode::from_settings(settings);
         let pools: Vec<Pool> = settings.list("dhcp-pools");
         if mode != DhcpMode::Reservation && !pools.is_empty() {
             settings.mistake(

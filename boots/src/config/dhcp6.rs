@@ -9,7 +9,7 @@ use daemon::config::{Kind, Setting, Settings};
 use ipnet::Ipv6Net;
 use sha2::{Digest as _, Sha256};
 
-use super::{GRPC_PORT, ScriptConfig, Urls, public, urls};
+use super::{ScriptConfig, Urls, public, urls, with_port};
 use crate::limit::Rate;
 
 /// Identifies a server that has no address to make a DUID of.
@@ -291,15 +291,6 @@ fn script6(
     }
 }
 
-/// `host:port` of an address or name with or without one; an address without brackets has none.
-fn with_port(authority: &str) -> String {
-    if authority.parse::<Ipv6Addr>().is_ok() {
-        return format!("[{authority}]:{GRPC_PORT}");
-    }
-    let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    if port.is_some() { authority.to_owned() } else { format!("{authority}:{GRPC_PORT}") }
-}
-
 /// The same server has the same DUID after every start, and another one another.
 fn duid_of(authority: &str) -> Duid {
     let host = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(host, _)| host);
@@ -387,7 +378,6 @@ mod tests {
         );
         assert_eq!(config.script.osie_url, "http://files.example.com");
         assert_eq!(config.script.grpc_authority, "tink.example.com:42113");
-        assert_eq!(with_port("[fd00::9]:1"), "[fd00::9]:1");
     }
 
     #[test]
