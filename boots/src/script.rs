@@ -209,7 +209,7 @@ pub(crate) fn kernel_arguments(
     let mut arguments = Vec::new();
     arguments.extend(nic.boot.vlan.as_ref().map(|vlan| format!("vlan_id={}", word(vlan))));
     arguments.extend([
-        format!("facility={}", word(&machine.facility)),
+        format!("facility={}", without_variables(&own_arguments(&machine.facility))),
         format!("syslog_host={}", word(&config.syslog)),
         format!("grpc_authority={}", word(&config.grpc_authority)),
         format!("tinkerbell_tls={}", config.tls),
@@ -251,7 +251,12 @@ pub(crate) fn own_arguments(text: &str) -> String {
 /// A value that is to be one word of a command, whatever it is: no space, no line end, no variable.
 pub(crate) fn word(text: &str) -> String {
     let plain = |c: char| if c.is_control() || c.is_whitespace() { '_' } else { c };
-    text.chars().map(plain).collect::<String>().replace("${", "_{")
+    without_variables(&text.chars().map(plain).collect::<String>())
+}
+
+/// A text in which iPXE expands nothing.
+fn without_variables(text: &str) -> String {
+    text.replace("${", "_{")
 }
 
 /// A text that does not begin a new line of the script.
@@ -422,10 +427,28 @@ mod tests {
     }
 
     #[test]
+    fn a_facility_may_bring_consoles() {
+        let mut hardware = hardware(&json!({}));
+        let metadata = hardware.spec.metadata.get_or_insert_default();
+        metadata.facility.get_or_insert_default().facility_code =
+            Some("onprem console=ttyS1,115200\nconsole=${console} || shell".to_owned());
+        let (machine, _) = Machine::read(&hardware);
+        let moment = Moment { token: None, now: 0 };
+        let script = render(&machine, &machine.nics[0], &config(&[]).script, &moment).unwrap();
+        let arguments = " facility=onprem console=ttyS1,115200 console=_{console} shell syslog_host=";
+        assert!(command_line(&script).contains(arguments), "{script}");
+        let grub = crate::grub::render(&machine, &machine.nics[0], &config(&[]).script, &moment);
+        let arguments =
+            " 'facility=onprem' 'console=ttyS1,115200' 'console=_{console}' 'shell' 'syslog_host=";
+        assert!(grub.contains(arguments), "{grub}");
+    }
+
+    #[test]
     fn script_injection_by_words_adds_no_command_and_no_argument() {
         for text in ["x || shell", "x && shell", "x init=/bin/sh"] {
             let script = poisoned(text);
-            assert_eq!(script.matches(" shell").count() + script.matches(" init=").count(), 1, "{script}");
+            // A facility and kernelParams may be several arguments.
+            assert_eq!(script.matches(" shell").count() + script.matches(" init=").count(), 2, "{script}");
             let line = command_line(&script);
             assert!(!line.contains("|| shell") && !line.contains("&& shell"), "{line}");
         }
