@@ -39,9 +39,8 @@ pub(crate) fn decide(asked: Asked<'_>, server: Server<'_>) -> Result<Answer, Sil
     reply.set_sname(&next_server.to_string()).unwrap_or_default();
     reply.options.set_ip(code::SERVER_ID, next_server);
     reply.options.set_text(code::VENDOR_CLASS, client.kind.vendor_class());
-    if let Some(uuid) = request.options.get(code::CLIENT_UUID) {
-        reply.options.set(code::CLIENT_UUID, uuid);
-    }
+    // Of a client that sent none it is there too, without a value, as Tinkerbell has it.
+    reply.options.set(code::CLIENT_UUID, request.options.get(code::CLIENT_UUID).unwrap_or_default());
     let vendor = VendorOptions {
         trace: false,
         raspberry_pi: has_menu(request),

@@ -141,7 +141,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "auto-proxy: an unknown MAC of Tinkerbell's iPXE gets its script",
             with(foreign(Discover), |m| m.options.set_text(code::USER_CLASS, "Tinkerbell")),
-            &[("file", "http://172.31.0.1:7171/ipxe/script/02:00:00:00:00:09/auto.ipxe"), ("97", "-")],
+            &[("file", "http://172.31.0.1:7171/ipxe/script/02:00:00:00:00:09/auto.ipxe"), ("97", "")],
         )
         .flags(AUTO),
         silence("auto-proxy: boot data switched off", foreign(Discover), "not-netboot")
