@@ -23,8 +23,11 @@ pub(crate) fn macs(packet: &Packet, from: Ipv6Addr) -> Vec<Mac> {
         let (kind, mac) = relay.options.get(code::CLIENT_LINK_LAYER)?.split_first_chunk::<2>()?;
         mac.as_array::<6>().copied().filter(|_| *kind == ETHERNET)
     });
-    let address = packet.innermost().map_or(from, |relay| relay.peer);
-    let made = eui64_mac(address).filter(|_| address.is_unicast_link_local());
+    // A relay tells the address that the client sent from, which is a global one where the client asks anew for what it has.
+    let made = match packet.innermost() {
+        Some(relay) => eui64_mac(relay.peer),
+        None => eui64_mac(from).filter(|_| from.is_unicast_link_local()),
+    };
     let named = duid(&packet.message).and_then(|duid| duid.mac());
     let mut macs: Vec<Mac> = Vec::new();
     for mac in [seen, made, named].into_iter().flatten().map(Mac::from) {
@@ -103,11 +106,10 @@ mod tests {
         let relayed = packet(&named, Some(("fe80::5054:ff:fe00:11", Some(SEEN))));
         assert_eq!(all(&relayed, other), [SEEN, MADE, NAMED]);
         let global = packet(&named, Some(("2001:db8::5054:ff:fe00:11", None)));
-        assert_eq!(
-            all(&global, from),
-            [NAMED],
-            "neither the relay's address nor one that is not of the link"
-        );
+        assert_eq!(all(&global, other), [MADE, NAMED], "a global address of the client");
+        assert_eq!(all(&packet(&named, Some(("fe80::2", None))), from), [NAMED], "not the relay's address");
+        let direct: Ipv6Addr = "2001:db8::5054:ff:fe00:11".parse().unwrap();
+        assert_eq!(all(&packet(&named, None), direct), [NAMED], "without a relay, only one of the link");
         assert!(all(&packet(&Duid::uuid([1; 16]), None), other).is_empty());
     }
 

@@ -2,7 +2,7 @@
 //! What a DHCPv6 client is answered (RFC 8415 section 18.3), by message and mode.
 //!
 //! Pure: packet, interface and configuration in, answer or the reason for silence out. Options go only to who asks for them.
-//! A client that asks for a boot-file URL of which there is none is not answered at all, so that another server can.
+//! A client that may boot and asks for a boot-file URL of which there is none is not answered at all, so that another server can.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -276,17 +276,20 @@ fn describe_boot(
 ) -> Result<Option<String>, Silence> {
     let urls = &server.dhcp.urls;
     let program = nic.boot.program.as_deref().or_else(|| bootfile::program(client.arch, server.programs));
-    let url = bootfile::choose6(client, nic, program, urls).ok_or(Silence::NoProgram)?;
+    let url = match nic.boot.allowed {
+        true => Some(bootfile::choose6(client, nic, program, urls).ok_or(Silence::NoProgram)?),
+        false => None,
+    };
     let options = &mut reply.options;
-    if nic.boot.allowed {
-        options.add(code::BOOT_FILE_URL, url.as_bytes());
-    } else {
-        let script = urls.script(nic.mac);
-        let directory = script.rsplit_once('/').map_or("", |(directory, _)| directory);
-        options.add(code::BOOT_FILE_URL, format!("{directory}/{NOT_ALLOWED}").into_bytes());
+    match &url {
+        Some(url) => options.add(code::BOOT_FILE_URL, url.as_bytes()),
+        None => {
+            let script = urls.script(nic.mac);
+            let directory = script.rsplit_once('/').map_or("", |(directory, _)| directory);
+            options.add(code::BOOT_FILE_URL, format!("{directory}/{NOT_ALLOWED}").into_bytes());
+        }
     }
-    let loads =
-        (client.user_class, client.kind) == (UserClass::Firmware, ClientKind::Pxe) && nic.boot.allowed;
+    let loads = (client.user_class, client.kind) == (UserClass::Firmware, ClientKind::Pxe) && url.is_some();
     let size = program.filter(|_| loads).and_then(|program| server.sizes.get(program));
     if let Some(size) = size.and_then(|size| boot_file_size(*size))
         && request.options.wants(code::BOOT_FILE_PARAMETERS)
@@ -299,5 +302,5 @@ fn describe_boot(
     if client.kind == ClientKind::Http {
         options.add_vendor_class(INTEL, HTTP_CLASS);
     }
-    Ok(nic.boot.allowed.then_some(url))
+    Ok(url)
 }

@@ -181,6 +181,18 @@ pub(super) fn cases() -> Vec<Case> {
             .machine(refused.clone()),
         case("not allowed: HTTP firmware", RESERVATION, http16(), &[("url", REFUSED), ("16", class)])
             .machine(refused.clone()),
+        case(
+            "not allowed: an architecture without a program",
+            RESERVATION,
+            booting(Solicit, "PXEClient", 27),
+            &[
+                ("ia", "2001:db8::11 3600/7200 t1=3600 t2=5760"),
+                ("url", REFUSED),
+                ("60", "-"),
+                ("61", "001b"),
+            ],
+        )
+        .machine(refused.clone()),
         case("not allowed: iPXE", STATELESS, ipxe("iPXE"), &[("url", REFUSED)]).machine(refused),
         case(
             "boot data switched off",

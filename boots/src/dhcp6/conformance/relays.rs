@@ -24,6 +24,8 @@ pub(super) fn cases() -> Vec<Case> {
         .through(vec![with_mac(relay(0, "2001:db8::1", "fe80::2"), MAC)]),
         case("relay: the MAC of the client's address", RESERVATION, uuid(), &[("ia", mine)])
             .through(vec![relay(0, "2001:db8::1", "fe80::5054:ff:fe00:11")]),
+        case("relay: the MAC of the client's global address", RESERVATION, uuid(), &[("ia", mine)])
+            .through(vec![relay(0, "2001:db8::1", "2001:db8::5054:ff:fe00:11")]),
         case("relay: the MAC of the DUID", RESERVATION, system(Solicit, &[&[]]), &[("ia", mine)])
             .through(vec![relay(0, "2001:db8::1", "fe80::2")]),
         case(
