@@ -294,7 +294,7 @@ async fn hook(
     };
     let (journal, began) = (server.scripts.journal.clone(), Instant::now());
     let what = found.as_ref().and_then(|found| {
-        let (kernel, initrd) = file_names(found.nic(), &server.scripts.config);
+        let (kernel, initrd) = file_names(found.nic(), &server.scripts.v4.config);
         match () {
             () if name == kernel => Some(Reason::KernelSent),
             () if name == initrd => Some(Reason::InitramfsSent),

@@ -177,7 +177,7 @@ impl Isos {
         let addressing = if self.config.static_ipam { Addressing::Static } else { Addressing::Dhcp };
         let token = self.scripts.token(found);
         let (machine, nic) = (&found.machine, found.nic());
-        let text = text::arguments(machine, nic, &self.scripts.config, addressing, token.as_deref());
+        let text = text::arguments(machine, nic, &self.scripts.v4.config, addressing, token.as_deref());
         Ok(Patch::new(&text, self.config.marker.len())?)
     }
 

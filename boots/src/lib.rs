@@ -75,7 +75,7 @@ use backend::watch::Backend;
 use dhcp::listener::Listener;
 use files::{Directory, Programs};
 use journal::Journal;
-use scripts::{Scripts, Scripts6};
+use scripts::{Scripts, Side};
 
 /// How long downloads under way may go on after shutdown. A client that is cut off repeats or resumes.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -283,18 +283,19 @@ async fn serve(
 
 /// What scripts are made from.
 fn scripts(config: &Config, backend: Backend, key: api::token::TokenKey, journal: Journal) -> Scripts {
-    Scripts {
-        backend,
-        config: Arc::new(config.script.clone()),
-        urls: Arc::new(config.urls.clone()),
-        key,
-        journal,
-        strangers: config.dhcp.as_ref().is_some_and(|dhcp| dhcp.mode == DhcpMode::AutoProxy),
-        v6: config.dhcp6.as_ref().map(|dhcp| {
-            let strangers = dhcp.mode == Dhcp6Mode::AutoStateless;
-            Arc::new(Scripts6 { config: dhcp.script.clone(), urls: dhcp.urls.clone(), strangers })
-        }),
-    }
+    let v4 = Side {
+        config: config.script.clone(),
+        urls: config.urls.clone(),
+        strangers: config.dhcp_mode == DhcpMode::AutoProxy,
+        gives_addresses: config.dhcp.as_ref().is_some_and(|dhcp| dhcp.mode == DhcpMode::Reservation),
+    };
+    let v6 = config.dhcp6.as_ref().map(|dhcp| Side {
+        config: dhcp.script.clone(),
+        urls: dhcp.urls.clone(),
+        strangers: dhcp.mode == Dhcp6Mode::AutoStateless,
+        gives_addresses: dhcp.mode.gives_addresses(),
+    });
+    Scripts { backend, key, journal, v4: Arc::new(v4), v6: v6.map(Arc::new) }
 }
 
 /// The files that machines boot from, as TFTP serves them.

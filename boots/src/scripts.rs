@@ -19,27 +19,26 @@ pub(crate) const SCRIPT: &str = "auto.ipxe";
 /// The same for a machine that boots over IPv6, which must find everything there.
 pub(crate) const SCRIPT6: &str = "auto6.ipxe";
 
-/// What differs for machines that boot over IPv6.
+/// What scripts over one IP version are made from.
 #[derive(Debug)]
-pub(crate) struct Scripts6 {
+pub(crate) struct Side {
     pub(crate) config: ScriptConfig,
     pub(crate) urls: Urls,
     /// Whether machines that nobody knows boot too.
     pub(crate) strangers: bool,
+    /// Whether machines have their addresses from here. From another server one may have what is reserved for another.
+    pub(crate) gives_addresses: bool,
 }
 
 /// Everything that a script is made from.
 #[derive(Clone)]
 pub(crate) struct Scripts {
     pub(crate) backend: Backend,
-    pub(crate) config: Arc<ScriptConfig>,
-    pub(crate) urls: Arc<Urls>,
     pub(crate) key: TokenKey,
     pub(crate) journal: Journal,
-    /// Whether machines that nobody knows boot too.
-    pub(crate) strangers: bool,
+    pub(crate) v4: Arc<Side>,
     /// Nothing where nothing boots over IPv6.
-    pub(crate) v6: Option<Arc<Scripts6>>,
+    pub(crate) v6: Option<Arc<Side>>,
 }
 
 /// Why a request gets no script.
@@ -77,16 +76,14 @@ impl Scripts {
         path: &str,
         client: Option<IpAddr>,
     ) -> Result<(Option<Found>, String), NoScript> {
-        let (config, strangers) = match &self.v6 {
-            _ if path.rsplit('/').next() != Some(SCRIPT6) => (&*self.config, self.strangers),
-            Some(v6) => (&v6.config, v6.strangers),
+        let Side { config, strangers, .. } = match &self.v6 {
+            _ if path.rsplit('/').next() != Some(SCRIPT6) => &*self.v4,
+            Some(v6) => v6,
             None => return Err(NoScript::Unknown),
         };
         let found = match self.machine(path, client) {
             Ok(found) => found,
-            Err(Miss::Unknown) if strangers => {
-                return Ok((None, script::unknown(config, journal::now())));
-            }
+            Err(_) if *strangers => return Ok((None, script::unknown(config, journal::now()))),
             Err(_) => return Err(NoScript::Unknown),
         };
         let script = script::render(&found.machine, found.nic(), config, &self.moment(&found));
@@ -99,10 +96,7 @@ impl Scripts {
         path: &str,
         client: Option<IpAddr>,
     ) -> Result<(Option<Found>, String), NoScript> {
-        let config = match (&self.v6, client) {
-            (Some(v6), Some(IpAddr::V6(_))) => &v6.config,
-            _ => &*self.config,
-        };
+        let config = &self.side(client).0.config;
         // Never by the address: another server's lease may be what is reserved for another machine, whose token this one would get.
         let Some(mac) = mac_in(path) else { return Ok((None, grub::by_mac())) };
         let found = self.backend.read().by_mac(mac).map_err(|_| NoScript::Unknown)?;
@@ -129,23 +123,30 @@ impl Scripts {
 
     /// What an iPXE finds beside itself. It is a step on the way to the script, so it does not count as one.
     pub(crate) fn autoexec(&self, path: &str, client: Option<IpAddr>) -> Result<String, NoScript> {
-        let (urls, strangers, version) = match (&self.v6, client) {
-            (Some(v6), Some(IpAddr::V6(_))) => (&v6.urls, v6.strangers, Version::V6),
-            _ => (&*self.urls, self.strangers, Version::V4),
-        };
-        let patch = self.config.patch.as_deref();
-        match self.machine(path, client) {
+        let (Side { config, urls, strangers, gives_addresses }, version) = self.side(client);
+        let patch = config.patch.as_deref();
+        let mac = mac_in(path);
+        let nameless = mac.is_none() && !gives_addresses;
+        match if nameless { Err(Miss::Unknown) } else { self.machine(path, client) } {
             Ok(found) if !found.nic().boot.allowed => {
                 self.journal.refused(&found);
                 Ok(script::leave(&found.machine.name))
             }
             Ok(found) => Ok(script::autoexec(&urls.script(found.nic().mac), version, patch)),
-            // iPXE itself says which of its interfaces got the address.
-            Err(Miss::Unknown) if strangers => Ok(match mac_in(path) {
-                Some(mac) => script::autoexec(&urls.script(mac), version, patch),
-                None => script::autoexec(&urls.script("${mac}"), version, patch),
-            }),
+            Err(_) if nameless || *strangers => {
+                // iPXE itself says which of its interfaces got the address.
+                let mac = mac.map_or_else(|| "${mac}".to_owned(), |mac| mac.to_string());
+                Ok(script::autoexec(&urls.script(mac), version, patch))
+            }
             Err(_) => Err(NoScript::Unknown),
+        }
+    }
+
+    /// What is for a client at this address.
+    fn side(&self, client: Option<IpAddr>) -> (&Side, Version) {
+        match (&self.v6, client) {
+            (Some(v6), Some(IpAddr::V6(_))) => (v6, Version::V6),
+            _ => (&self.v4, Version::V4),
         }
     }
 }
@@ -154,4 +155,76 @@ impl Scripts {
 pub(crate) fn mac_in(path: &str) -> Option<Mac> {
     let (folder, _) = path.rsplit_once('/')?;
     folder.trim_end_matches('/').rsplit('/').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use api::v1alpha1::Hardware;
+    use daemon::Health;
+    use daemon::events::Recorder;
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::config::tests::config;
+    use crate::machine::tests::hardware;
+    use crate::metrics::Metrics;
+
+    const MAC: &str = "52:54:00:00:00:11";
+    const RESERVED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(172, 31, 0, 11));
+
+    /// Scripts for these machines. Their Events go nowhere.
+    fn scripts(flags: &[&str], machines: &[Hardware]) -> Scripts {
+        let api = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::convert::Infallible>>()
+        });
+        let health = Health::new();
+        let client = kube::Client::new(api, "default");
+        let (recorder, _) = Recorder::spawn(client, "boots", health.metrics(), CancellationToken::new());
+        let journal = Journal::new(recorder, Metrics::register(health.metrics()), None);
+        let backend = Backend::default();
+        backend.change(|index| machines.iter().for_each(|machine| drop(index.apply_hardware(machine))));
+        let key = TokenKey::try_from(&[7; api::token::KEY_LENGTH][..]).unwrap();
+        crate::scripts(&config(flags), backend, key, journal)
+    }
+
+    fn named(name: &str, mut machine: Hardware) -> Hardware {
+        machine.metadata.name = Some(name.to_owned());
+        machine
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_server_names_no_machine_to_chain_to() {
+        let end = |flags: &[&str], path: &str| {
+            let text = scripts(flags, &[hardware(&json!({}))]).autoexec(path, Some(RESERVED)).unwrap();
+            text.rsplit_once("/ipxe/script/").unwrap().1.to_owned()
+        };
+        let (itself, reserved) = ("${mac}/auto.ipxe\n", format!("{MAC}/auto.ipxe\n"));
+        for flags in [["--dhcp-mode=proxy"], ["--dhcp-mode=auto-proxy"], ["--dhcp-enabled=false"]] {
+            assert_eq!(end(&flags, "autoexec.ipxe"), itself, "{flags:?}");
+            assert_eq!(end(&flags, &format!("{MAC}/autoexec.ipxe")), reserved, "{flags:?}");
+        }
+        assert_eq!(end(&[], "autoexec.ipxe"), reserved, "the address is from here");
+        let refused = hardware(&json!({ "netboot": { "allowPXE": false } }));
+        let scripts = scripts(&["--dhcp-mode=proxy"], &[refused]);
+        let text = scripts.autoexec("autoexec.ipxe", Some(RESERVED)).unwrap();
+        assert!(text.ends_with(itself), "it may be another machine: {text}");
+        let text = scripts.autoexec(&format!("{MAC}/autoexec.ipxe"), None).unwrap();
+        assert!(text.contains("allowPXE") && text.ends_with("\nexit 1\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn in_auto_proxy_mode_whoever_is_not_found_gets_the_static_script() {
+        let twins = [named("m1", hardware(&json!({}))), named("m2", hardware(&json!({})))];
+        let script = |flags: &[&str], mac: &str| {
+            let got = scripts(flags, &twins).get(&format!("{mac}/{SCRIPT}"), None);
+            got.map(|(found, script)| (found.is_none(), script.contains(" worker_id=${mac} ")))
+        };
+        let stranger = "52:54:00:00:00:99";
+        for flags in [&["--dhcp-mode=auto-proxy"][..], &["--dhcp-mode=auto-proxy", "--dhcp-enabled=false"]] {
+            assert_eq!(script(flags, stranger), Ok((true, true)), "{flags:?}");
+            assert_eq!(script(flags, MAC), Ok((true, true)), "two machines claim it: {flags:?}");
+        }
+        assert_eq!(script(&["--dhcp-mode=proxy"], MAC), Err(NoScript::Unknown));
+    }
 }
