@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ::dhcp::Arch;
+use ::dhcp::quirks::{BOOT_FROM_DISK_METHOD, leave_by};
 use api::Mac;
 use daemon::config::{Kind, Setting, Settings};
 use daemon::http::TrustedProxies;
@@ -289,6 +290,13 @@ const GENERAL: &[Setting] = &[
     )
     .with_default("1"),
     Setting::new(
+        BOOT_FROM_DISK_METHOD,
+        BOOT_FROM_DISK_METHOD,
+        Kind::Choice(&["ipxe-exit", "ipxe-sanboot"]),
+        "how a script gives a machine back to its disk; ipxe-sanboot: a BIOS, which may halt when iPXE exits, has its first disk started",
+    )
+    .with_default("ipxe-exit"),
+    Setting::new(
         "ipxe-script-syslog-fqdn",
         "ipxe-script-syslog-fqdn",
         Kind::Text,
@@ -477,6 +485,8 @@ pub struct ScriptConfig {
     pub retries: u32,
     /// Seconds before that.
     pub retry_delay: u32,
+    /// Commands before `exit 1` where a machine is given back to its disk.
+    pub leave_by: &'static str,
     /// Commands that boot programs run before they ask for an address.
     pub patch: Option<String>,
     /// Log server, a name or an address; may be empty.
@@ -620,6 +630,7 @@ fn script(settings: &mut Settings, public: Ipv4Addr, osie_url: String) -> Script
         extra_args: settings.list("ipxe-http-script-extra-kernel-args"),
         retries: settings.get_or("ipxe-http-script-retries", 1),
         retry_delay: settings.get_or("ipxe-http-script-retry-delay", 1),
+        leave_by: leave_by(&settings.text(BOOT_FROM_DISK_METHOD)).unwrap_or_default(),
         patch,
         syslog: settings.get_or("ipxe-script-syslog-fqdn", syslog_ip.to_string()),
         grpc_authority: with_port(&authority),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use api::Mac;
 use api::v1alpha1::{Dhcp, Hardware, Interface};
 use dhcp::Route;
+use dhcp::quirks::leave_by;
 use dhcp::v6::Duid;
 use k8s_openapi::api::core::v1::ObjectReference;
 use url::Url;
@@ -25,6 +26,9 @@ const REMOTE_ID: &str = "tinkerbell.org/dhcp-remote-id";
 /// Annotation of a Hardware that names its DHCPv6 identifier, for machines whose MAC a DHCPv6 message does not say.
 const DUID: &str = "tinkerbell.org/dhcp-duid";
 
+/// Annotation of a Hardware that says how its machine is given back to its disk, by the name of the setting for all.
+const LEAVE: &str = "tinkerbell.org/ipxe-boot-from-disk-method";
+
 /// A machine. There are tens of thousands of them in memory: nothing is kept that can be made of the rest.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
@@ -39,6 +43,8 @@ pub(crate) struct Machine {
     pub(crate) port: Option<RelayPort>,
     /// What it calls itself in DHCPv6, by which it is known when its MAC is not.
     pub(crate) duid: Option<Duid>,
+    /// Commands before `exit 1` where it is given back to its disk, others than the configured ones.
+    pub(crate) leave_by: Option<&'static str>,
 }
 
 /// A switch port as relays name it in option 82 (RFC 3046 section 3). One of the two may be missing.
@@ -137,6 +143,7 @@ impl Machine {
                 .collect(),
             port: read_port(hardware, &mut problems),
             duid: read_duid(hardware, &mut problems),
+            leave_by: read_leave(hardware, &mut problems),
             namespace,
             name,
         };
@@ -217,6 +224,16 @@ fn read_duid(hardware: &Hardware, problems: &mut Vec<String>) -> Option<Duid> {
         problems.push(format!("annotation {DUID}: {text:?}: {error}"));
     }
     read.ok()
+}
+
+/// How the annotation says that the machine is given back to its disk.
+fn read_leave(hardware: &Hardware, problems: &mut Vec<String>) -> Option<&'static str> {
+    let text = hardware.metadata.annotations.as_ref()?.get(LEAVE).filter(|text| !text.is_empty())?;
+    let commands = leave_by(text);
+    if commands.is_none() {
+        problems.push(format!("annotation {LEAVE}: {text:?} is neither ipxe-exit nor ipxe-sanboot"));
+    }
+    commands
 }
 
 /// Collects problems of one interface.

@@ -46,7 +46,7 @@ pub(crate) fn render(
 ) -> Result<String, ScriptError> {
     let (boot, name) = (&nic.boot, word(&machine.name));
     if !boot.allowed {
-        return Ok(leave(&name));
+        return Ok(leave(&name, machine.leave_by.unwrap_or(config.leave_by)));
     }
     if let Some(url) = &boot.script_url {
         if !matches!(url.scheme(), "http" | "https") {
@@ -60,12 +60,12 @@ pub(crate) fn render(
     Ok(hook(machine, nic, config, moment))
 }
 
-/// What a machine runs that may not boot from the network: it says so and hands back to the firmware, as a failure, since
-/// UEFI goes on with the next entry of its boot order only then (UEFI 2.10 section 3.1.1).
-pub(crate) fn leave(name: &str) -> String {
+/// What a machine runs that may not boot from the network: it says so and hands back to the firmware, by `leave_by` if that
+/// succeeds ([`dhcp::quirks`]), else as a failure.
+pub(crate) fn leave(name: &str, leave_by: &str) -> String {
     format!(
         "#!ipxe\n\necho Tinkerbell: {} may not boot from the network (netboot.allowPXE), going on with the next boot device\n\
-         exit 1\n",
+         {leave_by}exit 1\n",
         word(name)
     )
 }
@@ -85,6 +85,7 @@ pub(crate) fn unknown(config: &ScriptConfig, now: u64) -> String {
         |own: &Option<String>, usual: &str| format!("{}-${{arch}}", word(own.as_deref().unwrap_or(usual)));
     let files = (name(&config.kernel_name, "vmlinuz"), name(&config.initrd_name, "initramfs"));
     push_boot(&mut script, config, &config.osie_url, files, &unknown_arguments(config, now));
+    push_failed(&mut script, config.leave_by);
     script
 }
 
@@ -98,16 +99,17 @@ pub(crate) enum Version {
 /// What an iPXE that looks for `autoexec.ipxe` beside itself is given. It runs it with no network configured, so this gets an
 /// address first, with the user class of Tinkerbell's own iPXE, and then goes on to the script. An operator's commands come where
 /// Tinkerbell's iPXE has them.
-pub(crate) fn autoexec(script_url: &str, version: Version, patch: Option<&str>) -> String {
+pub(crate) fn autoexec(script_url: &str, version: Version, config: &ScriptConfig, leave_by: &str) -> String {
     let url = one_line(script_url);
-    let patch = patch.map(|patch| format!("{patch}\n")).unwrap_or_default();
+    let patch = config.patch.as_ref().map(|patch| format!("{patch}\n")).unwrap_or_default();
     let configure = match version {
         Version::V4 => "dhcp",
         Version::V6 => "ifconf --configurator ipv6",
     };
     format!(
         "#!ipxe\n\nset user-class Tinkerbell\n{patch}set attempt:int32 0\n:again\n{configure} && goto leased ||\ninc attempt\n\
-         iseq ${{attempt}} {DHCP_ATTEMPTS} && exit 1 ||\ngoto again\n:leased\nchain --autofree {url}\n"
+         iseq ${{attempt}} {DHCP_ATTEMPTS} && goto failed ||\ngoto again\n:failed\n{leave_by}exit 1\n\
+         :leased\nchain --autofree {url}\n"
     )
 }
 
@@ -136,10 +138,11 @@ fn hook(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment: &Moment) ->
     push_line(&mut script, format_args!("set arch {}", word(&nic.boot.arch)));
     let arguments = kernel_arguments(machine, nic, config, moment, "initrd=${initrd} ");
     push_boot(&mut script, config, base, (word(&kernel), word(&initrd)), &arguments);
+    push_failed(&mut script, machine.leave_by.unwrap_or(config.leave_by));
     script
 }
 
-/// The steps from kernel to boot, each repeated, and the way back to the firmware when one fails for good.
+/// The steps from kernel to boot, each repeated.
 fn push_boot(
     script: &mut String,
     config: &ScriptConfig,
@@ -156,9 +159,12 @@ fn push_boot(
     push_step(script, "kernel", &format!("kernel ${{download-url}}/${{kernel}} {arguments}"));
     push_step(script, "initrd", "initrd --name ${initrd} ${download-url}/${initrd}");
     push_step(script, "boot", "boot");
-    script.push_str(
-        "\n:failed\necho Tinkerbell: ${step} failed, going on with the next boot device\nimgfree\nexit 1\n",
-    );
+}
+
+/// The way back to the firmware when a step fails for good.
+fn push_failed(script: &mut String, leave_by: &str) {
+    let failed = "\n:failed\necho Tinkerbell: ${step} failed, going on with the next boot device\nimgfree";
+    push_line(script, format_args!("{failed}\n{leave_by}exit 1"));
 }
 
 fn push_line(script: &mut String, line: impl Display) {
@@ -342,15 +348,17 @@ mod tests {
     #[test]
     fn autoexec_gets_an_address_and_goes_on() {
         assert_eq!(
-            autoexec("http://h/m/auto.ipxe", Version::V4, None),
+            autoexec("http://h/m/auto.ipxe", Version::V4, &config(&[]).script, ""),
             "#!ipxe\n\nset user-class Tinkerbell\nset attempt:int32 0\n:again\ndhcp && goto leased ||\n\
-             inc attempt\niseq ${attempt} 10 && exit 1 ||\ngoto again\n:leased\nchain --autofree http://h/m/auto.ipxe\n"
+             inc attempt\niseq ${attempt} 10 && goto failed ||\ngoto again\n:failed\nexit 1\n\
+             :leased\nchain --autofree http://h/m/auto.ipxe\n"
         );
     }
 
     #[test]
     fn an_operators_commands_come_before_the_first_address() {
-        let text = autoexec("http://h/m/auto.ipxe", Version::V4, Some("set net0/mtu 1400\nshow mac"));
+        let config = ScriptConfig { patch: Some("set net0/mtu 1400\nshow mac".into()), ..config(&[]).script };
+        let text = autoexec("http://h/m/auto.ipxe", Version::V4, &config, "");
         let begin =
             "#!ipxe\n\nset user-class Tinkerbell\nset net0/mtu 1400\nshow mac\nset attempt:int32 0\n:again\n";
         assert!(text.starts_with(begin), "{text}");
@@ -358,9 +366,9 @@ mod tests {
 
     #[test]
     fn over_ipv6_it_configures_ipv6_and_logs_there() {
-        let text = autoexec("http://[fd00::1]/m/auto6.ipxe", Version::V6, None);
-        assert!(text.contains("\nifconf --configurator ipv6 && goto leased ||\n"), "{text}");
         let config = ScriptConfig { syslog: "fd00::1".into(), ..config(&[]).script };
+        let text = autoexec("http://[fd00::1]/m/auto6.ipxe", Version::V6, &config, "");
+        assert!(text.contains("\nifconf --configurator ipv6 && goto leased ||\n"), "{text}");
         assert!(unknown(&config, 1).starts_with("#!ipxe\n\nset syslog6 fd00::1\n"));
     }
 
@@ -374,6 +382,39 @@ mod tests {
         ] {
             assert_eq!(script(&[], &netboot).as_deref(), Ok(exit));
         }
+    }
+
+    #[test]
+    fn a_machine_whose_bios_halts_starts_its_first_disk() {
+        const SANBOOT: &str = "\niseq ${platform} pcbios && sanboot --no-describe --drive 0x80 ||\nexit 1\n";
+        let moment = Moment { token: None, now: 0 };
+        let text = |method: &str, flags: &[&str], allowed: bool| {
+            let mut hardware = hardware(&json!({ "netboot": { "allowPXE": allowed } }));
+            let name = "tinkerbell.org/ipxe-boot-from-disk-method".to_owned();
+            hardware.metadata.annotations.get_or_insert_default().insert(name, method.to_owned());
+            let (machine, problems) = Machine::read(&hardware);
+            (render(&machine, &machine.nics[0], &config(flags).script, &moment).unwrap(), problems.len())
+        };
+        let for_all = ["--ipxe-boot-from-disk-method=ipxe-sanboot"];
+        for allowed in [true, false] {
+            let (own, problems) = text("ipxe-sanboot", &[], allowed);
+            assert!(own.ends_with(SANBOOT) && problems == 0, "{own}");
+            assert_eq!(text("", &for_all, allowed), (own, 0));
+            let (exit, _) = text("ipxe-exit", &for_all, allowed);
+            assert!(exit.ends_with("\nexit 1\n") && !exit.contains("sanboot"), "{exit}");
+            assert_eq!(
+                text("http-404", &[], allowed),
+                (exit, 1),
+                "another word is a problem and changes nothing"
+            );
+        }
+        assert!(unknown(&config(&for_all).script, 0).ends_with(SANBOOT));
+        let config = config(&for_all).script;
+        let autoexec = autoexec("http://h/m/auto.ipxe", Version::V4, &config, config.leave_by);
+        assert!(
+            autoexec.contains(&format!("goto failed ||\ngoto again\n:failed{SANBOOT}:leased\n")),
+            "{autoexec}"
+        );
     }
 
     #[test]

@@ -124,19 +124,21 @@ impl Scripts {
     /// What an iPXE finds beside itself. It is a step on the way to the script, so it does not count as one.
     pub(crate) fn autoexec(&self, path: &str, client: Option<IpAddr>) -> Result<String, NoScript> {
         let (Side { config, urls, strangers, gives_addresses }, version) = self.side(client);
-        let patch = config.patch.as_deref();
+        let leave_by = |found: &Found| found.machine.leave_by.unwrap_or(config.leave_by);
         let mac = mac_in(path);
         let nameless = mac.is_none() && !gives_addresses;
         match if nameless { Err(Miss::Unknown) } else { self.machine(path, client) } {
             Ok(found) if !found.nic().boot.allowed => {
                 self.journal.refused(&found);
-                Ok(script::leave(&found.machine.name))
+                Ok(script::leave(&found.machine.name, leave_by(&found)))
             }
-            Ok(found) => Ok(script::autoexec(&urls.script(found.nic().mac), version, patch)),
+            Ok(found) => {
+                Ok(script::autoexec(&urls.script(found.nic().mac), version, config, leave_by(&found)))
+            }
             Err(_) if nameless || *strangers => {
                 // iPXE itself says which of its interfaces got the address.
                 let mac = mac.map_or_else(|| "${mac}".to_owned(), |mac| mac.to_string());
-                Ok(script::autoexec(&urls.script(mac), version, patch))
+                Ok(script::autoexec(&urls.script(mac), version, config, config.leave_by))
             }
             Err(_) => Err(NoScript::Unknown),
         }

@@ -88,6 +88,7 @@ pub(crate) fn choose6(
 #[cfg(test)]
 mod tests {
     use dhcp::IpxeFeatures;
+    use dhcp::quirks::{self, Applies, BOOT_PROGRAM, Effect};
     use serde_json::json;
 
     use super::*;
@@ -169,6 +170,21 @@ mod tests {
         assert_eq!(choose(&firmware, &nic, "ipxe.efi", &urls, None).name, "own.efi");
         let tinkerbell = client(ClientKind::Pxe, UserClass::Tinkerbell, None);
         assert_eq!(choose(&tinkerbell, &nic, "ipxe.efi", &urls, None).name, "http://own/s");
+    }
+
+    #[test]
+    fn the_programs_that_quirks_name_are_given_to_the_machines_that_an_operator_names_them_for() {
+        let quirks = quirks::QUIRKS.iter().filter_map(|quirk| match quirk.applies {
+            Applies::Named { setting: BOOT_PROGRAM, value } => Some((quirk.effect, value)),
+            _ => None,
+        });
+        let quirks: Vec<_> = quirks.collect();
+        assert_eq!(quirks, [(Effect::BootProgram, "snp-x86_64.efi")]);
+        for (_, program) in quirks {
+            let nic = nic(&json!({ "netboot": { "ipxe": { "binary": program } } }));
+            let firmware = client(ClientKind::Pxe, UserClass::Firmware, None);
+            assert_eq!(choose(&firmware, &nic, "ipxe.efi", &config(&[]).urls, None).name, program);
+        }
     }
 
     #[test]

@@ -168,7 +168,7 @@ pub enum NotNetboot {
     Architecture,
     #[error("option 94 (network interface) is missing")]
     Interface,
-    #[error("option 97 (UUID) is malformed")]
+    #[error("option 97 (UUID) is missing or malformed")]
     Uuid,
 }
 
@@ -191,7 +191,8 @@ pub fn netboot_client(message: &Message) -> Result<NetbootClient, NotNetboot> {
         return Err(NotNetboot::Interface);
     }
     match message.options.get(code::CLIENT_UUID) {
-        None => {}
+        None if effects(message).any(|effect| effect == Effect::WithoutUuid) => {}
+        None => return Err(NotNetboot::Uuid),
         Some([0, uuid @ ..]) if uuid.len() == 16 => {}
         Some(_) => return Err(NotNetboot::Uuid),
     }
