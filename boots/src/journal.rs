@@ -218,8 +218,13 @@ impl Journal {
         );
     }
 
+    /// Writes to the log and to the Events. A client that asks for the same thing again and again fills neither.
     fn event(&self, found: &Found, reason: Reason, boot: u64, message: String) {
         let machine = &found.machine;
+        if !self.sessions().tells(found.nic().mac, reason, now()) {
+            self.metrics.repeated();
+            return;
+        }
         tracing::info!(
             machine = machine.name,
             mac = %found.nic().mac,

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     tftp_dropped: By<1>,
     tftp_bytes: Counter,
     tftp_resent: Counter,
+    repeated: Counter,
     captured: By<1>,
     problems: Counter,
     machines: Gauge,
@@ -52,6 +53,11 @@ impl Metrics {
                 "TFTP blocks sent again",
                 Counter::default(),
             ),
+            repeated: all.register(
+                "boots_repeated",
+                "What a machine did again within a second and was not told again, in no log and no Event",
+                Counter::default(),
+            ),
             captured: all.register(
                 "boots_captured_packets",
                 "Packets of boots by what became of them: kept, full (the machine's file), dropped, failed",
@@ -67,6 +73,11 @@ impl Metrics {
     }
 
     /// A DHCP message came (`recv`) or left (`send`).
+    /// Something that is not told again.
+    pub(crate) fn repeated(&self) {
+        self.repeated.inc();
+    }
+
     pub(crate) fn dhcp(&self, op: &'static str, kind: &'static str) {
         self.dhcp.get_or_create(&[("op", op.to_owned()), ("type", kind.to_owned())]).inc();
     }

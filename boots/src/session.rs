@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use api::Mac;
+use api::events::Reason;
 use dhcp::UserClass;
 
 /// Sessions at most; beyond it the one that was silent for longest is forgotten, which costs one boot number.
@@ -57,6 +58,8 @@ pub(crate) struct BootSession {
     programs: Vec<String>,
     /// Whether an ISO image was read.
     image: bool,
+    /// What was last told of it, and in which second.
+    told: Option<(Reason, u64)>,
     /// How many of its packets were kept.
     packets: u16,
     heard: u64,
@@ -152,6 +155,13 @@ impl Sessions {
         goes_on.then_some(session.boot)
     }
 
+    /// Whether this is to be told of a machine: not what was told last and within the same second, however often a client makes it
+    /// happen. Of a machine without a session everything is.
+    pub(crate) fn tells(&mut self, mac: Mac, reason: Reason, now: u64) -> bool {
+        let news = Some((reason, now));
+        self.by_mac.get_mut(&mac).is_none_or(|session| std::mem::replace(&mut session.told, news) != news)
+    }
+
     /// The number of the last boot that is remembered, whether it is over or not.
     pub(crate) fn last(&self, mac: Mac) -> Option<u64> {
         self.by_mac.get(&mac).map(|session| session.boot)
@@ -175,7 +185,16 @@ impl Sessions {
 impl BootSession {
     fn new(boot: u64, now: u64) -> Self {
         let (programs, address) = (Vec::new(), None);
-        Self { boot, stage: Stage::Asking, programs, image: false, packets: 0, heard: now, address }
+        Self {
+            boot,
+            stage: Stage::Asking,
+            programs,
+            image: false,
+            told: None,
+            packets: 0,
+            heard: now,
+            address,
+        }
     }
 
     /// Another boot, of a machine that is where it was until it turns up elsewhere.
@@ -250,6 +269,19 @@ mod tests {
         assert_eq!((all.at(at(1)), all.at(at(2))), (Some(mac(2)), Some(mac(1))));
         all.scripted(mac(2), Some(at(3)), T + 9);
         assert_eq!((all.at(at(1)), all.at(at(3))), (None, Some(mac(2))));
+    }
+
+    #[test]
+    fn what_repeats_itself_is_told_once_a_second() {
+        let mut all = Sessions::default();
+        assert!(all.tells(mac(1), Reason::ScriptSent, T) && all.tells(mac(1), Reason::ScriptSent, T));
+        all.reach(mac(1), Stage::Scripted, T);
+        let tells = [(Reason::ScriptSent, T), (Reason::ScriptSent, T), (Reason::KernelSent, T)]
+            .map(|(reason, now)| all.tells(mac(1), reason, now));
+        assert_eq!(tells, [true, false, true]);
+        assert!(all.tells(mac(1), Reason::KernelSent, T + 1));
+        all.discover(mac(1), UserClass::Firmware, T + 1);
+        assert!(all.tells(mac(1), Reason::KernelSent, T + 1), "another boot");
     }
 
     #[test]
