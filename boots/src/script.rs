@@ -295,6 +295,36 @@ mod tests {
     }
 
     #[test]
+    fn the_script_of_a_stranger_and_the_way_to_a_machines_own_are_these() {
+        assert_eq!(unknown(&config(&[]).script, 1_700_000_007), include_str!("script/unknown.ipxe"));
+        let own = json!({ "netboot": { "ipxe": { "url": "http://boot.example/auto.ipxe" } } });
+        assert_eq!(script(&[], &own).unwrap(), include_str!("script/chain.ipxe"));
+    }
+
+    #[test]
+    fn steps_are_repeated_as_often_and_as_late_as_is_set() {
+        let flags = ["--ipxe-http-script-retries=7", "--ipxe-http-script-retry-delay=30"];
+        for text in [script(&flags, &json!({})).unwrap(), unknown(&config(&flags).script, 1)] {
+            assert!(text.contains("\nset retries:int32 7\nset retry_delay:int32 30\n"), "{text}");
+            assert_eq!(text.matches("\nsleep ${retry_delay}\n").count(), 3, "{text}");
+            assert_eq!(text.matches("\niseq ${attempt} ${retries} && goto failed ||\n").count(), 3, "{text}");
+        }
+    }
+
+    #[test]
+    fn without_a_log_server_ipxe_logs_nowhere() {
+        let config = ScriptConfig { syslog: String::new(), ..config(&[]).script };
+        let (machine, _) = Machine::read(&hardware(&json!({})));
+        let moment = Moment { token: None, now: 0 };
+        let known = render(&machine, &machine.nics[0], &config, &moment).unwrap();
+        for text in [known, unknown(&config, 0)] {
+            assert!(text.starts_with("#!ipxe\n\necho "), "{text}");
+            assert!(!text.contains("set syslog") && !text.contains("nslookup"), "{text}");
+            assert!(command_line(&text).contains(" syslog_host= "), "{text}");
+        }
+    }
+
+    #[test]
     fn the_kernel_arguments_have_upstreams_order_then_ours() {
         let text = script(
             &[
@@ -319,12 +349,14 @@ mod tests {
 
     #[test]
     fn files_and_their_place_can_be_set_for_all_and_for_one() {
-        let args = ["--ipxe-http-script-kernel-name=vm", "--ipxe-http-script-osie-url=http://h/a/"];
+        let args = [
+            "--ipxe-http-script-kernel-name=vm",
+            "--ipxe-http-script-initrd-name=init",
+            "--ipxe-http-script-osie-url=http://h/a/",
+        ];
         let text = script(&args, &json!({ "dhcp": { "arch": "aarch64" } })).unwrap();
         assert!(
-            text.contains(
-                "set download-url http://h/a\nset kernel vm-aarch64\nset initrd initramfs-aarch64\n"
-            )
+            text.contains("set download-url http://h/a\nset kernel vm-aarch64\nset initrd init-aarch64\n")
         );
         let osie =
             json!({ "netboot": { "osie": { "baseURL": "http://own/", "kernel": "k", "initrd": "i" } } });

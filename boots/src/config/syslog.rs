@@ -70,3 +70,18 @@ impl SyslogConfig {
         settings.bool("syslog-enabled").then_some(config)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::config;
+
+    #[test]
+    fn it_listens_where_it_is_told_to_else_where_http_does() {
+        let listen = |flags: &[&str]| config(flags).syslog.unwrap().listen.to_string();
+        assert_eq!(listen(&[]), "0.0.0.0:514");
+        assert_eq!(listen(&["--bind-address=::"]), "[::]:514");
+        let own = ["--bind-address=10.0.0.1", "--syslog-bind-addr=172.31.0.1", "--syslog-bind-port=5514"];
+        assert_eq!(listen(&own), "172.31.0.1:5514");
+        assert!(config(&["--syslog-enabled=false"]).syslog.is_none());
+    }
+}

@@ -113,11 +113,10 @@ impl Cache {
             fs::remove_file(file.path())?;
         }
         let policy = reqwest::redirect::Policy::custom(|attempt| {
-            let known_scheme = matches!(attempt.url().scheme(), "http" | "https");
-            if attempt.previous().len() > MAX_REDIRECTS || !known_scheme {
-                attempt.error("redirected too often, or to another scheme")
-            } else {
+            if is_followed(attempt.url(), attempt.previous().len()) {
                 attempt.follow()
+            } else {
+                attempt.error("redirected too often, or to another scheme")
             }
         });
         let client = reqwest::Client::builder()
@@ -461,4 +460,27 @@ fn identity(etag: &Option<String>, modified: &Option<String>, size: u64) -> Stri
         hash.update(part);
     }
     hex::encode(hash.finalize().get(..8).unwrap_or_default())
+}
+
+/// Whether a redirection to this URL is followed; `count` counts it too.
+fn is_followed(url: &Url, count: usize) -> bool {
+    count <= MAX_REDIRECTS && matches!(url.scheme(), "http" | "https")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_followed;
+
+    #[test]
+    fn ten_redirections_to_http_are_followed() {
+        for (url, count, expected) in [
+            ("http://a.example/x.iso", 1, true),
+            ("https://a.example/x.iso", 10, true),
+            ("https://a.example/x.iso", 11, false),
+            ("ftp://a.example/x.iso", 1, false),
+            ("file:///etc/passwd", 1, false),
+        ] {
+            assert_eq!(is_followed(&url.parse().unwrap(), count), expected, "{url} after {count}");
+        }
+    }
 }

@@ -94,6 +94,12 @@ mod tests {
     }
 
     #[test]
+    fn the_default_text_is_this() {
+        let golden = include_str!("text/default.txt").trim_end();
+        assert_eq!(text(&[], "lab", &json!({}), Addressing::Static), golden);
+    }
+
+    #[test]
     fn the_arguments_have_upstreams_order_then_ours() {
         assert_eq!(
             text(&[], "lab", &json!({}), Addressing::Dhcp),

@@ -273,6 +273,22 @@ fn each_interface_answers_with_its_own_address() {
 }
 
 #[test]
+#[ignore = "needs root, busybox; run ./x test"]
+fn only_the_named_interface_is_answered() {
+    in_namespace(|| async {
+        let other_mac = "52:54:00:00:00:12";
+        let (cable, other) = (Cable::plug(), Cable::plug_into("other", "172.31.0.2", other_mac));
+        let machines = vec![hardware("m1", MAC, ADDRESS), hardware("m2", other_mac, "172.31.0.12")];
+        let (boots, _dir) = start_with(machines, &["--dhcp-bind-interface=other"]).await;
+        assert!(other.udhcpc(&[]).await.is_some());
+        let heard = boots.metric("dhcp_total{op=\"recv\",type=\"DISCOVER\"}");
+        assert!(cable.udhcpc(&[]).await.is_none());
+        assert_eq!(boots.metric("dhcp_total{op=\"recv\",type=\"DISCOVER\"}"), heard);
+        boots.stop().await;
+    });
+}
+
+#[test]
 #[ignore = "needs root; run ./x test"]
 fn a_relay_is_answered_from_the_address_that_it_asked() {
     in_namespace(|| async {

@@ -225,6 +225,46 @@ fn a_machine_has_the_image_of_its_own_also_where_it_may_not_boot_from_the_networ
 }
 
 #[test]
+#[ignore = "needs root, curl, python3; run ./x test"]
+fn ten_redirections_are_followed_and_none_to_another_scheme() {
+    /// `/N/hook.iso` leads over N redirections to the image, `/ftp/hook.iso` to itself by another scheme.
+    const HOPS: &str = r#"
+import http.server
+class Hops(http.server.SimpleHTTPRequestHandler):
+    def send_head(self):
+        hop = self.path.split("/")[1]
+        if hop == "hook.iso":
+            return super().send_head()
+        self.send_response(302)
+        left = int(hop) - 1 if hop.isdigit() else 0
+        to = f"/{left}/hook.iso" if left else "/hook.iso"
+        self.send_header("Location", to if hop.isdigit() else f"ftp://127.0.0.1:8000{to}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Hops).serve_forever()
+"#;
+    in_namespace(|| async {
+        network();
+        let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(dir.path().join("hook.iso"), image()).unwrap();
+        let script = dir.path().join("hops.py");
+        std::fs::write(&script, HOPS).unwrap();
+        let command = format!("cd {} && exec python3 {}", dir.path().display(), script.display());
+        let _server = Child::start(&peer("sh"), &["-c", &command]);
+        let begin = Instant::now();
+        while std::net::TcpStream::connect(UPSTREAM).is_err() {
+            assert!(begin.elapsed() < DEADLINE, "upstream starts");
+        }
+        for (from, expected) in [("10", "200"), ("11", "502"), ("ftp", "502")] {
+            let flag = format!("--iso-upstream-url=http://{UPSTREAM}/{from}/hook.iso");
+            let site = boots(state.path(), &[&flag]).await;
+            assert_eq!(status(&format!("/iso/{MAC}/hook.iso")).await, expected, "{from}");
+            site.stop().await;
+        }
+    });
+}
+
+#[test]
 #[ignore = "needs root, curl; run ./x test"]
 fn an_image_of_our_own_is_served_the_same_way_and_what_cannot_be_served_is_refused() {
     in_namespace(|| async {

@@ -172,6 +172,59 @@ fn a_machine_that_may_not_boot_gets_a_script_that_leaves_and_an_event() {
 
 #[test]
 #[ignore = "needs root, curl"]
+fn what_is_switched_off_is_served_nowhere_over_http() {
+    in_namespace(|| async {
+        let off = ["--ipxe-http-binary-enabled=false", "--ipxe-http-script-enabled=false"];
+        let site = site_with(hardware("m1", MAC, "172.31.0.11"), &off).await;
+        for path in [
+            format!("/ipxe/binary/{MAC}/ipxe.efi"),
+            "/ipxe/binary/ipxe.efi".to_owned(),
+            format!("/ipxe/script/{MAC}/auto.ipxe"),
+            format!("/grub/{MAC}/grub.cfg"),
+            // An image that is not configured is another error.
+            format!("/iso/{MAC}/hook.iso"),
+        ] {
+            assert_eq!(status(&[&url(&path)]).await, "404", "{path}");
+        }
+        assert_eq!(status(&[&url("/hook/vmlinuz-x86_64")]).await, "200");
+        assert_eq!(curl(&[&format!("tftp://{SERVER}/ipxe.efi")]).await.stdout, b"ipxe.efi");
+        let script = curl(&[&format!("tftp://{SERVER}/{MAC}/auto.ipxe")]).await.stdout;
+        assert!(script.starts_with(b"#!ipxe\n"), "TFTP still has all");
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
+fn the_address_that_a_trusted_proxy_forwards_for_chooses_the_machine_of_a_script() {
+    in_namespace(|| async {
+        let flags = ["--trusted-proxies=172.31.0.1/32"];
+        let site = site_with(hardware("m1", MAC, "172.31.0.12"), &flags).await;
+        let script = url("/ipxe/script/auto.ipxe");
+        let ask = async |from: &str, claim: &str| {
+            let claim = format!("X-Forwarded-For: {claim}");
+            let args = ["-s", "-S", "--interface", from, "--max-time", "20", "-H", &claim, &script];
+            let output = Command::new("curl").args(args).kill_on_drop(true).output().await.unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        // The machine, as a proxy and as another one tells of it; then a claim that a client made before the proxy.
+        let own = ask(SERVER, "172.31.0.12").await;
+        assert!(own.contains(&format!(" worker_id={MAC} ")), "{own}");
+        assert_eq!(without_time(&ask(SERVER, "172.31.0.99, 172.31.0.12").await), without_time(&own));
+        for (from, claim) in [
+            ("172.31.0.11", "172.31.0.12"),
+            (SERVER, "172.31.0.12, 172.31.0.99"),
+            (SERVER, "172.31.0.99"),
+            (SERVER, "m1"),
+        ] {
+            assert_eq!(ask(from, claim).await, "", "{from} for {claim}");
+        }
+        site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root, curl"]
 fn a_machine_that_nobody_knows_gets_a_script_in_auto_proxy_mode_only() {
     in_namespace(|| async {
         let site = site_with(hardware("m1", MAC, "172.31.0.12"), &["--dhcp-mode=auto-proxy"]).await;
@@ -483,6 +536,31 @@ fn kernel_and_initramfs_are_told_when_their_last_byte_went() {
         assert_eq!(curl(&[&url("/hook/initramfs-x86_64")]).await.stdout, b"initramfs");
         site.boots.event("InitramfsSent", EVENT).await;
         site.boots.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_public_address_is_of_the_interface_that_the_environment_names() {
+    in_namespace(|| async {
+        for (name, address) in
+            [("first", Some("10.0.0.1/24")), ("second", Some("10.0.1.1/24")), ("bare", None)]
+        {
+            command("ip", &["link", "add", name, "type", "veth", "peer", "name", &format!("{name}-peer")]);
+            address.into_iter().for_each(|address| command("ip", &["addr", "add", address, "dev", name]));
+        }
+        // The program tells when it finds none.
+        let mistake = async |interface: Option<&str>| {
+            let mut boots = Command::new(env!("CARGO_BIN_EXE_boots"));
+            boots.arg("--check-config").env_remove("TINKERBELL_PUBLIC_IP_INTERFACE");
+            interface.into_iter().for_each(|name| {
+                boots.env("TINKERBELL_PUBLIC_IP_INTERFACE", name);
+            });
+            let output = boots.kill_on_drop(true).output().await.unwrap();
+            String::from_utf8_lossy(&output.stderr).contains("public-ipv4")
+        };
+        assert!(!mistake(None).await && !mistake(Some("second")).await);
+        assert!(mistake(Some("bare")).await && mistake(Some("none")).await);
     });
 }
 

@@ -19,6 +19,12 @@ pub(super) fn cases() -> Vec<Case> {
         with(pxe(kind, "PXEClient:Arch:00007:UNDI:003016", 7), |m| m.options.set(code::CLIENT_UUID, [0; 17]))
     };
     let foreign = |kind| pxe_of(STRANGER, kind, "PXEClient:Arch:00000:UNDI:002001", 0);
+    let relayed = |message| {
+        with(message, |m| {
+            m.giaddr = RELAY;
+            m.options.set(code::RELAY_AGENT, *b"\x01\x04port");
+        })
+    };
     let silence = |name, request, reason| case(name, request, &[("silence", reason)]);
     vec![
         case(
@@ -40,6 +46,26 @@ pub(super) fn cases() -> Vec<Case> {
             ],
         )
         .flags(PROXY),
+        case(
+            "proxy: behind a relay",
+            relayed(pxe7(Discover)),
+            &[
+                ("yiaddr", "0.0.0.0"),
+                ("giaddr", "10.9.0.1"),
+                ("82", "0104706f7274"),
+                ("54", "ac1f0001"),
+                ("file", "ipxe.efi"),
+                ("to", "10.9.0.1:67"),
+            ],
+        )
+        .flags(PROXY),
+        case(
+            "proxy: the PXE port behind a relay",
+            relayed(pxe7(Request)),
+            &[("type", "ACK"), ("82", "0104706f7274"), ("file", "ipxe.efi"), ("to", "10.9.0.1:67")],
+        )
+        .flags(PROXY)
+        .on_pxe_port(),
         case("proxy: REQUEST", pxe7(Request), &[("type", "ACK"), ("file", "ipxe.efi")]).flags(PROXY),
         case(
             "proxy: the next server is where the file is",
@@ -113,6 +139,24 @@ pub(super) fn cases() -> Vec<Case> {
             &[("type", "OFFER"), ("yiaddr", "0.0.0.0"), ("file", "undionly.kpxe")],
         )
         .flags(AUTO),
+        case(
+            "auto-proxy: an unknown MAC behind a relay",
+            relayed(foreign(Discover)),
+            &[
+                ("giaddr", "10.9.0.1"),
+                ("82", "0104706f7274"),
+                ("file", "undionly.kpxe"),
+                ("to", "10.9.0.1:67"),
+            ],
+        )
+        .flags(AUTO),
+        case(
+            "auto-proxy: an unknown MAC on the PXE port behind a relay",
+            relayed(foreign(Request)),
+            &[("type", "ACK"), ("82", "0104706f7274"), ("file", "undionly.kpxe"), ("to", "10.9.0.1:67")],
+        )
+        .flags(AUTO)
+        .on_pxe_port(),
         case(
             "auto-proxy: REQUEST of an unknown MAC",
             foreign(Request),

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Case, case, plain, pxe, with};
 
+#[expect(clippy::too_many_lines, reason = "a table, one row a case")]
 pub(super) fn cases() -> Vec<Case> {
     use MessageType::Discover;
     let full = json!({ "dhcp": {
@@ -35,6 +36,25 @@ pub(super) fn cases() -> Vec<Case> {
             ],
         )
         .machine(full.clone()),
+        case(
+            "what is not set is not sent",
+            plain(Discover),
+            &[
+                ("yiaddr", "172.31.0.11"),
+                ("1", "-"),
+                ("3", "-"),
+                ("6", "-"),
+                ("7", "-"),
+                ("12", "-"),
+                ("15", "-"),
+                ("28", "-"),
+                ("42", "-"),
+                ("119", "-"),
+                ("121", "-"),
+            ],
+        )
+        .flags(&["--dhcp-syslog-ip=0.0.0.0"])
+        .machine(json!({ "dhcp": { "hostname": null, "ip": { "netmask": null, "gateway": null } } })),
         case(
             "the configured server identifier",
             plain(Discover),
