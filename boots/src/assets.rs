@@ -2,8 +2,8 @@
 //! The files of machines that boot without iPXE: pxelinux's configuration of a machine, the files of a Raspberry Pi's own boot
 //! loader, and what an operator puts below one directory (`tftp-asset-dir`). Tinkerbell's routes after boot programs and scripts.
 //!
-//! They go to whoever asks, as boot programs do: nothing of them is secret, and these boot loaders are told by their own
-//! configuration to leave for the disk. A name from a client is a path below the directory that no element and no link of it
+//! They go to whoever asks, as boot programs do: nothing of them is secret. But pxelinux on a machine that may not boot from the
+//! network is told to leave for the disk, and a Raspberry Pi gets no file then. A name from a client is a path below the directory that no element and no link of it
 //! leaves, or it does not exist. Called by the TFTP and HTTP servers.
 
 use std::fs::{File, Metadata};
@@ -17,7 +17,10 @@ use bytes::Bytes;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::backend::watch::Backend;
-use crate::machine::{Boot, Rpi};
+use crate::boot::{Answer, Protocol, answer};
+use crate::journal::Journal;
+use crate::machine::{Nic, Rpi};
+use crate::script::word;
 
 /// Directory and prefix of pxelinux configurations; 01 is the hardware type Ethernet.
 const PXELINUX: &str = "pxelinux.cfg/01-";
@@ -28,6 +31,7 @@ const MAX_PATH: usize = 4096;
 #[derive(Clone)]
 pub(crate) struct Assets {
     pub(crate) backend: Backend,
+    pub(crate) journal: Journal,
     /// Nothing where no directory is configured.
     pub(crate) dir: Option<Arc<Path>>,
 }
@@ -48,6 +52,8 @@ enum PiFile {
     Text(String),
     /// A path below the directory.
     Asset(String),
+    /// None at all: it may not boot from the network.
+    Refused,
 }
 
 impl Assets {
@@ -59,6 +65,7 @@ impl Assets {
         match self.pi_file(path, client) {
             Some(PiFile::Text(text)) => Some(Asset::Text(text.into())),
             Some(PiFile::Asset(path)) => self.open(&path).await,
+            Some(PiFile::Refused) => None,
             None => self.open(path).await,
         }
     }
@@ -75,13 +82,24 @@ impl Assets {
     fn pxelinux(&self, path: &str) -> Option<Bytes> {
         let mac = pxelinux_mac(path)?;
         let found = self.backend.read().by_mac(mac).ok()?;
-        found.nic().boot.pxelinux.clone().map(Bytes::from)
+        match answer(found.nic(), Protocol::Pxelinux) {
+            Answer::Configuration(text) => Some(text.to_owned().into()),
+            Answer::NotAllowed => {
+                self.journal.refused(&found);
+                Some(leave(&found.machine.name).into())
+            }
+            _ => None,
+        }
     }
 
     fn pi_file(&self, path: &str, client: Option<IpAddr>) -> Option<PiFile> {
         self.dir.as_ref()?;
         let found = self.backend.read().by_address(client?).ok()?;
-        pi_file(&found.nic().boot, path)
+        let file = pi_file(found.nic(), path);
+        if file == Some(PiFile::Refused) {
+            self.journal.refused(&found);
+        }
+        file
     }
 
     async fn open(&self, path: &str) -> Option<Asset> {
@@ -126,14 +144,28 @@ fn is_element(text: &str) -> bool {
     !matches!(text, "" | "." | "..") && !text.chars().any(char::is_control)
 }
 
+/// What pxelinux runs on a machine that may not boot from the network: it says so and boots the local disk.
+fn leave(name: &str) -> String {
+    format!(
+        "SAY Tinkerbell: {} may not boot from the network (netboot.allowPXE), going on with the disk\n\
+         DEFAULT local\nLABEL local\n  LOCALBOOT 0\n",
+        word(name)
+    )
+}
+
 /// The file that a Raspberry Pi asks for in the folder of its serial number. Nothing for a path elsewhere; a text that its
-/// Hardware does not have is a file of its firmware's folder.
-fn pi_file(boot: &Boot, path: &str) -> Option<PiFile> {
-    let Rpi { serial, firmware, config } = boot.rpi.as_ref()?;
+/// Hardware does not have is a file of its firmware's folder. One that may not boot gets none from elsewhere either, where it
+/// looks next.
+fn pi_file(nic: &Nic, path: &str) -> Option<PiFile> {
+    let Rpi { serial, firmware, config } = match answer(nic, Protocol::RaspberryPi) {
+        Answer::Files(rpi) => rpi,
+        Answer::NotAllowed if nic.boot.rpi.is_some() => return Some(PiFile::Refused),
+        _ => return None,
+    };
     let rest = path.strip_prefix(serial.as_str())?.strip_prefix('/')?;
     let text = match rest {
         "config.txt" => config.clone(),
-        "cmdline.txt" => boot.kernel_args.join(" "),
+        "cmdline.txt" => nic.boot.kernel_args.join(" "),
         _ => String::new(),
     };
     if text.is_empty() { Some(PiFile::Asset(format!("{firmware}/{rest}"))) } else { Some(PiFile::Text(text)) }
@@ -143,7 +175,63 @@ fn pi_file(boot: &Boot, path: &str) -> Option<PiFile> {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use api::v1alpha1::Hardware;
+    use serde_json::json;
+
     use super::*;
+    use crate::journal::tests::journal;
+    use crate::machine::tests::{hardware, nic};
+
+    /// What these machines get from this directory, as text.
+    async fn text(assets: &Assets, path: &str, client: &str) -> Option<String> {
+        match assets.find(path, Some(client.parse().unwrap())).await? {
+            Asset::Text(text) => Some(String::from_utf8(text.into()).unwrap()),
+            Asset::File(file, _) => Some(io::read_to_string(file).unwrap()),
+        }
+    }
+
+    fn assets(dir: &Path, machine: &Hardware) -> Assets {
+        let backend = Backend::default();
+        backend.change(|index| drop(index.apply_hardware(machine)));
+        Assets { backend, journal: journal(), dir: Some(dir.into()) }
+    }
+
+    #[tokio::test]
+    async fn pxelinux_boots_the_disk_of_a_machine_that_may_not_boot_from_the_network() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = "pxelinux.cfg/01-52-54-00-00-00-11";
+        std::fs::create_dir(dir.path().join("pxelinux.cfg")).unwrap();
+        std::fs::write(dir.path().join(path), "a file").unwrap();
+        let local = "SAY Tinkerbell: m1 may not boot from the network (netboot.allowPXE), going on with the disk\n\
+                     DEFAULT local\nLABEL local\n  LOCALBOOT 0\n";
+        for (netboot, expected) in [
+            (json!({ "pxelinux": { "config": "DEFAULT x" } }), "DEFAULT x"),
+            (json!({ "pxelinux": { "config": "DEFAULT x" }, "allowPXE": false }), local),
+            (json!({}), "a file"),
+            (json!({ "allowPXE": false }), local),
+        ] {
+            let assets = assets(dir.path(), &hardware(&json!({ "netboot": netboot })));
+            assert_eq!(text(&assets, path, "172.31.0.99").await.as_deref(), Some(expected), "{netboot}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_raspberry_pi_that_may_not_boot_gets_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("rpi4")).unwrap();
+        std::fs::write(dir.path().join("rpi4/start4.elf"), "its own").unwrap();
+        std::fs::write(dir.path().join("start4.elf"), "anybody's").unwrap();
+        let rpi = json!({ "serialNum": "5dcc45e5", "firmwarePath": "rpi4", "configTxt": "a=1" });
+        let pi = |allowed: bool| hardware(&json!({ "netboot": { "rpi": rpi, "allowPXE": allowed } }));
+        let (allowed, refused) = (assets(dir.path(), &pi(true)), assets(dir.path(), &pi(false)));
+        for (path, expected) in
+            [("5dcc45e5/config.txt", "a=1"), ("5dcc45e5/start4.elf", "its own"), ("start4.elf", "anybody's")]
+        {
+            assert_eq!(text(&allowed, path, "172.31.0.11").await.as_deref(), Some(expected), "{path}");
+            assert_eq!(text(&refused, path, "172.31.0.11").await, None, "{path}");
+        }
+        assert_eq!(text(&refused, "start4.elf", "172.31.0.12").await.as_deref(), Some("anybody's"));
+    }
 
     #[test]
     fn traversal_by_paths_and_links_is_impossible() {
@@ -191,8 +279,12 @@ mod tests {
 
     #[test]
     fn a_raspberry_pi_has_its_texts_and_its_firmware() {
-        let rpi = Rpi { serial: "5dcc45e5".into(), firmware: "rpi4".into(), config: "arm_64bit=1\n".into() };
-        let boot = Boot { kernel_args: vec!["a=1".into(), "b".into()], rpi: Some(rpi), ..Boot::default() };
+        let pi = |arguments: &[&str]| {
+            let rpi =
+                json!({ "serialNum": "5dcc45e5", "firmwarePath": "rpi4", "configTxt": "arm_64bit=1\n" });
+            nic(&json!({ "netboot": { "rpi": rpi, "osie": { "kernelParams": arguments } } }))
+        };
+        let whole = pi(&["a=1", "b"]);
         let text = |text: &str| Some(PiFile::Text(text.to_owned()));
         let asset = |path: &str| Some(PiFile::Asset(path.to_owned()));
         for (path, expected) in [
@@ -206,15 +298,14 @@ mod tests {
             ("config.txt", None),
             ("other/config.txt", None),
         ] {
-            assert_eq!(pi_file(&boot, path), expected, "{path}");
+            assert_eq!(pi_file(&whole, path), expected, "{path}");
         }
-        let without = Boot { kernel_args: Vec::new(), ..boot };
         assert_eq!(
-            pi_file(&without, "5dcc45e5/cmdline.txt"),
+            pi_file(&pi(&[]), "5dcc45e5/cmdline.txt"),
             asset("rpi4/cmdline.txt"),
             "an empty text falls through"
         );
-        assert_eq!(pi_file(&Boot::default(), "5dcc45e5/config.txt"), None);
+        assert_eq!(pi_file(&nic(&json!({})), "5dcc45e5/config.txt"), None);
     }
 
     #[test]

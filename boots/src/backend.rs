@@ -270,12 +270,12 @@ mod tests {
         assert_eq!(index.boots.len(), 1);
         index.apply_hardware(&named("c", json!({ "netboot": { "allowPXE": false } })));
         assert_eq!(index.boots.len(), 2);
-        assert!(!index.by_mac(mac()).unwrap().nic().boot.allowed);
+        assert_eq!(index.by_mac(mac()).unwrap().nic().boot.allowed, false.into());
         for name in ["a", "c"] {
             index.remove_hardware(&("tinkerbell".to_owned(), name.to_owned()));
         }
         let left: Vec<_> = index.boots.iter().map(|boot| boot.allowed).collect();
-        assert_eq!(left, [true], "what nobody does is forgotten");
+        assert_eq!(left, [true.into()], "what nobody does is forgotten");
     }
 
     #[test]

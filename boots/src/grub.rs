@@ -10,6 +10,7 @@
 
 use url::Url;
 
+use crate::boot::Answer;
 use crate::config::ScriptConfig;
 use crate::machine::{Machine, Nic};
 use crate::script::{Moment, file_names, kernel_arguments, word};
@@ -19,16 +20,26 @@ pub(crate) const GRUB_CFG: &str = "grub.cfg";
 /// Most attempts to load kernel and initramfs: each stands in the text.
 const MAX_ATTEMPTS: u32 = 100;
 
-/// The configuration of a machine.
-pub(crate) fn render(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment: &Moment) -> String {
-    let (boot, name) = (&nic.boot, word(&machine.name));
-    if !boot.allowed {
-        return leave(&format!("{name} may not boot from the network (netboot.allowPXE)"));
+/// The configuration of a machine for which this was decided.
+pub(crate) fn render(
+    machine: &Machine,
+    nic: &Nic,
+    answer: Answer<'_>,
+    config: &ScriptConfig,
+    moment: &Moment,
+) -> String {
+    let name = word(&machine.name);
+    match answer {
+        Answer::Hook => hook(machine, nic, config, moment),
+        Answer::OnlyForIpxe => leave(&format!("the script of {name} (netboot.ipxe) is for iPXE")),
+        _ => leave(&format!("{name} may not boot from the network (netboot.allowPXE)")),
     }
-    if boot.script.is_some() || boot.script_url.is_some() {
-        return leave(&format!("the script of {name} (netboot.ipxe) is for iPXE"));
-    }
-    let Some(root) = root(boot.osie_url.as_ref().unwrap_or(&config.osie_url)) else {
+}
+
+/// What boots the in-memory operating system.
+fn hook(machine: &Machine, nic: &Nic, config: &ScriptConfig, moment: &Moment) -> String {
+    let name = word(&machine.name);
+    let Some(root) = root(nic.boot.osie_url.as_ref().unwrap_or(&config.osie_url)) else {
         return leave(&format!(
             "{name} has its kernel behind no URL of plain HTTP, which is all that GRUB speaks"
         ));
@@ -80,6 +91,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::boot::{Protocol, answer};
     use crate::config::tests::config;
     use crate::machine::tests::hardware;
 
@@ -87,7 +99,8 @@ mod tests {
         let (machine, problems) = Machine::read(&hardware(interface));
         assert_eq!(problems, [] as [String; 0]);
         let moment = Moment { token: Some("TOKEN".into()), now: 1_700_000_007 };
-        render(&machine, &machine.nics[0], &config(args).script, &moment)
+        let nic = &machine.nics[0];
+        render(&machine, nic, answer(nic, Protocol::Grub), &config(args).script, &moment)
     }
 
     #[test]

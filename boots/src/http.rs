@@ -23,6 +23,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::assets::{Asset, Assets, pxelinux_mac};
 use crate::backend::Found;
+use crate::boot::{Protocol, refuses};
 use crate::capture::Packet;
 use crate::capture::http::{RequestHead, answer_head};
 use crate::files::{Directory, Program, Programs};
@@ -267,7 +268,8 @@ async fn binary(
     if path.rsplit('/').next() == Some(AUTOEXEC) {
         return to_booting(found, text(server.scripts.autoexec(&path, Some(client.address()))));
     }
-    let Some((name, Program { bytes, etag })) = server.programs.find(&path) else {
+    let refused = found.as_ref().is_some_and(|found| refuses(found.nic(), Protocol::Program));
+    let Some((name, Program { bytes, etag })) = server.programs.find(&path).filter(|_| !refused) else {
         return to_booting(found, StatusCode::NOT_FOUND.into_response());
     };
     let (name, bytes, etag) = (name.to_owned(), bytes.clone(), etag.clone());

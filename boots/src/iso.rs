@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::backend::Found;
+use crate::boot::{Answer, Asking, Decision, Protocol};
 use crate::scripts::{Scripts, mac_in};
 
 mod cache;
@@ -160,22 +161,27 @@ impl Isos {
             return Err(IsoError::NotIso);
         }
         let mac = mac_in(path).ok_or(IsoError::NoMachine)?;
-        let found = self.scripts.backend.read().by_mac(mac).map_err(|_| IsoError::Unknown)?;
-        let image = match (&found.nic().boot.iso, &self.config.upstream, &self.config.file) {
+        let asking = {
+            let index = self.scripts.backend.read();
+            index.by_mac(mac).map(|found| Asking::of(&index, found)).map_err(|_| IsoError::Unknown)?
+        };
+        let (found, decision) = (&asking.found, asking.decide(Protocol::Iso));
+        let Answer::Image(own) = decision.answer else { return Err(IsoError::Unknown) };
+        let image = match (own, &self.config.upstream, &self.config.file) {
             (Some(url), _, _) | (None, Some(url), _) => self.cache.get(url).await?,
             (None, None, Some(file)) => self.local(file).await?,
             (None, None, None) => return Err(IsoError::NoSource),
         };
-        let patch = self.patch(&found)?;
+        let patch = self.patch(found, decision)?;
         let size = image.size().await.map_err(|error| IsoError::Disk(Arc::new(error)))?;
-        self.scripts.journal.iso(&found, size, image.markers());
+        self.scripts.journal.iso(found, size, image.markers());
         let etag = format!("\"{}-{:08x}\"", image.identity, crc32fast::hash(patch.bytes()));
         Ok(Iso { size, etag, image, patch: Arc::new(patch) })
     }
 
-    fn patch(&self, found: &Found) -> Result<Patch, IsoError> {
+    fn patch(&self, found: &Found, decision: Decision<'_>) -> Result<Patch, IsoError> {
         let addressing = if self.config.static_ipam { Addressing::Static } else { Addressing::Dhcp };
-        let token = self.scripts.token(found);
+        let token = self.scripts.token(found, decision);
         let (machine, nic) = (&found.machine, found.nic());
         let text = text::arguments(machine, nic, &self.scripts.v4.config, addressing, token.as_deref());
         Ok(Patch::new(&text, self.config.marker.len())?)

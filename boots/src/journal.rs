@@ -15,6 +15,7 @@ use daemon::events::Recorder;
 use dhcp::{NetbootClient, UserClass};
 
 use crate::backend::Found;
+use crate::boot::{Protocol, refuses};
 use crate::capture::{Captures, Packet};
 use crate::metrics::Metrics;
 use crate::session::{BootSession, Exchange, Sessions, Stage};
@@ -143,7 +144,7 @@ impl Journal {
             Given::BesideRouter => "boot data beside the router's addresses".to_owned(),
         };
         self.event(found, reason, boot, format!("{given} to {who}, {what}"));
-        if file.is_none() && !found.nic().boot.allowed && reason == Reason::DhcpAcknowledged {
+        if file.is_none() && reason == Reason::DhcpAcknowledged && refuses(found.nic(), Protocol::Dhcp) {
             self.refused(found);
         }
     }
@@ -162,7 +163,7 @@ impl Journal {
 
     /// A script was sent to this address. One that only hands back to the firmware is told by [`Journal::refused`].
     pub(crate) fn script(&self, found: &Found, via: Via, to: Option<IpAddr>) {
-        if !found.nic().boot.allowed {
+        if refuses(found.nic(), Protocol::Ipxe) {
             return;
         }
         self.metrics.job(via.label(), "script");
@@ -253,4 +254,24 @@ impl Journal {
 /// Unix seconds.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::convert::Infallible;
+
+    use daemon::Health;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// A journal whose Events go nowhere, inside a runtime.
+    pub(crate) fn journal() -> Journal {
+        let api = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, Infallible>>()
+        });
+        let (health, client) = (Health::new(), kube::Client::new(api, "default"));
+        let (recorder, _) = Recorder::spawn(client, "boots", health.metrics(), CancellationToken::new());
+        Journal::new(recorder, Metrics::register(health.metrics()), None)
+    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The network-boot daemon: takes a machine from DHCP over its boot program and script to kernel and initramfs.
 //!
-//! The floor plan. Pure: `machine` (a Hardware as boot sees it), `session` (how far each boot is), `script`, `grub`,
+//! The floor plan. Pure: `machine` (a Hardware as boot sees it), `boot` (whether it may boot, and what), `session` (how far each boot is), `script`, `grub`,
 //! `dhcp::decide`, `dhcp::bootfile`, `dhcp::address`, `dhcp6::decide`, the index in `backend`. Rim: `dhcp::listener`,
 //! `dhcp6::listener`, `tftp`, `http`, `syslog`, `logs`, `capture`, `backend::watch`, `token`, `files`, `assets`. `journal` is where all of them say what they saw. State of record is read from the
 //! API; nothing but Events and the token key is ever written there, and no packet waits for it.
@@ -24,6 +24,7 @@ mod access;
 mod assets;
 mod backend;
 mod bare;
+mod boot;
 mod buffer;
 mod capture;
 mod check;
@@ -300,8 +301,8 @@ fn scripts(config: &Config, backend: Backend, key: api::token::TokenKey, journal
 
 /// The files that machines boot from, as TFTP serves them.
 fn machine_files(config: &Config, programs: Programs, scripts: Scripts) -> tftp::Files {
-    let backend = scripts.backend.clone();
-    let assets = Assets { backend, dir: config.pxe.assets.as_deref().map(Arc::from) };
+    let (backend, journal) = (scripts.backend.clone(), scripts.journal.clone());
+    let assets = Assets { backend, journal, dir: config.pxe.assets.as_deref().map(Arc::from) };
     tftp::Files { programs, assets, scripts }
 }
 

@@ -15,6 +15,8 @@ use dhcp::v6::Duid;
 use k8s_openapi::api::core::v1::ObjectReference;
 use url::Url;
 
+use crate::boot::Permission;
+
 /// Lease for an interface that says nothing, or nothing usable: one week.
 pub(crate) const DEFAULT_LEASE: u32 = 604_800;
 /// Architecture of an interface that says nothing.
@@ -97,7 +99,7 @@ pub(crate) struct Lease6 {
 /// How an interface boots.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Boot {
-    pub(crate) allowed: bool,
+    pub(crate) allowed: Permission,
     pub(crate) arch: String,
     pub(crate) vlan: Option<String>,
     /// Another boot program than its architecture's.
@@ -164,7 +166,7 @@ impl Nic {
 
     /// An interface of which there is no Hardware and that may boot all the same.
     pub(crate) fn stranger(mac: Mac) -> Self {
-        let boot = Boot { allowed: true, arch: DEFAULT_ARCH.to_owned(), ..Boot::default() };
+        let boot = Boot { allowed: true.into(), arch: DEFAULT_ARCH.to_owned(), ..Boot::default() };
         let (lease, lease6) = (Lease::default(), Lease6::default());
         Self {
             mac,
@@ -369,7 +371,7 @@ fn read_boot(dhcp: &Dhcp, interface: &Interface, reader: &mut Reader<'_>) -> Boo
         reader.problem("isoboot.sourceISO", other.as_str(), "a URL of http or https");
     }
     Boot {
-        allowed: interface.allows_netboot(),
+        allowed: interface.allows_netboot().into(),
         arch: non_empty(dhcp.arch.clone()).unwrap_or_else(|| DEFAULT_ARCH.to_owned()),
         vlan: non_empty(dhcp.vlan_id.clone()),
         program: non_empty(ipxe.binary),
@@ -458,7 +460,7 @@ pub(crate) mod tests {
         assert_eq!(nic.lease.name_servers, [Ipv4Addr::new(1, 1, 1, 1)]);
         assert_eq!(nic.lease6.name_servers, ["2606::1".parse::<Ipv6Addr>().unwrap()]);
         assert_eq!(nic.lease.routes.len(), 1);
-        assert!(nic.boot.allowed && nic.boot.script_url.is_none());
+        assert!(nic.boot.allowed == true.into() && nic.boot.script_url.is_none());
     }
 
     #[test]
@@ -539,7 +541,7 @@ pub(crate) mod tests {
     #[test]
     fn hardware_without_netboot_still_has_its_lease() {
         let nic = nic(&json!({ "netboot": null, "disableDhcp": true }));
-        assert!(!nic.boot.allowed && !nic.dhcp);
+        assert!(nic.boot.allowed == false.into() && !nic.dhcp);
         assert_eq!(nic.lease.broadcast(), Some(Ipv4Addr::new(172, 31, 0, 255)));
         assert_eq!((nic.agent_id.as_str(), nic.boot.arch.as_str()), ("52:54:00:00:00:11", "x86_64"));
     }

@@ -10,6 +10,7 @@
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
+use crate::boot::Answer;
 use crate::config::ScriptConfig;
 use crate::machine::{Machine, Nic};
 
@@ -33,7 +34,7 @@ pub(crate) enum ScriptError {
     Scheme,
 }
 
-/// The script of a machine.
+/// The script of a machine for which this was decided.
 ///
 /// # Errors
 ///
@@ -41,23 +42,20 @@ pub(crate) enum ScriptError {
 pub(crate) fn render(
     machine: &Machine,
     nic: &Nic,
+    answer: Answer<'_>,
     config: &ScriptConfig,
     moment: &Moment,
 ) -> Result<String, ScriptError> {
-    let (boot, name) = (&nic.boot, word(&machine.name));
-    if !boot.allowed {
-        return Ok(leave(&name, machine.leave_by.unwrap_or(config.leave_by)));
-    }
-    if let Some(url) = &boot.script_url {
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(ScriptError::Scheme);
+    let name = word(&machine.name);
+    match answer {
+        Answer::ScriptAt(url) if !matches!(url.scheme(), "http" | "https") => Err(ScriptError::Scheme),
+        Answer::ScriptAt(url) => {
+            Ok(format!("#!ipxe\n\necho Chaining to the script of {name}\nchain --autofree {url}\n"))
         }
-        return Ok(format!("#!ipxe\n\necho Chaining to the script of {name}\nchain --autofree {url}\n"));
+        Answer::Script(contents) => Ok(format!("#!ipxe\n\necho Running the script of {name}\n{contents}")),
+        Answer::Hook => Ok(hook(machine, nic, config, moment)),
+        _ => Ok(leave(&name, machine.leave_by.unwrap_or(config.leave_by))),
     }
-    if let Some(contents) = &boot.script {
-        return Ok(format!("#!ipxe\n\necho Running the script of {name}\n{contents}"));
-    }
-    Ok(hook(machine, nic, config, moment))
 }
 
 /// What a machine runs that may not boot from the network: it says so and hands back to the firmware, by `leave_by` if that
@@ -275,6 +273,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::boot::{Protocol, answer};
     use crate::config::tests::config;
     use crate::machine::tests::hardware;
 
@@ -282,7 +281,8 @@ mod tests {
         let (machine, problems) = Machine::read(&hardware(interface));
         assert_eq!(problems, [] as [String; 0]);
         let moment = Moment { token: Some("TOKEN".into()), now: 1_700_000_007 };
-        render(&machine, &machine.nics[0], &config(args).script, &moment)
+        let nic = &machine.nics[0];
+        render(&machine, nic, answer(nic, Protocol::Ipxe), &config(args).script, &moment)
     }
 
     fn command_line(text: &str) -> &str {
@@ -316,7 +316,7 @@ mod tests {
         let config = ScriptConfig { syslog: String::new(), ..config(&[]).script };
         let (machine, _) = Machine::read(&hardware(&json!({})));
         let moment = Moment { token: None, now: 0 };
-        let known = render(&machine, &machine.nics[0], &config, &moment).unwrap();
+        let known = render(&machine, &machine.nics[0], Answer::Hook, &config, &moment).unwrap();
         for text in [known, unknown(&config, 0)] {
             assert!(text.starts_with("#!ipxe\n\necho "), "{text}");
             assert!(!text.contains("set syslog") && !text.contains("nslookup"), "{text}");
@@ -425,7 +425,17 @@ mod tests {
             let name = "tinkerbell.org/ipxe-boot-from-disk-method".to_owned();
             hardware.metadata.annotations.get_or_insert_default().insert(name, method.to_owned());
             let (machine, problems) = Machine::read(&hardware);
-            (render(&machine, &machine.nics[0], &config(flags).script, &moment).unwrap(), problems.len())
+            (
+                render(
+                    &machine,
+                    &machine.nics[0],
+                    answer(&machine.nics[0], Protocol::Ipxe),
+                    &config(flags).script,
+                    &moment,
+                )
+                .unwrap(),
+                problems.len(),
+            )
         };
         let for_all = ["--ipxe-boot-from-disk-method=ipxe-sanboot"];
         for allowed in [true, false] {
@@ -477,7 +487,7 @@ mod tests {
         let (machine, _) = Machine::read(&hardware);
         let moment = Moment { token: None, now: 0 };
         let syslog = format!("--ipxe-script-syslog-fqdn={text}");
-        render(&machine, &machine.nics[0], &config(&[&syslog]).script, &moment).unwrap()
+        render(&machine, &machine.nics[0], Answer::Hook, &config(&[&syslog]).script, &moment).unwrap()
     }
 
     #[test]
@@ -507,10 +517,11 @@ mod tests {
             Some("onprem console=ttyS1,115200\nconsole=${console} || shell".to_owned());
         let (machine, _) = Machine::read(&hardware);
         let moment = Moment { token: None, now: 0 };
-        let script = render(&machine, &machine.nics[0], &config(&[]).script, &moment).unwrap();
+        let (nic, config) = (&machine.nics[0], config(&[]).script);
+        let script = render(&machine, nic, Answer::Hook, &config, &moment).unwrap();
         let arguments = " facility=onprem console=ttyS1,115200 console=_{console} shell syslog_host=";
         assert!(command_line(&script).contains(arguments), "{script}");
-        let grub = crate::grub::render(&machine, &machine.nics[0], &config(&[]).script, &moment);
+        let grub = crate::grub::render(&machine, nic, Answer::Hook, &config, &moment);
         let arguments =
             " 'facility=onprem' 'console=ttyS1,115200' 'console=_{console}' 'shell' 'syslog_host=";
         assert!(grub.contains(arguments), "{grub}");

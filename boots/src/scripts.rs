@@ -8,11 +8,12 @@ use api::Mac;
 use api::token::{TokenKey, mint};
 
 use crate::backend::watch::Backend;
-use crate::backend::{Found, Miss};
+use crate::backend::{Found, Index, Miss};
+use crate::boot::{Answer, Asking, Decision, Protocol};
 use crate::config::{ScriptConfig, Urls};
-use crate::grub;
 use crate::journal::{self, Journal};
 use crate::script::{self, Moment, ScriptError, Version};
+use crate::{boot, grub};
 
 /// Last element of the path of a script.
 pub(crate) const SCRIPT: &str = "auto.ipxe";
@@ -54,11 +55,13 @@ impl Scripts {
     /// The machine that a request is about: the MAC in its path (the element before the last), else the client's
     /// address.
     pub(crate) fn machine(&self, path: &str, client: Option<IpAddr>) -> Result<Found, Miss> {
+        machine(&self.backend.read(), path, client)
+    }
+
+    /// The same, with the Workflow that it boots for.
+    fn asking(&self, path: &str, client: Option<IpAddr>) -> Result<Asking, Miss> {
         let index = self.backend.read();
-        match mac_in(path) {
-            Some(mac) => index.by_mac(mac),
-            None => client.map_or(Err(Miss::Unknown), |client| index.by_address(client)),
-        }
+        machine(&index, path, client).map(|found| Asking::of(&index, found))
     }
 
     /// The machine that a request without a name is from: the one that is reserved this address, else the one that fetched its
@@ -81,13 +84,15 @@ impl Scripts {
             Some(v6) => v6,
             None => return Err(NoScript::Unknown),
         };
-        let found = match self.machine(path, client) {
-            Ok(found) => found,
+        let asking = match self.asking(path, client) {
+            Ok(asking) => asking,
             Err(_) if *strangers => return Ok((None, script::unknown(config, journal::now()))),
             Err(_) => return Err(NoScript::Unknown),
         };
-        let script = script::render(&found.machine, found.nic(), config, &self.moment(&found));
-        script.map(|script| (Some(found), script)).map_err(|ScriptError::Scheme| NoScript::BadUrl)
+        let (found, decision) = (&asking.found, asking.decide(Protocol::Ipxe));
+        let moment = self.moment(found, decision);
+        let script = script::render(&found.machine, found.nic(), decision.answer, config, &moment);
+        script.map(|script| (Some(asking.found), script)).map_err(|ScriptError::Scheme| NoScript::BadUrl)
     }
 
     /// GRUB's configuration for a request, and whose it is if that is known.
@@ -98,27 +103,29 @@ impl Scripts {
     ) -> Result<(Option<Found>, String), NoScript> {
         let config = &self.side(client).0.config;
         // Never by the address: another server's lease may be what is reserved for another machine, whose token this one would get.
-        let Some(mac) = mac_in(path) else { return Ok((None, grub::by_mac())) };
-        let found = self.backend.read().by_mac(mac).map_err(|_| NoScript::Unknown)?;
-        let text = grub::render(&found.machine, found.nic(), config, &self.moment(&found));
-        Ok((Some(found), text))
+        if mac_in(path).is_none() {
+            return Ok((None, grub::by_mac()));
+        }
+        let asking = self.asking(path, None).map_err(|_| NoScript::Unknown)?;
+        let (found, decision) = (&asking.found, asking.decide(Protocol::Grub));
+        let moment = self.moment(found, decision);
+        let text = grub::render(&found.machine, found.nic(), decision.answer, config, &moment);
+        Ok((Some(asking.found), text))
     }
 
     /// What goes into a script of a machine now; tells if it may not have one.
-    fn moment(&self, found: &Found) -> Moment {
-        let allowed = found.nic().boot.allowed;
-        if !allowed {
+    fn moment(&self, found: &Found, decision: Decision<'_>) -> Moment {
+        if decision.answer == Answer::NotAllowed {
             self.journal.refused(found);
         }
-        Moment { token: if allowed { self.token(found) } else { None }, now: journal::now() }
+        Moment { token: self.token(found, decision), now: journal::now() }
     }
 
     /// The token of a machine in its boot. Without a Workflow there is nothing to prove; the agent is then treated as one that
     /// has none.
-    pub(crate) fn token(&self, found: &Found) -> Option<String> {
+    pub(crate) fn token(&self, found: &Found, decision: Decision<'_>) -> Option<String> {
         let mac = found.nic().mac;
-        let workflow = self.backend.read().workflow(&found.machine, found.nic()).map(str::to_owned);
-        workflow.map(|uid| mint(&self.key, mac, &uid, self.journal.boot(mac)))
+        decision.workflow.map(|uid| mint(&self.key, mac, uid, self.journal.boot(mac)))
     }
 
     /// What an iPXE finds beside itself. It is a step on the way to the script, so it does not count as one.
@@ -128,7 +135,7 @@ impl Scripts {
         let mac = mac_in(path);
         let nameless = mac.is_none() && !gives_addresses;
         match if nameless { Err(Miss::Unknown) } else { self.machine(path, client) } {
-            Ok(found) if !found.nic().boot.allowed => {
+            Ok(found) if boot::refuses(found.nic(), Protocol::Ipxe) => {
                 self.journal.refused(&found);
                 Ok(script::leave(&found.machine.name, leave_by(&found)))
             }
@@ -153,6 +160,13 @@ impl Scripts {
     }
 }
 
+fn machine(index: &Index, path: &str, client: Option<IpAddr>) -> Result<Found, Miss> {
+    match mac_in(path) {
+        Some(mac) => index.by_mac(mac),
+        None => client.map_or(Err(Miss::Unknown), |client| index.by_address(client)),
+    }
+}
+
 /// The MAC that is the element before the last of a path. Debian's shim puts two slashes between them.
 pub(crate) fn mac_in(path: &str) -> Option<Mac> {
     let (folder, _) = path.rsplit_once('/')?;
@@ -162,32 +176,21 @@ pub(crate) fn mac_in(path: &str) -> Option<Mac> {
 #[cfg(test)]
 mod tests {
     use api::v1alpha1::Hardware;
-    use daemon::Health;
-    use daemon::events::Recorder;
     use serde_json::json;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::config::tests::config;
+    use crate::journal::tests::journal;
     use crate::machine::tests::hardware;
-    use crate::metrics::Metrics;
 
     const MAC: &str = "52:54:00:00:00:11";
     const RESERVED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(172, 31, 0, 11));
 
-    /// Scripts for these machines. Their Events go nowhere.
     fn scripts(flags: &[&str], machines: &[Hardware]) -> Scripts {
-        let api = tower::service_fn(|_: http::Request<kube::client::Body>| {
-            std::future::pending::<Result<http::Response<kube::client::Body>, std::convert::Infallible>>()
-        });
-        let health = Health::new();
-        let client = kube::Client::new(api, "default");
-        let (recorder, _) = Recorder::spawn(client, "boots", health.metrics(), CancellationToken::new());
-        let journal = Journal::new(recorder, Metrics::register(health.metrics()), None);
         let backend = Backend::default();
         backend.change(|index| machines.iter().for_each(|machine| drop(index.apply_hardware(machine))));
         let key = TokenKey::try_from(&[7; api::token::KEY_LENGTH][..]).unwrap();
-        crate::scripts(&config(flags), backend, key, journal)
+        crate::scripts(&config(flags), backend, key, journal())
     }
 
     fn named(name: &str, mut machine: Hardware) -> Hardware {

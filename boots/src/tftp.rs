@@ -11,6 +11,8 @@ use bytes::Bytes;
 use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request, Seen, Way};
 
 use crate::assets::{Asset, Assets};
+use crate::backend::Found;
+use crate::boot::{Protocol, refuses};
 use crate::capture::Packet;
 use crate::files::Programs;
 use crate::grub::GRUB_CFG;
@@ -93,10 +95,14 @@ impl Files {
 
     /// What is behind a path. An operator's own file comes before what would be made for its name.
     async fn find(&self, path: &str, peer: SocketAddr) -> Result<Content, Refusal> {
-        if let Some((_, bytes)) = self.programs.get(path) {
-            return Ok(Content::Bytes(bytes));
-        }
         let client = address(peer);
+        let refused = |found: Found| refuses(found.nic(), Protocol::Program);
+        if let Some((_, bytes)) = self.programs.get(path) {
+            return match self.scripts.machine(path, client).is_ok_and(refused) {
+                true => Err(Refusal::not_found()),
+                false => Ok(Content::Bytes(bytes)),
+            };
+        }
         match self.assets.find(path, client).await {
             Some(Asset::Text(text)) => return Ok(Content::Bytes(text)),
             Some(Asset::File(file, metadata)) => return Ok(Content::File(Arc::new(file), metadata.len())),

@@ -17,6 +17,7 @@ use dhcp::{Arch, Message, MessageType, NetbootClient, RelayInfo, VendorOptions, 
 use super::leases::Record;
 use super::pool::{Grant, Leases, Wish};
 use super::{bootfile, proxy};
+use crate::boot::{Protocol, refuses};
 use crate::config::{DhcpConfig, DhcpMode, Urls};
 use crate::machine::{Lease, Nic};
 use crate::session::BootSession;
@@ -334,7 +335,7 @@ fn describe_boot(
     }
     reply.siaddr = Ipv4Addr::UNSPECIFIED;
     let program = nic.boot.program.as_deref().or_else(|| bootfile::program(client.arch, server.programs));
-    let Some(program) = program.filter(|_| nic.boot.allowed) else {
+    let Some(program) = program.filter(|_| !refuses(nic, Protocol::Dhcp)) else {
         set_file(reply, NOT_ALLOWED);
         return (Some(client), None);
     };

@@ -8,6 +8,7 @@ use dhcp::{Message, MessageType, VendorOptions, boot_item, code, netboot_client}
 
 use super::bootfile;
 use super::decide::{Answer, Asked, Server, Silence, has_menu, set_file};
+use crate::boot::{Protocol, refuses};
 use crate::machine::Nic;
 
 /// Decides the answer to a client; one without a machine is a stranger that auto-proxy lets boot.
@@ -48,7 +49,7 @@ pub(crate) fn decide(asked: Asked<'_>, server: Server<'_>) -> Result<Answer, Sil
         vlan: nic.boot.vlan_id(),
     };
     reply.options.set(code::VENDOR_SPECIFIC, vendor.encode());
-    let boot_file = nic.boot.allowed.then_some(chosen.name);
+    let boot_file = Some(chosen.name).filter(|_| !refuses(nic, Protocol::Dhcp));
     match &boot_file {
         Some(file) => set_file(&mut reply, file),
         None => set_file(&mut reply, &format!("/{}/netboot-not-allowed", nic.mac)),

@@ -16,6 +16,7 @@ use dhcp::{Arch, ClientKind, NetbootClient, UserClass};
 use ipnet::Ipv6Net;
 
 use super::give::{Associations, address};
+use crate::boot::{Protocol, refuses};
 use crate::config::{Dhcp6Config, Dhcp6Mode};
 use crate::dhcp::bootfile;
 use crate::machine::Nic;
@@ -276,9 +277,9 @@ fn describe_boot(
 ) -> Result<Option<String>, Silence> {
     let urls = &server.dhcp.urls;
     let program = nic.boot.program.as_deref().or_else(|| bootfile::program(client.arch, server.programs));
-    let url = match nic.boot.allowed {
-        true => Some(bootfile::choose6(client, nic, program, urls).ok_or(Silence::NoProgram)?),
-        false => None,
+    let url = match refuses(nic, Protocol::Dhcp) {
+        true => None,
+        false => Some(bootfile::choose6(client, nic, program, urls).ok_or(Silence::NoProgram)?),
     };
     let options = &mut reply.options;
     match &url {

@@ -12,10 +12,14 @@ const NOT_FOUND: &[u8] = b"\0\x05\0\x01File not found\0";
 const PROGRAM: &[u8] = b"\0\x03\0\x01undionly.kpxe";
 const PXELINUX: &[u8] = b"\0\x03\0\x01DEFAULT local\n";
 
+const LOCAL_DISK: &[u8] =
+    b"\0\x03\0\x01SAY Tinkerbell: m3 may not boot from the network (netboot.allowPXE), going on with the disk\n\
+      DEFAULT local\nLABEL local\n  LOCALBOOT 0\n";
+
 const PXELINUX_SIZE: &[u8] = b"\0\x01pxelinux.cfg/01-52-54-00-00-00-ab\0netascii\0tsize\x000\0";
 
 /// What is asked for, and the first answer.
-const CASES: [(&str, &[u8], &[u8]); 25] = [
+const CASES: [(&str, &[u8], &[u8]); 27] = [
     ("a boot program", b"\0\x01undionly.kpxe\0octet\0", PROGRAM),
     ("a boot program in any folder", b"\0\x01any/where/undionly.kpxe\0octet\0", PROGRAM),
     ("a boot program behind a slash", b"\0\x01/undionly.kpxe\0octet\0", PROGRAM),
@@ -35,6 +39,8 @@ const CASES: [(&str, &[u8], &[u8]); 25] = [
         b"\0\x01pxelinux.cfg/01-52-54-00-00-00-ab\0netascii\0",
         b"\0\x03\0\x01DEFAULT local\r\n",
     ),
+    ("pxelinux that may not boot", b"\0\x01pxelinux.cfg/01-52-54-00-00-00-13\0octet\0", LOCAL_DISK),
+    ("a boot program for who may not boot", b"\0\x0152:54:00:00:00:13/undionly.kpxe\0octet\0", PROGRAM),
     ("pxelinux of an unknown MAC", b"\0\x01pxelinux.cfg/01-52-54-00-00-00-99\0octet\0", NOT_FOUND),
     ("pxelinux of a machine without one", b"\0\x01pxelinux.cfg/01-52-54-00-00-00-12\0octet\0", NOT_FOUND),
     ("pxelinux in another folder", b"\0\x01x/pxelinux.cfg/01-52-54-00-00-00-ab\0octet\0", NOT_FOUND),
@@ -73,14 +79,17 @@ fn every_rule_of_tftp_gives_its_bytes() {
     in_namespace(|| async {
         command("ip", &["addr", "add", &format!("{SERVER}/24"), "dev", "lo"]);
         let mut machine = hardware("m1", "52:54:00:00:00:ab", "172.31.0.11");
-        machine["spec"]["interfaces"][0]["netboot"] =
-            serde_json::json!({ "allowPXE": false, "pxelinux": { "config": "DEFAULT local\n" } });
+        let pxelinux = serde_json::json!({ "config": "DEFAULT local\n" });
+        machine["spec"]["interfaces"][0]["netboot"]["pxelinux"] = pxelinux.clone();
         let other = hardware("m2", "52:54:00:00:00:12", "172.31.0.12");
+        let mut refused = hardware("m3", "52:54:00:00:00:13", "172.31.0.13");
+        refused["spec"]["interfaces"][0]["netboot"] =
+            serde_json::json!({ "allowPXE": false, "pxelinux": pxelinux });
         let dir = boot_programs();
         let programs = format!("--boot-program-dir={}", dir.path().display());
         let flags =
             [programs.as_str(), "--ipxe-http-script-osie-url=http://elsewhere", "--dhcp-enabled=false"];
-        let boots = Boots::start(vec![machine, other], Vec::new(), &flags).await;
+        let boots = Boots::start(vec![machine, other, refused], Vec::new(), &flags).await;
         for (name, request, expected) in CASES {
             ask(name, "0.0.0.0", request, expected).await;
         }
@@ -157,6 +166,7 @@ fn every_rule_of_assets_gives_its_bytes() {
             "pxelinux": { "config": "DEFAULT local\n" },
             "rpi": { "serialNum": "5dcc45e5", "firmwarePath": "rpi4/", "configTxt": "arm_64bit=1\n" },
             "osie": { "kernelParams": ["a=1", "b"] },
+            "allowPXE": true,
         });
         let other = hardware("m2", "52:54:00:00:00:12", OTHER);
         let (dir, outer) = (boot_programs(), tempfile::tempdir().unwrap());

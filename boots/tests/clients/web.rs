@@ -365,6 +365,7 @@ fn what_machines_without_ipxe_load_over_tftp_comes_over_http_where_it_is_wanted(
         machine["spec"]["interfaces"][0]["netboot"] = serde_json::json!({
             "pxelinux": { "config": "DEFAULT local\n" },
             "rpi": { "serialNum": "5dcc45e5", "firmwarePath": "rpi4", "configTxt": "arm_64bit=1\n" },
+            "allowPXE": true,
         });
         let dir = format!("--tftp-asset-dir={}", assets.path().join("served").display());
         let site =
