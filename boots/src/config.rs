@@ -29,6 +29,7 @@ mod syslog;
 pub use self::dhcp::{DhcpConfig, DhcpMode, ServerAddress};
 pub use self::dhcp6::{Dhcp6Config, Dhcp6Mode};
 pub use self::http::HttpsConfig;
+use self::public::Public;
 pub use self::pxe::PxeConfig;
 pub use self::syslog::SyslogConfig;
 use crate::access::{ACCESS_FILE, HttpToken};
@@ -502,11 +503,18 @@ pub struct ScriptConfig {
 impl Config {
     /// Reads the settings; mistakes are recorded in them.
     pub fn from_settings(settings: &mut Settings) -> Self {
-        let public = settings.get::<Ipv4Addr>("public-ipv4").or_else(public::address);
-        if public.is_none() {
+        Self::on_host(settings, Public::of_host())
+    }
+
+    /// The same on a host that has these addresses. Where machines boot over IPv6 only, it needs none of IPv4: whoever asks all the
+    /// same is told what is there over IPv6.
+    fn on_host(settings: &mut Settings, host: Public) -> Self {
+        let own = settings.get::<Ipv4Addr>("public-ipv4").or(host.v4);
+        let v6_only = own.is_none() && settings.bool("dhcpv6-enabled") && !settings.bool("dhcp-enabled");
+        if own.is_none() && !v6_only {
             settings.mistake("public-ipv4", "must be set: this host has no default route to find it from");
         }
-        let public = public.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let public = own.unwrap_or(Ipv4Addr::UNSPECIFIED);
         let bind = settings.get_or("bind-address", IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let http = SocketAddr::new(bind, settings.get_or("http-port", 7171));
         let osie_url: Option<String> = settings.get("ipxe-http-script-osie-url");
@@ -517,7 +525,14 @@ impl Config {
             public,
             osie_url.unwrap_or_else(|| format!("http://{public}:{}/hook", http.port())),
         );
-        let dhcp6 = Dhcp6Config::from_settings(settings, &script, (bind, http.port()), own_hook);
+        let public6 = settings.get::<Ipv6Addr>("public-ipv6").or(host.v6);
+        let dhcp6 = Dhcp6Config::from_settings(settings, &script, (bind, http.port()), (public6, own_hook));
+        let urls = urls(settings, "dhcp", public.into(), http.port());
+        let (script, urls) = match &dhcp6 {
+            Some(dhcp6) if v6_only => (dhcp6.script.clone(), dhcp6.urls.clone()),
+            _ => (script, urls),
+        };
+        let reached = own.map_or_else(|| public6.map_or(public.into(), IpAddr::V6), IpAddr::V4);
         Self {
             http,
             https: HttpsConfig::from_settings(settings, bind),
@@ -532,11 +547,11 @@ impl Config {
             pxe: PxeConfig::from_settings(settings),
             syslog: SyslogConfig::from_settings(settings, bind),
             capture: capture::from_settings(settings),
-            http_url: format!("http://{public}:{}", http.port()),
+            http_url: format!("http://{}", SocketAddr::new(reached, http.port())),
             iso: IsoConfig::from_settings(settings),
             http_token: settings.secret_file("http-token-file").map(HttpToken::from),
             state_dir: daemon::state_dir(settings.path("state-dir")),
-            urls: urls(settings, "dhcp", public.into(), http.port()),
+            urls,
             script,
             programs: mappings.into_iter().map(|mapping| (mapping.0, mapping.1)).collect(),
             boot_program_dir: settings.path("boot-program-dir"),
@@ -796,6 +811,30 @@ pub(crate) mod tests {
             ("[fd00::9]:1", "[fd00::9]:1"),
         ] {
             assert_eq!(authority(host), expected);
+        }
+    }
+
+    #[test]
+    fn a_host_of_ipv6_alone_needs_no_address_of_ipv4_where_dhcp_is_off() {
+        let host = Public { v4: None, v6: Some("fd00::1".parse().unwrap()) };
+        let read = |flags: &[&str]| {
+            let inputs = Inputs::gather(flags.iter().map(|flag| (*flag).to_owned()), []);
+            let mut settings = Settings::load("boots", SETTINGS, inputs);
+            let config = Config::on_host(&mut settings, host);
+            settings.finish().map(|()| config).map_err(|errors| errors.to_string())
+        };
+        let config = read(&["--dhcp-enabled=false", "--dhcpv6-enabled", "--bind-address=::"]).unwrap();
+        let mac: Mac = "52:54:00:00:00:11".parse().unwrap();
+        let script = "http://[fd00::1]:7171/ipxe/script/52:54:00:00:00:11/auto6.ipxe";
+        assert_eq!(
+            (config.urls.script(mac).as_str(), config.http_url.as_str()),
+            (script, "http://[fd00::1]:7171")
+        );
+        assert_eq!(config.script.grpc_authority, "[fd00::1]:42113");
+        assert_eq!(config.script.osie_url, "http://[fd00::1]:7171/hook");
+        for flags in [&["--dhcpv6-enabled", "--bind-address=::"][..], &["--dhcp-enabled=false"]] {
+            let mistakes = read(flags).unwrap_err();
+            assert!(mistakes.contains("public-ipv4"), "{flags:?}: {mistakes}");
         }
     }
 

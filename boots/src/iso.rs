@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -183,7 +184,11 @@ impl Isos {
         let addressing = if self.config.static_ipam { Addressing::Static } else { Addressing::Dhcp };
         let token = self.scripts.token(found, decision);
         let (machine, nic) = (&found.machine, found.nic());
-        let text = text::arguments(machine, nic, &self.scripts.v4.config, addressing, token.as_deref());
+        let config = match (&self.scripts.v6, nic.address()) {
+            (Some(v6), Some(IpAddr::V6(_))) => &v6.config,
+            _ => &self.scripts.v4.config,
+        };
+        let text = text::arguments(machine, nic, config, addressing, token.as_deref());
         Ok(Patch::new(&text, self.config.marker.len())?)
     }
 
@@ -206,5 +211,43 @@ impl Isos {
             tokio::task::spawn_blocking(scan).await.map_err(io::Error::other).flatten()
         };
         cell.get_or_try_init(scan).await.cloned().map_err(disk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::tests::config;
+    use crate::machine::tests::hardware;
+    use crate::scripts::tests::scripts;
+
+    #[tokio::test]
+    async fn a_machine_with_an_address_of_ipv6_is_told_what_is_there_over_ipv6() {
+        daemon::install_crypto();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hook.iso");
+        std::fs::write(&file, HOOK_MARKER).unwrap();
+        let flags = [
+            format!("--state-dir={}", dir.path().display()),
+            format!("--iso-file={}", file.display()),
+            "--iso-enabled".to_owned(),
+            "--dhcpv6-enabled".to_owned(),
+            "--public-ipv6=fd00::1".to_owned(),
+            "--bind-address=::".to_owned(),
+        ];
+        let flags = flags.each_ref().map(String::as_str);
+        for (address, netmask, expected) in [
+            ("172.31.0.11", json!("255.255.255.0"), "172.31.0.1"),
+            ("2001:db8::11", json!(null), "[fd00::1]"),
+        ] {
+            let ip = json!({ "address": address, "netmask": netmask, "gateway": null });
+            let machine = hardware(&json!({ "dhcp": { "ip": ip }, "netboot": { "allowPXE": false } }));
+            let (isos, _) = Isos::spawn(config(&flags).iso.unwrap(), scripts(&flags, &[machine])).unwrap();
+            let iso = isos.open("52:54:00:00:00:11/hook.iso").await.unwrap();
+            let text = String::from_utf8(iso.patch.bytes().to_vec()).unwrap();
+            assert!(text.contains(&format!(" grpc_authority={expected}:42113 ")), "{address}: {text}");
+        }
     }
 }

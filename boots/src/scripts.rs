@@ -174,7 +174,7 @@ pub(crate) fn mac_in(path: &str) -> Option<Mac> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use api::v1alpha1::Hardware;
     use serde_json::json;
 
@@ -186,7 +186,8 @@ mod tests {
     const MAC: &str = "52:54:00:00:00:11";
     const RESERVED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(172, 31, 0, 11));
 
-    fn scripts(flags: &[&str], machines: &[Hardware]) -> Scripts {
+    /// Scripts for these machines, inside a runtime.
+    pub(crate) fn scripts(flags: &[&str], machines: &[Hardware]) -> Scripts {
         let backend = Backend::default();
         backend.change(|index| machines.iter().for_each(|machine| drop(index.apply_hardware(machine))));
         let key = TokenKey::try_from(&[7; api::token::KEY_LENGTH][..]).unwrap();

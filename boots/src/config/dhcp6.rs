@@ -9,7 +9,7 @@ use daemon::config::{Kind, Setting, Settings};
 use ipnet::Ipv6Net;
 use sha2::{Digest as _, Sha256};
 
-use super::{ScriptConfig, Urls, public, urls, with_port};
+use super::{ScriptConfig, Urls, urls, with_port};
 use crate::limit::Rate;
 
 /// Identifies a server that has no address to make a DUID of.
@@ -214,16 +214,15 @@ impl Dhcp6Mode {
 
 impl Dhcp6Config {
     /// Reads the settings, nothing when DHCPv6 is off; mistakes are recorded in them. `script` is what scripts over IPv4 are
-    /// made from, `bind` where HTTP and TFTP listen, `own_hook` whether kernel and initramfs are ours there.
+    /// made from, `bind` where HTTP and TFTP listen, `public` the address of this server, `own_hook` whether kernel and initramfs
+    /// are ours there.
     pub(super) fn from_settings(
         settings: &mut Settings,
         script: &ScriptConfig,
         (bind, http_port): (IpAddr, u16),
-        own_hook: bool,
+        (public, own_hook): (Option<Ipv6Addr>, bool),
     ) -> Option<Self> {
         let enabled = settings.bool("dhcpv6-enabled");
-        let public =
-            settings.get::<Ipv6Addr>("public-ipv6").or_else(|| public::address6().filter(|_| enabled));
         if enabled && public.is_none() {
             settings
                 .mistake("public-ipv6", "must be set: this host has no IPv6 default route to find it from");

@@ -8,9 +8,22 @@ use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrStorage};
 /// Names the interface whose address it is; Tinkerbell's variable.
 const INTERFACE_VARIABLE: &str = "TINKERBELL_PUBLIC_IP_INTERFACE";
 
+/// The addresses of this host.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Public {
+    pub(super) v4: Option<Ipv4Addr>,
+    pub(super) v6: Option<Ipv6Addr>,
+}
+
+impl Public {
+    pub(super) fn of_host() -> Self {
+        Self { v4: address(), v6: address6() }
+    }
+}
+
 /// The IPv4 address of the interface in the environment, else of the one with the default route, else the first one that
 /// reaches beyond this host.
-pub(super) fn address() -> Option<Ipv4Addr> {
+fn address() -> Option<Ipv4Addr> {
     if let Ok(name) = std::env::var(INTERFACE_VARIABLE) {
         return addresses(Some(&name)).next();
     }
@@ -30,7 +43,7 @@ fn default_interface(routes: &str) -> Option<&str> {
 }
 
 /// The IPv6 address, found in the same way.
-pub(super) fn address6() -> Option<Ipv6Addr> {
+fn address6() -> Option<Ipv6Addr> {
     if let Ok(name) = std::env::var(INTERFACE_VARIABLE) {
         return addresses6(Some(&name)).next();
     }

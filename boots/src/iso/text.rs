@@ -40,7 +40,8 @@ pub(crate) fn arguments(
         format!("worker_id={}", word(&nic.agent_id)),
     ]);
     arguments.extend(config.extra_args.iter().map(|argument| own_arguments(argument)));
-    if addressing == Addressing::Static {
+    // An address of IPv6 has no form among fields with colons between them; that machine asks its router and DHCPv6.
+    if addressing == Addressing::Static && nic.lease6.address.is_none() {
         arguments.push(format!("ipam={}", ipam(nic)));
     }
     // What upstream's text lacks comes after all of it.
@@ -123,6 +124,13 @@ mod tests {
              tinkerbell_insecure_tls=true x=1 tink_agent_token=TOKEN"
         );
         assert!(text(&[], "", &json!({}), Addressing::Dhcp).starts_with("console=ttyAMA0 "));
+    }
+
+    #[test]
+    fn a_machine_with_an_address_of_ipv6_is_told_none_among_colons() {
+        let ip = json!({ "address": "2001:db8::11", "netmask": null, "gateway": null });
+        let text = text(&[], "lab", &json!({ "dhcp": { "ip": ip } }), Addressing::Static);
+        assert!(!text.contains("ipam=") && text.contains(" hw_addr=52:54:00:00:00:11 "), "{text}");
     }
 
     #[test]
