@@ -341,6 +341,13 @@ const GENERAL: &[Setting] = &[
     )
     .with_default("1468"),
     Setting::new(
+        "tftp-rate",
+        "tftp-rate",
+        Kind::Integer,
+        "TFTP requests per second from one address, four times as many at once; 0 is no limit",
+    )
+    .with_default("1024"),
+    Setting::new(
         "tftp-single-port",
         "tftp-single-port",
         Kind::Bool,
@@ -405,6 +412,8 @@ pub struct Config {
     pub dhcp6: Option<Dhcp6Config>,
     /// TFTP, unless it is off.
     pub tftp: Option<tftp::Config>,
+    /// TFTP requests per second from one address; nothing is no limit.
+    pub tftp_rate: Option<u16>,
     /// Files of machines that boot without iPXE.
     pub pxe: PxeConfig,
     /// The log server, unless it is off.
@@ -536,7 +545,7 @@ impl Config {
         Self {
             http,
             https: HttpsConfig::from_settings(settings, bind),
-            http_rate: http::rate(settings),
+            http_rate: http::rate(settings, "http-rate"),
             trusted_proxies: TrustedProxies::from_settings(settings),
             http_programs: settings.bool("ipxe-http-binary-enabled"),
             http_scripts: settings.bool("ipxe-http-script-enabled"),
@@ -544,6 +553,7 @@ impl Config {
             dhcp_mode: DhcpMode::from_settings(settings),
             dhcp6,
             tftp: tftp(settings, bind),
+            tftp_rate: http::rate(settings, "tftp-rate"),
             pxe: PxeConfig::from_settings(settings),
             syslog: SyslogConfig::from_settings(settings, bind),
             capture: capture::from_settings(settings),

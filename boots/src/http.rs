@@ -96,9 +96,9 @@ impl Server {
     }
 }
 
-/// How much a client may ask: so many requests per second, four times as many at once.
+/// How much a client may ask.
 pub(crate) fn limits(per_second: u16) -> Mutex<Buckets> {
-    Mutex::new(Buckets::new(Rate { burst: per_second.saturating_mul(4), per_second }))
+    Mutex::new(Buckets::new(Rate::of_requests(per_second)))
 }
 
 /// All routes.

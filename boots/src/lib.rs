@@ -303,7 +303,7 @@ fn scripts(config: &Config, backend: Backend, key: api::token::TokenKey, journal
 fn machine_files(config: &Config, programs: Programs, scripts: Scripts) -> tftp::Files {
     let (backend, journal) = (scripts.backend.clone(), scripts.journal.clone());
     let assets = Assets { backend, journal, dir: config.pxe.assets.as_deref().map(Arc::from) };
-    tftp::Files { programs, assets, scripts }
+    tftp::Files { programs, assets, scripts, limits: tftp::Limits::new(config.tftp_rate) }
 }
 
 /// All that HTTP serves: these files and more, and what is kept of machines.
@@ -312,7 +312,7 @@ fn router(
     files: &tftp::Files,
     (logs, pcap, isos): (Option<http::Logs>, Option<http::Pcap>, Option<iso::Isos>),
 ) -> axum::Router {
-    let tftp::Files { programs, assets, scripts } = files;
+    let tftp::Files { programs, assets, scripts, .. } = files;
     http::router(http::Server {
         scripts: scripts.clone(),
         programs: programs.clone(),

@@ -33,6 +33,13 @@ pub(crate) struct Buckets {
     table: Vec<Bucket>,
 }
 
+impl Rate {
+    /// So many requests per second, four times as many at once.
+    pub(crate) fn of_requests(per_second: u16) -> Self {
+        Self { burst: per_second.saturating_mul(4), per_second }
+    }
+}
+
 impl Buckets {
     pub(crate) fn new(rate: Rate) -> Self {
         let table = vec![Bucket { left: rate.burst, at: 0 }; BUCKETS];

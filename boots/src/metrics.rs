@@ -126,6 +126,7 @@ impl Metrics {
         let limit = match reason {
             Dropped::ClientLimit => "client",
             Dropped::ServerLimit => "server",
+            Dropped::Rate => "rate",
         };
         self.tftp_dropped.get_or_create(&[("limit", limit.to_owned())]).inc();
     }

@@ -5,7 +5,7 @@
 //! scripts and configurations only to machines that are known, and scripts only to those that may boot.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request, Seen, Way};
@@ -16,7 +16,8 @@ use crate::boot::{Protocol, refuses};
 use crate::capture::Packet;
 use crate::files::Programs;
 use crate::grub::GRUB_CFG;
-use crate::journal::Via;
+use crate::journal::{self, Via};
+use crate::limit::{Buckets, Rate};
 use crate::scripts::{NoScript, SCRIPT, SCRIPT6, Scripts, mac_in};
 
 /// The script that an iPXE without one of its own looks for beside itself.
@@ -27,7 +28,11 @@ pub(crate) struct Files {
     pub(crate) programs: Programs,
     pub(crate) assets: Assets,
     pub(crate) scripts: Scripts,
+    pub(crate) limits: Limits,
 }
+
+/// How many requests from one address are answered, be it with an error. Anybody can write another's address into them.
+pub(crate) struct Limits(Option<Mutex<Buckets>>);
 
 impl Provider for Files {
     async fn open(&self, peer: SocketAddr, request: &Request) -> Result<Content, Refusal> {
@@ -37,6 +42,10 @@ impl Provider for Files {
             tracing::info!(%peer, name = request.name, refusal = refusal.message, "TFTP file refused");
         }
         content
+    }
+
+    fn allows(&self, peer: SocketAddr) -> bool {
+        self.limits.allow(peer.ip(), journal::now())
     }
 
     fn finished(&self, report: &Report) {
@@ -76,6 +85,20 @@ impl Provider for Files {
                 journal.packet(&found, || Packet::sent((local, peer), bytes).of_length(length as u64))
             }
         }
+    }
+}
+
+impl Limits {
+    /// So many requests per second, four times as many at once; nothing is no limit.
+    pub(crate) fn new(per_second: Option<u16>) -> Self {
+        Self(per_second.map(|rate| Mutex::new(Buckets::new(Rate::of_requests(rate)))))
+    }
+
+    /// Takes one request out of the bucket of an address; false when it is empty. `now` is in seconds.
+    fn allow(&self, address: IpAddr, now: u64) -> bool {
+        // Every change is one bucket, so that a panic elsewhere leaves the table whole.
+        let limits = self.0.as_ref().map(|limits| limits.lock().unwrap_or_else(PoisonError::into_inner));
+        limits.is_none_or(|mut limits| limits.allow(address.to_canonical(), now))
     }
 }
 
@@ -126,4 +149,54 @@ fn address(peer: SocketAddr) -> Option<IpAddr> {
 
 fn normal(name: &str) -> String {
     name.replace('\\', "/").trim_start_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use crate::config::tests::config;
+
+    const NAT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+
+    fn granted(limits: &Limits, address: IpAddr, requests: usize, now: u64) -> usize {
+        (0..requests).filter(|_| limits.allow(address, now)).count()
+    }
+
+    #[test]
+    fn machines_behind_one_address_never_reach_the_limit() {
+        let limits = Limits::new(config(&[]).tftp_rate);
+        // A thousand that are switched on at once ask for the size of their program, for it, and for the script beside it; then
+        // each asks for one file a second.
+        assert_eq!(granted(&limits, NAT, 3000, 1000), 3000);
+        for second in 1001..1600 {
+            assert_eq!(granted(&limits, NAT, 1000, second), 1000, "{second}");
+        }
+        // What the boot loader of a Raspberry Pi looks for.
+        for second in 1000..1600 {
+            assert_eq!(granted(&limits, OTHER, 40, second), 40, "{second}");
+        }
+    }
+
+    #[test]
+    fn a_flood_from_one_address_is_cut_off_and_costs_no_other() {
+        let limits = Limits::new(config(&[]).tftp_rate);
+        assert_eq!(granted(&limits, NAT, 100_000, 1000), 4096);
+        assert_eq!(granted(&limits, NAT, 100_000, 1001), 1024);
+        assert_eq!(granted(&limits, OTHER, 40, 1001), 40);
+        let mapped = IpAddr::V6(Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped());
+        assert_eq!(granted(&limits, mapped, 1, 1001), 0, "that is the same address");
+        assert_eq!(granted(&limits, IpAddr::V6(Ipv6Addr::LOCALHOST), 1, 1001), 1);
+    }
+
+    #[test]
+    fn the_rate_is_an_operators() {
+        let limits = Limits::new(config(&["--tftp-rate=2"]).tftp_rate);
+        assert_eq!(granted(&limits, NAT, 100, 1000), 8);
+        assert_eq!(granted(&limits, NAT, 100, 1001), 2);
+        let none = Limits::new(config(&["--tftp-rate=0"]).tftp_rate);
+        assert_eq!(granted(&none, NAT, 100_000, 1000), 100_000);
+    }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What can be set about HTTP beyond its port: TLS, and how much one client gets.
+//! What can be set about HTTP beyond its port: TLS, and how much one client gets, of which the latter is the same for TFTP.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -58,11 +58,11 @@ impl HttpsConfig {
     }
 }
 
-/// Requests per second of one client; nothing is no limit.
-pub(super) fn rate(settings: &mut Settings) -> Option<u16> {
-    let rate = settings.get_or("http-rate", 1024_u16);
+/// Requests per second of one client by this setting; nothing is no limit.
+pub(super) fn rate(settings: &mut Settings, setting: &str) -> Option<u16> {
+    let rate = settings.get_or(setting, 1024_u16);
     if rate > MAX_RATE {
-        settings.mistake("http-rate", "must be at most 16383; 0 is no limit");
+        settings.mistake(setting, "must be at most 16383; 0 is no limit");
     }
     (rate > 0).then_some(rate.min(MAX_RATE))
 }

@@ -122,6 +122,12 @@ pub trait Provider: Send + Sync + 'static {
         request: &Request,
     ) -> impl Future<Output = Result<Content, Refusal>> + Send;
 
+    /// Whether a client may ask now; what it asks is dropped otherwise. Called by the server's task, once for each request: it must be
+    /// quick. Everybody may unless a provider says otherwise.
+    fn allows(&self, _peer: SocketAddr) -> bool {
+        true
+    }
+
     /// A transfer that was opened has ended.
     fn finished(&self, report: &Report);
 
@@ -228,7 +234,12 @@ impl<P: Provider> Server<P> {
         tasks: &mut JoinSet<(SocketAddr, u64)>,
     ) {
         let (peer, single) = (datagram.peer, self.config.ports == Ports::Single);
-        let request = match Packet::parse(bytes) {
+        let packet = Packet::parse(bytes);
+        // Both are answered, whoever really sent them.
+        if matches!(packet, Ok(Packet::Read(_) | Packet::Write)) && !self.provider.allows(peer) {
+            return self.provider.dropped(peer, Dropped::Rate);
+        }
+        let request = match packet {
             Ok(Packet::Read(request)) => request,
             Ok(Packet::Write) => {
                 let refusal = packet::error(ErrorCode::IllegalOperation, "This server is read-only");

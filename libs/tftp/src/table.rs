@@ -29,6 +29,8 @@ pub enum Dropped {
     ClientLimit,
     /// All places are taken by clients that answer.
     ServerLimit,
+    /// This client asks too often.
+    Rate,
 }
 
 /// What becomes of a request.

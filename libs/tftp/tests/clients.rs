@@ -38,6 +38,8 @@ struct Files {
     reported: Notify,
     opened: Mutex<u32>,
     dropped: Mutex<Vec<Dropped>>,
+    /// Requests that are allowed yet; nothing is any number.
+    allowed: Mutex<Option<u32>>,
 }
 
 impl Provider for Files {
@@ -49,6 +51,13 @@ impl Provider for Files {
         let path = self.dir.as_ref().ok_or_else(Refusal::not_found)?.join(&request.name);
         let file = std::fs::File::open(path).map_err(|_| Refusal::not_found())?;
         Ok(Content::file(file).unwrap())
+    }
+
+    fn allows(&self, _peer: SocketAddr) -> bool {
+        let mut allowed = self.allowed.lock().unwrap();
+        let left = allowed.map(|allowed| allowed.checked_sub(1));
+        *allowed = left.map(Option::unwrap_or_default);
+        left != Some(None)
     }
 
     fn finished(&self, report: &Report) {
@@ -519,6 +528,34 @@ async fn one_client_cannot_take_all_sessions() {
             assert!(client.try_recv(&mut buffer).is_err(), "over the limit there is no answer");
         }
         assert_eq!(*server.files.dropped.lock().unwrap(), vec![Dropped::ClientLimit; 8]);
+    }
+}
+
+/// What a client asks beyond its rate is dropped; what it sends for a transfer that runs is none of that.
+#[tokio::test]
+async fn requests_that_are_not_allowed_are_dropped_and_acknowledgements_go_on() {
+    for ports in MODES {
+        let server = Running::start(ports);
+        *server.files.allowed.lock().unwrap() = Some(1);
+        let to = (Ipv4Addr::LOCALHOST, server.port);
+        let client = server.client().await;
+        client.send_to(b"\x00\x01bytes-2000\0octet\0", to).await.unwrap();
+        let (first, tid) = next(&client).await;
+        assert_eq!(first[..4], [0, 3, 0, 1]);
+        let other = server.client().await;
+        other.send_to(b"\x00\x01bytes-100\0octet\0", to).await.unwrap();
+        other.send_to(b"\x00\x02x\0octet\0", to).await.unwrap();
+        for block in 1..=3 {
+            client.send_to(&[0, 4, 0, block], tid).await.unwrap();
+            assert_eq!(next(&client).await.0[..4], [0, 3, 0, block + 1], "{ports:?}");
+        }
+        *server.files.allowed.lock().unwrap() = None;
+        // The server takes requests in their order: with the answer to this one it is through with the others.
+        let last = server.client().await;
+        last.send_to(b"\x00\x02x\0octet\0", to).await.unwrap();
+        next(&last).await;
+        assert!(other.try_recv(&mut [0; 600]).is_err(), "{ports:?}: neither is answered");
+        assert_eq!(*server.files.dropped.lock().unwrap(), [Dropped::Rate; 2]);
     }
 }
 
