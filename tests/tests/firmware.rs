@@ -499,8 +499,8 @@ impl Seen {
     /// # Errors
     /// When tshark finds a malformed frame in it.
     fn read(capture: &Path) -> Result<Self> {
-        // Of what the HTTP server sends nearly all is the middle of an image, which may look like anything.
-        let malformed = "(_ws.malformed && !(tcp.srcport == 7171))";
+        // Of what the HTTP server sends nearly all is the middle of an image, which may look like anything; heads of answers are judged.
+        let malformed = "(_ws.malformed && !(tcp.srcport == 7171 && !http.response))";
         let wanted = format!("{malformed} || dhcp || dhcpv6 || tftp.source_file || http.request");
         let mut tshark = Command::new("tshark");
         // Each frame is judged for itself: put together, segments that were sent twice count as an error of theirs.
