@@ -24,6 +24,10 @@
 //! `target/fuzz/findings/`: the target's program (`target/fuzz/x86_64-unknown-linux-gnu/fuzz/`, among the tests `target/debug/`) replays it when it
 //! gets the file as its only argument. A finding that is put right leaves a test in its library, and its input in `fuzz/corpus/<target>/`.
 //!
+//! Covered edges after 20 s each in the build of the tests, from the seeds alone (of our own code; other libraries do not count there): agent-cmdline
+//! 1282, api-request 21093, cluster-file 25809, dhcp 1776, dhcp6 1631, gotemplate 4577, hardware-csv 3662, http-requests 18556, ipmi 2172,
+//! iso-ranges 504, syslog 1187, tftp 532, workflow-template 4495.
+//!
 //! The programs are there with the feature `libfuzzer` alone: it takes a C++ compiler.
 
 /// The input as text; `None` for what is not UTF-8, which the callers of text decoders never pass.
