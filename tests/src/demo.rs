@@ -2,8 +2,8 @@
 //! `./x demo --cluster`: simulated servers go from powered off to a cluster that owns its own provisioner, grow by one, and are off
 //! again at the end. Every command is a program of its own that is started as its line says, and shows what it prints.
 //!
-//! Owns the story and what must be true between its commands; the admin machine is [`admin`]'s, the files [`files`]', the daemons of
-//! the new cluster [`successor`]'s. The process is in a network namespace that is the rack: BMCs, agents, and what was installed. The
+//! Owns the story and what must be true between its commands; the admin machine is `admin`'s, the files `files`', the daemons of
+//! the new cluster `successor`'s. The process is in a network namespace that is the rack: BMCs, agents, and what was installed. The
 //! admin machine is a host of its own beside it, so that what `tink cluster cleanup` looks for there can only be the admin machine's.
 //!
 //! Nothing is pretended: what these machines cannot do is said where it comes up.

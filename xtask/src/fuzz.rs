@@ -20,8 +20,16 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
                      -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// For how long each target runs among the tests, in seconds.
-const AMONG_TESTS: u32 = 20;
+/// How each target runs among the tests: what fails there is of the change that is tested, not of the dice.
+const AMONG_TESTS: Runs = Runs { seconds: 20, seed: 1 };
+/// How targets run.
+#[derive(Debug, Clone, Copy)]
+struct Runs {
+    seconds: u32,
+    /// Of the mutations; 0 is another one each time.
+    seed: u32,
+}
+
 /// Longest time for one input, in seconds, on a machine that others use too.
 const INPUT_SECONDS: u32 = 20;
 /// Most memory that a target may take, in MiB.
@@ -37,7 +45,7 @@ pub fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--profile", "fuzz", "--target", TARGET, "--target-dir"]).arg(learnt());
     run(build.args(["-p", "fuzz", "--bins"]).args(FEATURE).env("RUSTFLAGS", FLAGS))?;
-    let found = run_all(&learnt().join(TARGET).join("fuzz"), &wanted, seconds)?;
+    let found = run_all(&learnt().join(TARGET).join("fuzz"), &wanted, Runs { seconds, seed: 0 })?;
     ensure!(found.is_empty(), "findings: {}", found.join("; "));
     Ok(())
 }
@@ -71,14 +79,17 @@ fn learnt() -> PathBuf {
 }
 
 /// Runs these targets, one for each processor at a time; a line for each that found something.
-fn run_all(programs: &Path, wanted: &[String], seconds: u32) -> Result<Vec<String>> {
+fn run_all(programs: &Path, wanted: &[String], runs: Runs) -> Result<Vec<String>> {
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let mut found = Vec::new();
     for group in wanted.chunks(at_once) {
         let ends: Vec<Result<Option<String>>> = std::thread::scope(|scope| {
-            let runs: Vec<_> =
-                group.iter().map(|name| scope.spawn(|| run_one(programs, name, seconds))).collect();
-            runs.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("its thread panicked"))).collect()
+            let started: Vec<_> =
+                group.iter().map(|name| scope.spawn(|| run_one(programs, name, runs))).collect();
+            started
+                .into_iter()
+                .map(|run| run.join().unwrap_or_else(|_| bail!("its thread panicked")))
+                .collect()
         });
         for end in ends {
             found.extend(end?);
@@ -88,14 +99,15 @@ fn run_all(programs: &Path, wanted: &[String], seconds: u32) -> Result<Vec<Strin
 }
 
 /// Runs one target and tells how far it came; what it found, if it did.
-fn run_one(programs: &Path, name: &str, seconds: u32) -> Result<Option<String>> {
+fn run_one(programs: &Path, name: &str, runs: Runs) -> Result<Option<String>> {
     let corpus = made(learnt().join("corpus").join(name))?;
     let findings = made(learnt().join("findings").join(name))?;
     let log = learnt().join(format!("{name}.log"));
     let status = Command::new(programs.join(name))
         .args([&corpus, &root().join("fuzz/corpus").join(name)])
         .arg(format!("-artifact_prefix={}/", findings.display()))
-        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_total_time={}", runs.seconds))
+        .arg(format!("-seed={}", runs.seed))
         .arg(format!("-timeout={INPUT_SECONDS}"))
         .arg(format!("-rss_limit_mb={MEMORY}"))
         .stderr(fs::File::create(&log)?)
@@ -103,7 +115,11 @@ fn run_one(programs: &Path, name: &str, seconds: u32) -> Result<Option<String>> 
         .with_context(|| format!("start target {name}"))?;
     let said = fs::read_to_string(&log)?;
     let end = if status.success() { "ok" } else { "FAILED" };
-    println!("test fuzz::{name}, {seconds} s: {} ... {end}", summary(&said).unwrap_or("nothing was run"));
+    println!(
+        "test fuzz::{name}, {} s: {} ... {end}",
+        runs.seconds,
+        summary(&said).unwrap_or("nothing was run")
+    );
     if status.success() {
         return Ok(None);
     }
