@@ -8,7 +8,7 @@
 //! images, logged. Nothing a client sends is opened as a path.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use api::events::Reason;
@@ -30,7 +30,7 @@ use crate::files::{Directory, Program, Programs};
 use crate::grub::GRUB_CFG;
 use crate::iso::Isos;
 use crate::journal::{self, Via};
-use crate::limit::{Buckets, Rate};
+use crate::limit::Limits;
 use crate::script::file_names;
 use crate::scripts::{NoScript, SCRIPT, SCRIPT6, Scripts};
 use crate::tftp::AUTOEXEC;
@@ -61,7 +61,7 @@ pub(crate) struct Server {
     pub(crate) isos: Option<Isos>,
     pub(crate) serves: Serves,
     /// How many requests a client may send.
-    pub(crate) limits: Option<Mutex<Buckets>>,
+    pub(crate) limits: Limits,
 }
 
 /// What can be switched off.
@@ -86,19 +86,6 @@ impl Client {
     fn address(self) -> IpAddr {
         self.0.to_canonical()
     }
-}
-
-impl Server {
-    fn allows(&self, client: IpAddr) -> bool {
-        // Every change is one bucket, so that a panic elsewhere leaves the table whole.
-        let limits = self.limits.as_ref().map(|limits| limits.lock().unwrap_or_else(PoisonError::into_inner));
-        limits.is_none_or(|mut limits| limits.allow(client, journal::now()))
-    }
-}
-
-/// How much a client may ask.
-pub(crate) fn limits(per_second: u16) -> Mutex<Buckets> {
-    Mutex::new(Buckets::new(Rate::of_requests(per_second)))
 }
 
 /// All routes.
@@ -149,7 +136,7 @@ async fn observe(State(server): Shared, mut request: Request, next: Next) -> Res
     let client = client.unwrap_or(peer.ip().to_canonical());
     request.extensions_mut().insert(Client(client));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    if !server.allows(client) {
+    if !server.limits.allow(client, journal::now()) {
         server.scripts.journal.metrics().request(&method, StatusCode::TOO_MANY_REQUESTS);
         return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
     }

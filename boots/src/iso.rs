@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::backend::Found;
-use crate::boot::{Answer, Asking, Decision, Protocol};
+use crate::boot::{Answer, Decision, Protocol};
 use crate::scripts::{Scripts, mac_in};
 
 mod cache;
@@ -161,11 +161,8 @@ impl Isos {
         if !path.ends_with(".iso") {
             return Err(IsoError::NotIso);
         }
-        let mac = mac_in(path).ok_or(IsoError::NoMachine)?;
-        let asking = {
-            let index = self.scripts.backend.read();
-            index.by_mac(mac).map(|found| Asking::of(&index, found)).map_err(|_| IsoError::Unknown)?
-        };
+        mac_in(path).ok_or(IsoError::NoMachine)?;
+        let asking = self.scripts.asking(path, None).map_err(|_| IsoError::Unknown)?;
         let (found, decision) = (&asking.found, asking.decide(Protocol::Iso));
         let Answer::Image(own) = decision.answer else { return Err(IsoError::Unknown) };
         let image = match (own, &self.config.upstream, &self.config.file) {

@@ -76,6 +76,7 @@ use backend::watch::Backend;
 use dhcp::listener::Listener;
 use files::{Directory, Programs};
 use journal::Journal;
+use limit::Limits;
 use scripts::{Scripts, Side};
 
 /// How long downloads under way may go on after shutdown. A client that is cut off repeats or resumes.
@@ -303,7 +304,7 @@ fn scripts(config: &Config, backend: Backend, key: api::token::TokenKey, journal
 fn machine_files(config: &Config, programs: Programs, scripts: Scripts) -> tftp::Files {
     let (backend, journal) = (scripts.backend.clone(), scripts.journal.clone());
     let assets = Assets { backend, journal, dir: config.pxe.assets.as_deref().map(Arc::from) };
-    tftp::Files { programs, assets, scripts, limits: tftp::Limits::new(config.tftp_rate) }
+    tftp::Files { programs, assets, scripts, limits: Limits::new(config.tftp_rate) }
 }
 
 /// All that HTTP serves: these files and more, and what is kept of machines.
@@ -323,7 +324,7 @@ fn router(
         logs,
         pcap,
         isos,
-        limits: config.http_rate.map(http::limits),
+        limits: Limits::new(config.http_rate),
         serves: http::Serves { programs: config.http_programs, scripts: config.http_scripts },
     })
 }

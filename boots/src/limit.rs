@@ -5,6 +5,8 @@
 //! each protocol before anything is done for a client.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 /// Buckets per table; a power of two is not needed. At 50,000 clients two share one now and then, for which a burst has room.
 pub(crate) const BUCKETS: usize = 65_536;
@@ -33,10 +35,22 @@ pub(crate) struct Buckets {
     table: Vec<Bucket>,
 }
 
-impl Rate {
-    /// So many requests per second, four times as many at once.
-    pub(crate) fn of_requests(per_second: u16) -> Self {
-        Self { burst: per_second.saturating_mul(4), per_second }
+/// What the requests of each address are limited to, for servers that ask from many tasks; possibly nothing.
+#[derive(Debug)]
+pub(crate) struct Limits(Option<Mutex<Buckets>>);
+
+impl Limits {
+    /// So many requests per second, four times as many at once; nothing is no limit.
+    pub(crate) fn new(per_second: Option<u16>) -> Self {
+        let rate = |per_second: u16| Rate { burst: per_second.saturating_mul(4), per_second };
+        Self(per_second.map(|per_second| Mutex::new(Buckets::new(rate(per_second)))))
+    }
+
+    /// Takes one request out of the bucket of an address; false when it is empty. `now` is in seconds.
+    pub(crate) fn allow(&self, address: IpAddr, now: u64) -> bool {
+        // Every change is one bucket, so that a panic elsewhere leaves the table whole.
+        let limits = self.0.as_ref().map(|limits| limits.lock().unwrap_or_else(PoisonError::into_inner));
+        limits.is_none_or(|mut limits| limits.allow(address.to_canonical(), now))
     }
 }
 

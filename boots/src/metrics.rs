@@ -72,12 +72,12 @@ impl Metrics {
         }
     }
 
-    /// A DHCP message came (`recv`) or left (`send`).
     /// Something that is not told again.
     pub(crate) fn repeated(&self) {
         self.repeated.inc();
     }
 
+    /// A DHCP message came (`recv`) or left (`send`).
     pub(crate) fn dhcp(&self, op: &'static str, kind: &'static str) {
         self.dhcp.get_or_create(&[("op", op.to_owned()), ("type", kind.to_owned())]).inc();
     }

@@ -59,7 +59,7 @@ impl Scripts {
     }
 
     /// The same, with the Workflow that it boots for.
-    fn asking(&self, path: &str, client: Option<IpAddr>) -> Result<Asking, Miss> {
+    pub(crate) fn asking(&self, path: &str, client: Option<IpAddr>) -> Result<Asking, Miss> {
         let index = self.backend.read();
         machine(&index, path, client).map(|found| Asking::of(&index, found))
     }

@@ -5,7 +5,7 @@
 //! scripts and configurations only to machines that are known, and scripts only to those that may boot.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tftp::{Content, Dropped, Outcome, Provider, Refusal, Report, Request, Seen, Way};
@@ -17,7 +17,7 @@ use crate::capture::Packet;
 use crate::files::Programs;
 use crate::grub::GRUB_CFG;
 use crate::journal::{self, Via};
-use crate::limit::{Buckets, Rate};
+use crate::limit::Limits;
 use crate::scripts::{NoScript, SCRIPT, SCRIPT6, Scripts, mac_in};
 
 /// The script that an iPXE without one of its own looks for beside itself.
@@ -28,11 +28,9 @@ pub(crate) struct Files {
     pub(crate) programs: Programs,
     pub(crate) assets: Assets,
     pub(crate) scripts: Scripts,
+    /// How many requests are answered, be it with an error. Anybody can write another's address into them.
     pub(crate) limits: Limits,
 }
-
-/// How many requests from one address are answered, be it with an error. Anybody can write another's address into them.
-pub(crate) struct Limits(Option<Mutex<Buckets>>);
 
 impl Provider for Files {
     async fn open(&self, peer: SocketAddr, request: &Request) -> Result<Content, Refusal> {
@@ -85,20 +83,6 @@ impl Provider for Files {
                 journal.packet(&found, || Packet::sent((local, peer), bytes).of_length(length as u64))
             }
         }
-    }
-}
-
-impl Limits {
-    /// So many requests per second, four times as many at once; nothing is no limit.
-    pub(crate) fn new(per_second: Option<u16>) -> Self {
-        Self(per_second.map(|rate| Mutex::new(Buckets::new(Rate::of_requests(rate)))))
-    }
-
-    /// Takes one request out of the bucket of an address; false when it is empty. `now` is in seconds.
-    fn allow(&self, address: IpAddr, now: u64) -> bool {
-        // Every change is one bucket, so that a panic elsewhere leaves the table whole.
-        let limits = self.0.as_ref().map(|limits| limits.lock().unwrap_or_else(PoisonError::into_inner));
-        limits.is_none_or(|mut limits| limits.allow(address.to_canonical(), now))
     }
 }
 
