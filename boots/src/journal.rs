@@ -133,17 +133,19 @@ impl Journal {
             Lease::Granted => (Reason::DhcpAcknowledged, Stage::Leased),
         };
         let boot = self.sessions().reach(found.nic().mac, stage, now()).boot;
-        let who = match client.user_class {
-            UserClass::Firmware => format!("{} firmware of {}", client.kind.vendor_class(), client.arch),
-            class => format!("{} on {}", class.name(), client.arch),
-        };
-        let what = file.map_or_else(|| "no boot file".to_owned(), |file| format!("boot file {file}"));
-        let given = match given {
-            Given::Address(address) => address.to_string(),
-            Given::BesideServer => "boot data beside another DHCP server".to_owned(),
-            Given::BesideRouter => "boot data beside the router's addresses".to_owned(),
-        };
-        self.event(found, reason, boot, format!("{given} to {who}, {what}"));
+        self.event(found, reason, boot, || {
+            let who = match client.user_class {
+                UserClass::Firmware => format!("{} firmware of {}", client.kind.vendor_class(), client.arch),
+                class => format!("{} on {}", class.name(), client.arch),
+            };
+            let what = file.map_or_else(|| "no boot file".to_owned(), |file| format!("boot file {file}"));
+            let given = match given {
+                Given::Address(address) => address.to_string(),
+                Given::BesideServer => "boot data beside another DHCP server".to_owned(),
+                Given::BesideRouter => "boot data beside the router's addresses".to_owned(),
+            };
+            format!("{given} to {who}, {what}")
+        });
         if file.is_none() && reason == Reason::DhcpAcknowledged && refuses(found.nic(), Protocol::Dhcp) {
             self.refused(found);
         }
@@ -153,12 +155,9 @@ impl Journal {
     pub(crate) fn program(&self, found: &Found, via: Via, program: &str, bytes: u64) {
         self.metrics.job(via.label(), "program");
         let boot = self.sessions().loaded(found.nic().mac, program, now()).boot;
-        self.event(
-            found,
-            Reason::BootProgramSent,
-            boot,
-            format!("{program}, {bytes} bytes over {}", via.name()),
-        );
+        self.event(found, Reason::BootProgramSent, boot, || {
+            format!("{program}, {bytes} bytes over {}", via.name())
+        });
     }
 
     /// A script was sent to this address. One that only hands back to the firmware is told by [`Journal::refused`].
@@ -168,14 +167,14 @@ impl Journal {
         }
         self.metrics.job(via.label(), "script");
         let boot = self.sessions().scripted(found.nic().mac, to, now()).boot;
-        self.event(found, Reason::ScriptSent, boot, format!("script over {}", via.name()));
+        self.event(found, Reason::ScriptSent, boot, || format!("script over {}", via.name()));
     }
 
     /// Kernel or initramfs was sent to its end.
     pub(crate) fn kernel(&self, found: &Found, reason: Reason, name: &str, bytes: u64, took: Duration) {
         self.metrics.job("http", "file");
         let boot = self.sessions().reach(found.nic().mac, Stage::Kernel, now()).boot;
-        self.event(found, reason, boot, format!("{name}, {bytes} bytes in {:.1} s", took.as_secs_f64()));
+        self.event(found, reason, boot, || format!("{name}, {bytes} bytes in {:.1} s", took.as_secs_f64()));
     }
 
     /// Its BMC reads an ISO image, which it does in thousands of pieces: the first of a boot is told.
@@ -184,9 +183,9 @@ impl Journal {
         let (boot, first) = self.sessions().image(found.nic().mac, now());
         if first {
             let places = if markers == 1 { "place" } else { "places" };
-            let message =
-                format!("ISO image of {size} bytes, with its kernel arguments in {markers} {places} so far");
-            self.event(found, Reason::IsoRead, boot, message);
+            self.event(found, Reason::IsoRead, boot, || {
+                format!("ISO image of {size} bytes, with its kernel arguments in {markers} {places} so far")
+            });
         }
     }
 
@@ -194,7 +193,7 @@ impl Journal {
     pub(crate) fn refused(&self, found: &Found) {
         let boot = self.boot(found.nic().mac);
         let text = "asked for network boot, but netboot.allowPXE of its Hardware is not true";
-        self.event(found, Reason::NetbootRefused, boot, text.to_owned());
+        self.event(found, Reason::NetbootRefused, boot, || text.to_owned());
     }
 
     /// The machine found the address that it was given in use by another host, and does not take it (DECLINE).
@@ -220,12 +219,13 @@ impl Journal {
     }
 
     /// Writes to the log and to the Events. A client that asks for the same thing again and again fills neither.
-    fn event(&self, found: &Found, reason: Reason, boot: u64, message: String) {
+    fn event(&self, found: &Found, reason: Reason, boot: u64, message: impl FnOnce() -> String) {
         let machine = &found.machine;
         if !self.sessions().tells(found.nic().mac, reason, now()) {
             self.metrics.repeated();
             return;
         }
+        let message = message();
         tracing::info!(
             machine = machine.name,
             mac = %found.nic().mac,

@@ -58,13 +58,20 @@ pub(crate) struct BootSession {
     programs: Vec<String>,
     /// Whether an ISO image was read.
     image: bool,
-    /// What was last told of it, and in which second.
-    told: Option<(Reason, u64)>,
+    /// What was told of its machine in which second, over boots.
+    told: Told,
     /// How many of its packets were kept.
     packets: u16,
     heard: u64,
     /// Where its last script went to, in this boot or an earlier one.
     address: Option<IpAddr>,
+}
+
+/// The reasons that were told in one second, a bit each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    second: u64,
+    reasons: u32,
 }
 
 /// The boots of all machines.
@@ -155,11 +162,17 @@ impl Sessions {
         goes_on.then_some(session.boot)
     }
 
-    /// Whether this is to be told of a machine: not what was told last and within the same second, however often a client makes it
-    /// happen. Of a machine without a session everything is.
+    /// Whether this is to be told of a machine: not what was told within the same second, however often a client makes it happen,
+    /// in however many boots. Of a machine without a session everything is.
     pub(crate) fn tells(&mut self, mac: Mac, reason: Reason, now: u64) -> bool {
-        let news = Some((reason, now));
-        self.by_mac.get_mut(&mac).is_none_or(|session| std::mem::replace(&mut session.told, news) != news)
+        let Some(BootSession { told, .. }) = self.by_mac.get_mut(&mac) else { return true };
+        if told.second != now {
+            *told = Told { second: now, reasons: 0 };
+        }
+        let reason = 1 << (reason as u32);
+        let is_news = told.reasons & reason == 0;
+        told.reasons |= reason;
+        is_news
     }
 
     /// The number of the last boot that is remembered, whether it is over or not.
@@ -190,7 +203,7 @@ impl BootSession {
             stage: Stage::Asking,
             programs,
             image: false,
-            told: None,
+            told: Told::default(),
             packets: 0,
             heard: now,
             address,
@@ -199,7 +212,7 @@ impl BootSession {
 
     /// Another boot, of a machine that is where it was until it turns up elsewhere.
     fn renew(&mut self, boot: u64, now: u64) {
-        *self = Self { address: self.address, ..Self::new(boot, now) };
+        *self = Self { address: self.address, told: self.told, ..Self::new(boot, now) };
     }
 }
 
@@ -276,12 +289,12 @@ mod tests {
         let mut all = Sessions::default();
         assert!(all.tells(mac(1), Reason::ScriptSent, T) && all.tells(mac(1), Reason::ScriptSent, T));
         all.reach(mac(1), Stage::Scripted, T);
-        let tells = [(Reason::ScriptSent, T), (Reason::ScriptSent, T), (Reason::KernelSent, T)]
-            .map(|(reason, now)| all.tells(mac(1), reason, now));
-        assert_eq!(tells, [true, false, true]);
-        assert!(all.tells(mac(1), Reason::KernelSent, T + 1));
-        all.discover(mac(1), UserClass::Firmware, T + 1);
-        assert!(all.tells(mac(1), Reason::KernelSent, T + 1), "another boot");
+        let exchange = [Reason::DhcpOffered, Reason::DhcpAcknowledged];
+        let told = |all: &mut Sessions, now| exchange.map(|reason| all.tells(mac(1), reason, now));
+        assert_eq!((told(&mut all, T), told(&mut all, T)), ([true; 2], [false; 2]));
+        all.discover(mac(1), UserClass::Firmware, T);
+        assert_eq!(told(&mut all, T), [false; 2], "another boot of the same second");
+        assert_eq!(told(&mut all, T + 1), [true; 2]);
     }
 
     #[test]

@@ -79,9 +79,29 @@ impl Alone {
     /// # Errors
     /// When it does not end or does not become ready.
     pub async fn restart(&mut self, signal: Signal) -> Result<Duration> {
+        self.end(signal).await?;
+        self.begin().await
+    }
+
+    /// Ends it with `signal`.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn end(&mut self, signal: Signal) -> Result<()> {
         match &mut self.holder {
-            Holder::Embedded(ours) => ours.restart(signal).await,
-            Holder::Kubernetes(cluster) => cluster.restart(signal).await,
+            Holder::Embedded(ours) => ours.process.end(signal, READY).await.map(drop),
+            Holder::Kubernetes(cluster) => cluster.end(signal).await,
+        }
+    }
+
+    /// Starts it again at the same address with its data, once it has ended; gives the time from start to ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn begin(&mut self) -> Result<Duration> {
+        match &mut self.holder {
+            Holder::Embedded(ours) => ours.begin().await,
+            Holder::Kubernetes(cluster) => cluster.begin().await,
         }
     }
 
@@ -176,8 +196,7 @@ impl TinkApi {
         self.directory.path().join("state/kubeconfig")
     }
 
-    async fn restart(&mut self, signal: Signal) -> Result<Duration> {
-        self.process.end(signal, READY).await?;
+    async fn begin(&mut self) -> Result<Duration> {
         let started = Instant::now();
         self.process.start_again()?;
         self.until_ready().await?;

@@ -180,15 +180,22 @@ impl Cluster {
         }
     }
 
-    /// Ends etcd and kube-apiserver with `signal` and starts them again on their ports, with their data; gives the time
-    /// from start to ready.
+    /// Ends etcd and kube-apiserver with `signal`; controllers wait.
     ///
     /// # Errors
-    /// When one does not end, or they do not become ready.
-    pub async fn restart(&mut self, signal: Signal) -> Result<Duration> {
+    /// When one does not end.
+    pub async fn end(&mut self, signal: Signal) -> Result<()> {
         for name in ["kube-apiserver", "etcd"] {
             self.process(name)?.end(signal, READY).await?;
         }
+        Ok(())
+    }
+
+    /// Starts them again with their data; gives the time from start to ready.
+    ///
+    /// # Errors
+    /// When they do not become ready.
+    pub async fn begin(&mut self) -> Result<Duration> {
         let started = Instant::now();
         for name in ["etcd", "kube-apiserver"] {
             self.process(name)?.start_again()?;

@@ -9,6 +9,7 @@ pub mod booting;
 pub mod cluster;
 pub mod demo;
 pub mod differential;
+pub mod files;
 pub mod install;
 pub mod kubeadm;
 pub mod kubernetes;

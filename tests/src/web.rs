@@ -21,6 +21,10 @@ const DROPS: usize = 1024;
 /// Paths of the slow file; the second says which Kubernetes is in it, as an image's name must.
 const SLOW: [&str; 2] = ["/slow.img", "/debian-1-34.img"];
 
+/// The answer to whoever asks for anything else.
+pub(crate) const NOT_FOUND: &[u8] =
+    b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
 /// The server. Ends with its runtime.
 #[derive(Debug)]
 pub struct Web {
@@ -103,26 +107,41 @@ impl Web {
     }
 }
 
-async fn serve(client: TcpStream, shared: &Shared) -> Result<()> {
-    let mut client = BufReader::new(client);
-    let (mut path, mut from, mut head_only) = (String::new(), None, false);
-    loop {
-        let mut line = String::new();
-        if client.read_line(&mut line).await? == 0 {
-            bail!("the client is gone");
-        }
-        let line = line.trim().to_ascii_lowercase();
-        if let Some(rest) = line.strip_prefix("get ").or_else(|| line.strip_prefix("head ")) {
-            head_only = line.starts_with("head ");
-            path = rest.split(' ').next().unwrap_or_default().to_owned();
-        }
-        if let Some(range) = line.strip_prefix("range: bytes=") {
-            from = range.trim_end_matches('-').parse::<usize>().ok();
-        }
-        if line.is_empty() {
-            break;
+/// What was asked for.
+pub(crate) struct Request {
+    pub(crate) path: String,
+    /// First byte that is wanted, where it is not all.
+    pub(crate) from: Option<usize>,
+    pub(crate) head_only: bool,
+}
+
+impl Request {
+    /// Reads the head of a request.
+    pub(crate) async fn read(client: &mut BufReader<TcpStream>) -> Result<Self> {
+        let mut request = Self { path: String::new(), from: None, head_only: false };
+        loop {
+            let mut line = String::new();
+            if client.read_line(&mut line).await? == 0 {
+                bail!("the client is gone");
+            }
+            let line = line.trim();
+            if let Some(rest) = line.strip_prefix("GET ").or_else(|| line.strip_prefix("HEAD ")) {
+                request.head_only = line.starts_with("HEAD ");
+                request.path = rest.split(' ').next().unwrap_or_default().to_owned();
+            }
+            if let Some(range) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
+                request.from = range.trim_end_matches('-').parse().ok();
+            }
+            if line.is_empty() {
+                return Ok(request);
+            }
         }
     }
+}
+
+async fn serve(client: TcpStream, shared: &Shared) -> Result<()> {
+    let mut client = BufReader::new(client);
+    let Request { path, from, head_only } = Request::read(&mut client).await?;
     let client = client.get_mut();
     match path.as_str() {
         path if SLOW.contains(&path) && head_only => {
@@ -140,17 +159,13 @@ async fn serve(client: TcpStream, shared: &Shared) -> Result<()> {
             let half = vec![0x5a; (shared.announced / 2).saturating_sub(from.unwrap_or(0))];
             client.write_all(&half).await?;
         }
-        _ => {
-            client
-                .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                .await?
-        }
+        _ => client.write_all(NOT_FOUND).await?,
     }
     Ok(client.shutdown().await?)
 }
 
 /// The head of an answer, with the time when there is one.
-async fn head(
+pub(crate) async fn head(
     client: &mut TcpStream,
     length: usize,
     from: Option<usize>,

@@ -11,7 +11,13 @@
 //! Receive ──> Clear ──> Leave ──> Drain ──> Copy ──> Own ──> LetGo ──> Done          given up before Own: Refrain ──> Keep ──> Done
 //! ```
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use api::annotations::SYSTEM_NAMESPACE;
 use api::anywhere::v1alpha1::Cluster;
@@ -26,7 +32,7 @@ use manifest::Finding;
 use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,6 +56,11 @@ use decide::{Back, Ids, Refused, Step};
 
 /// Longest wait for daemons to stop: longer than they may drain, and than a Lease whose holder vanished.
 const DRAIN: Duration = Duration::from_secs(90);
+/// How long a server may stay away in the middle of a move, or the Lease be lost: an API server on few machines restarts, and its
+/// address moves between them. The daemons of both sides wait meanwhile.
+const AWAY: Duration = Duration::from_secs(300);
+/// How often it is asked meanwhile.
+const RETRY: Duration = Duration::from_secs(2);
 /// How often it is copied and compared until both are the same: once, and once more where objects name each other in a circle; more only when somebody
 /// writes to the source meanwhile.
 const ROUNDS: usize = 5;
@@ -139,9 +150,12 @@ pub enum MoveError {
     /// Somebody else goes on with the move, or has given it up.
     #[error("another mover has gone on with this move meanwhile, or has given it up")]
     Overtaken,
-    /// It was asked to stop, or its Lease was not renewed in time.
+    /// It was asked to stop.
     #[error("it was stopped")]
     Stopped,
+    /// Its Lease was not renewed in time, and did not come back.
+    #[error("{}: the Lease of the move was not renewed in time, and could not be taken again for {} s", .0, AWAY.as_secs())]
+    Lost(String),
     /// The work failed: a programming mistake.
     #[error("{0}")]
     Task(String),
@@ -164,8 +178,20 @@ impl MoveError {
             | Self::Read(_)
             | Self::StillActs { .. }
             | Self::Put(_) => true,
-            Self::Differs(_) | Self::Overtaken | Self::Stopped | Self::Task(_) => true,
+            Self::Differs(_) | Self::Overtaken | Self::Stopped | Self::Lost(_) | Self::Task(_) => true,
         }
+    }
+
+    /// The server whose answer may be another one in a moment.
+    fn may_pass(&self) -> Option<(&str, &kube::Error)> {
+        let (on, source) = match self {
+            Self::Api { url, source, .. } => (url.as_str(), source),
+            Self::Read(BackupError::Read { source, .. }) => ("the source or the target", source),
+            Self::Setup(SetupError::Refused { source, .. } | SetupError::Groups(source))
+            | Self::Pods(PodsError::Api { source, .. }) => ("the target", source),
+            _ => return None,
+        };
+        output::may_pass(source).then_some((on, source))
     }
 }
 
@@ -264,22 +290,77 @@ pub async fn run(
     let latch = health.latch("lease", "the Lease of the move");
     let (client, left, telling) = (source.client.clone(), source.clone(), events.clone());
     let mover = Mover { source, target, events, way, pods };
+    let (asked, finished) = (stop.clone(), Arc::new(AtomicBool::new(false)));
+    let lost = Lost::new();
     let work = |stop: CancellationToken| {
-        let mover = mover.clone();
+        let (mover, finished, asked, lost) = (mover.clone(), finished.clone(), asked.clone(), lost.clone());
+        lost.is_back();
         async move {
             tokio::select! {
-                // Nothing is done any more once the Lease is lost.
+                // Nothing is done any more once the Lease is lost; it begins anew when that is ours again.
                 biased;
-                () = stop.cancelled() => Err(MoveError::Stopped),
-                outcome = mover.go() => outcome,
+                () = stop.cancelled() => {
+                    if !asked.is_cancelled() {
+                        lost.begins();
+                        mover.waits(&mover.source.url, "the Lease of the move, which was not renewed in time", 0).await;
+                    }
+                    Ok(())
+                }
+                outcome = mover.go() => {
+                    finished.store(outcome.is_ok(), Ordering::SeqCst);
+                    outcome
+                }
             }
         }
     };
-    match daemon::leader::run(client, (LEASE, Some(&election)), latch, stop, work).await {
+    let elected = daemon::leader::run(client, (LEASE, Some(&election)), latch, stop, work);
+    let ended = tokio::select! {
+        ended = elected => ended,
+        () = lost.for_good() => return Err(MoveError::Lost(left.url)),
+    };
+    match ended {
+        Ok(()) if !finished.load(Ordering::SeqCst) => Err(MoveError::Stopped),
         Ok(()) if matches!(way, Way::Forth { .. }) => retire(&left, &telling).await,
         Ok(()) => Ok(()),
         Err(LeaderError::Work(error)) => Err(error),
         Err(LeaderError::Task(error)) => Err(MoveError::Task(daemon::chain(&error))),
+    }
+}
+
+/// Since when the Lease is lost.
+#[derive(Clone)]
+struct Lost(watch::Sender<Option<Instant>>);
+
+impl Lost {
+    fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    fn begins(&self) {
+        self.0.send_replace(Some(Instant::now()));
+    }
+
+    fn is_back(&self) {
+        self.0.send_replace(None);
+    }
+
+    /// Until it is lost for longer than [`AWAY`].
+    async fn for_good(&self) {
+        let mut since = self.0.subscribe();
+        loop {
+            let begun = *since.borrow_and_update();
+            let late = async {
+                match begun {
+                    Some(begun) => tokio::time::sleep_until((begun + AWAY).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = late => return,
+                // Its other end is here.
+                changed = since.changed() => changed.unwrap_or_default(),
+            }
+        }
     }
 }
 
@@ -352,6 +433,10 @@ impl Mover {
         self.events.send(event).await.unwrap_or_default();
     }
 
+    async fn waits(&self, on: &str, reason: &str, seconds: u64) {
+        self.tell(Event::Waits { on: on.to_owned(), reason: reason.to_owned(), seconds }).await;
+    }
+
     async fn go(&self) -> Result<(), MoveError> {
         match self.way {
             Way::Forth { force } => self.forth(force).await,
@@ -359,57 +444,77 @@ impl Mover {
         }
     }
 
+    /// Step after step. A server that is away for a moment is waited for.
     async fn forth(&self, force: bool) -> Result<(), MoveError> {
-        let ids = Ids { source: &self.source.id, target: &self.target.id };
         // The move whose objects this run has copied and compared: one that is begun anew meanwhile is another.
         let mut copied: Option<Move> = None;
+        let mut away: Option<Instant> = None;
         loop {
-            let (source, target) = (self.source.journal().await?, self.target.journal().await?);
-            let is_copied = copied.is_some() && copied == source.journal.of;
-            let step = decide::next(&source.journal, &target.journal, ids, is_copied)?;
-            if step == Step::Done {
-                return Ok(());
-            }
-            self.tell(Event::Begins { step }).await;
-            let of = |of: &Journal, peer: &Side| Move {
-                id: of.of.as_ref().map(|of| of.id.clone()).unwrap_or_default(),
-                peer: Peer { id: peer.id.clone(), url: peer.url.clone() },
-            };
-            let done = match step {
-                Step::Receive => {
-                    self.has_room(&target.journal).await?;
-                    self.may_leave(force).await?;
-                    self.target.prepare().await?;
-                    let id = uuid::Uuid::new_v4().to_string();
-                    let of = Move { id, ..of(&target.journal, &self.source) };
-                    self.target.write(&target, &Journal { state: State::Receiving, of: Some(of) }).await?
+            match self.step(force, &mut copied).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => away = None,
+                Err(error) => {
+                    let since = *away.get_or_insert_with(Instant::now);
+                    let Some((on, problem)) = error.may_pass().filter(|_| since.elapsed() < AWAY) else {
+                        return Err(error);
+                    };
+                    let reason = format!("an answer: {}", output::problem(problem));
+                    self.waits(on, &reason, since.elapsed().as_secs()).await;
+                    tokio::time::sleep(RETRY).await;
                 }
-                Step::Leave => {
-                    // What was begun earlier may have waited while the source went on.
-                    self.may_leave(force).await?;
-                    // The source goes on until those who follow have started, and wait for leave to act.
-                    self.start_pods().await?;
-                    let of = of(&target.journal, &self.target);
-                    self.source.write(&source, &Journal { state: State::Leaving, of: Some(of) }).await?
-                }
-                Step::Clear => self.drain(&self.target, &target.journal).await.map(|()| true)?,
-                Step::Drain => self.drain(&self.source, &source.journal).await.map(|()| true)?,
-                Step::Copy => {
-                    let awaits = (&self.target, &target.journal);
-                    let proof =
-                        copy(&self.source.client, &self.target.client, &self.events, Some(awaits)).await?;
-                    self.tell(Event::Verified { counts: proof.counts, digest: proof.digest }).await;
-                    copied.clone_from(&source.journal.of);
-                    true
-                }
-                Step::Own => self.target.write(&target, &target.journal.in_state(State::Owner)).await?,
-                Step::LetGo => self.source.write(&source, &source.journal.in_state(State::Moved)).await?,
-                Step::Done => true,
-            };
-            if done {
-                self.tell(Event::Done { step }).await;
             }
         }
+    }
+
+    /// Does what comes next. Whether nothing did.
+    async fn step(&self, force: bool, copied: &mut Option<Move>) -> Result<bool, MoveError> {
+        let ids = Ids { source: &self.source.id, target: &self.target.id };
+        let (source, target) = (self.source.journal().await?, self.target.journal().await?);
+        let is_copied = copied.is_some() && *copied == source.journal.of;
+        let step = decide::next(&source.journal, &target.journal, ids, is_copied)?;
+        if step == Step::Done {
+            return Ok(true);
+        }
+        self.tell(Event::Begins { step }).await;
+        let of = |of: &Journal, peer: &Side| Move {
+            id: of.of.as_ref().map(|of| of.id.clone()).unwrap_or_default(),
+            peer: Peer { id: peer.id.clone(), url: peer.url.clone() },
+        };
+        let done = match step {
+            Step::Receive => {
+                self.has_room(&target.journal).await?;
+                self.may_leave(force).await?;
+                self.target.prepare().await?;
+                let id = uuid::Uuid::new_v4().to_string();
+                let of = Move { id, ..of(&target.journal, &self.source) };
+                self.target.write(&target, &Journal { state: State::Receiving, of: Some(of) }).await?
+            }
+            Step::Leave => {
+                // What was begun earlier may have waited while the source went on.
+                self.may_leave(force).await?;
+                // The source goes on until those who follow have started, and wait for leave to act.
+                self.start_pods().await?;
+                let of = of(&target.journal, &self.target);
+                self.source.write(&source, &Journal { state: State::Leaving, of: Some(of) }).await?
+            }
+            Step::Clear => self.drain(&self.target, &target.journal).await.map(|()| true)?,
+            Step::Drain => self.drain(&self.source, &source.journal).await.map(|()| true)?,
+            Step::Copy => {
+                let awaits = (&self.target, &target.journal);
+                let proof =
+                    copy(&self.source.client, &self.target.client, &self.events, Some(awaits)).await?;
+                self.tell(Event::Verified { counts: proof.counts, digest: proof.digest }).await;
+                copied.clone_from(&source.journal.of);
+                true
+            }
+            Step::Own => self.target.write(&target, &target.journal.in_state(State::Owner)).await?,
+            Step::LetGo => self.source.write(&source, &source.journal.in_state(State::Moved)).await?,
+            Step::Done => true,
+        };
+        if done {
+            self.tell(Event::Done { step }).await;
+        }
+        Ok(false)
     }
 
     async fn start_pods(&self) -> Result<(), MoveError> {
@@ -474,8 +579,8 @@ impl Mover {
                 return Err(MoveError::StillActs { on: format!("{}: {reason}", side.url) });
             }
             if told.as_ref() != Some(&reason) {
-                told = Some(reason.clone());
-                self.tell(Event::Waits { on: side.url.clone(), reason, seconds }).await;
+                self.waits(&side.url, &reason, seconds).await;
+                told = Some(reason);
             }
             tokio::time::sleep(side::LOOK).await;
         }

@@ -64,9 +64,33 @@ pub(crate) fn problem(error: &kube::Error) -> String {
     }
 }
 
+/// Whether the same request may be answered in a moment: the server did not answer at all, or said itself that it cannot now.
+pub(crate) fn may_pass(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+        kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_pass_is_what_the_server_has_not_decided() {
+        let status = |code| {
+            let status = kube::core::Status { code, ..kube::core::Status::default() };
+            kube::Error::Api(Box::new(status))
+        };
+        for code in [429, 500, 503, 504] {
+            assert!(may_pass(&status(code)), "{code}");
+        }
+        for code in [400, 403, 404, 409, 410, 422] {
+            assert!(!may_pass(&status(code)), "{code}");
+        }
+        assert!(may_pass(&kube::Error::Service("connection refused".into())));
+    }
 
     #[test]
     fn durations_and_sizes_are_short() {

@@ -342,7 +342,16 @@ pub async fn wait(client: &Client, until: Until, mut tell: impl FnMut(&str, u64)
         Until::Started => START,
         Until::Ready => READY,
     };
-    while let Some((on, reason)) = missing(client, until).await? {
+    loop {
+        let (on, reason) = match missing(client, until).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(missing)) => missing,
+            // Pods that start may be all that a small API server can bear.
+            Err(PodsError::Api { what, source }) if output::may_pass(&source) => {
+                (what, output::problem(&source))
+            }
+            Err(error) => return Err(error),
+        };
         if since.elapsed() > limit {
             return Err(PodsError::Late { on, reason, limit });
         }
@@ -353,7 +362,6 @@ pub async fn wait(client: &Client, until: Until, mut tell: impl FnMut(&str, u64)
         }
         tokio::time::sleep(LOOK).await;
     }
-    Ok(())
 }
 
 /// Whose pods are not that far yet, and what keeps them.

@@ -206,9 +206,9 @@ impl Artefacts {
         image(&cache, "node", &Image::Node(node), &key)
     }
 
-    /// The container image of the daemons, with what boots serves: a docker-archive.
-    pub fn stack_image(&self, file: &Path) -> Result<()> {
-        let tink = cargo::static_binaries("release", &["tink"])?.join("tink");
+    /// The container image of the daemons, built with a profile, with what boots serves: a docker-archive.
+    pub fn stack_image(&self, profile: &str, file: &Path) -> Result<()> {
+        let tink = cargo::static_binaries(profile, &["tink"])?.join("tink");
         let mut write = command(&tink.to_string_lossy());
         write.arg("image").arg(file);
         write.arg("--boot-programs").arg(self.current.join("boot-programs"));

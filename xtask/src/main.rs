@@ -109,7 +109,7 @@ fn run(command: Command) -> Result<()> {
         Command::Image { file } => {
             let file = std::path::absolute(file)?;
             host::install(host::Need::Build)?;
-            artefacts::Artefacts::build()?.stack_image(&file)
+            artefacts::Artefacts::build()?.stack_image("release", &file)
         }
         Command::Generate => check::generate(),
     }

@@ -2,8 +2,9 @@
 //! The demo, the tests and the benchmarks: sees to what they need, then calls them.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -35,8 +36,13 @@ pub fn demo_cluster(arguments: &[String]) -> Result<()> {
 /// `./x test`
 pub fn test(full: bool, filter: Option<&str>) -> Result<()> {
     let before = Snapshot::take()?;
-    prepare()?;
+    let artefacts = prepare()?;
     Artefacts::build_peers()?;
+    if filter.is_none_or(|filter| CLUSTER_TEST.contains(filter)) {
+        Artefacts::build_node()?;
+        fs::create_dir_all(target_folder().join(STACK))?;
+        artefacts.stack_image(STACK, &stack_image())?;
+    }
     // End-to-end tests start daemons as separate programs. Built together with the tests, they share the libraries that
     // are built for these: alone they would get others, with fewer features, at twice the time and space. In the environment
     // of the tests, since libraries that call a C compiler are built anew in another one.
@@ -95,15 +101,23 @@ pub fn bench(name: Option<&str>, quick: bool, report: Option<&Path>) -> Result<(
 const TARGET_SPACE: u64 = 10;
 const CACHE_SPACE: u64 = 4;
 
-fn prepare() -> Result<()> {
+/// The test that takes the image of Kubernetes nodes and the container image of the daemons, which nothing else does.
+const CLUSTER_TEST: &str = "a_real_cluster_comes_to_own_its_provisioner_and_makes_a_node";
+/// The profile that the container image is built with for it, and the folder that it is in.
+const STACK: &str = "stack";
+
+fn stack_image() -> PathBuf {
+    target_folder().join(STACK).join("tink.tar")
+}
+
+fn prepare() -> Result<Artefacts> {
     if !target_folder().join("debug/tink").exists() {
         host::require_space(&target_folder(), TARGET_SPACE)?;
     }
     host::require_space(&artefacts::cache_folder()?, CACHE_SPACE)?;
     host::require_space(&std::env::temp_dir(), CACHE_SPACE)?;
     host::install(Need::Machines)?;
-    Artefacts::build()?;
-    Ok(())
+    Artefacts::build()
 }
 
 /// Tells programs where artefacts and peers are.
@@ -118,7 +132,8 @@ fn with_places(command: &mut Command) -> Result<&mut Command> {
         .env("OPENIPMI_DIR", &peers)
         .env("SUSHY_VENV", current.join("sushy/venv"))
         .env("PYTHON_CLIENTS", current.join("python-clients/venv"))
-        .env("KUBERNETES_BIN", current.join("kubernetes")))
+        .env("KUBERNETES_BIN", current.join("kubernetes"))
+        .env("STACK_IMAGE", stack_image()))
 }
 
 #[derive(Debug, Default)]

@@ -20,8 +20,8 @@ use tests::alone::Alone;
 use tests::apart::{Program, own_flags};
 use tests::stack::{client_of, eventually, tink};
 use tests::target::Kind;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
 
 use crate::rack::{everything, populate, same, work};
 
@@ -140,6 +140,48 @@ async fn never_both(from: &Alone, to: &Alone) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// One mover, under which both servers go away and come back: the target for a moment, and the source, which has the Lease of the
+/// move, for longer than that lasts.
+pub async fn away() -> Result<()> {
+    let (mut one, _) = Alone::start(Kind::Embedded, false).await?;
+    let (mut two, _) = Alone::start(Kind::Kubernetes, false).await?;
+    populate(&one.client().await?).await?;
+    let before = everything(&one.client().await?).await?;
+    let mut child = mover(&one, &two, &[])?.spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+
+    told(&mut lines, r#""begins","step":"receive""#).await?;
+    two.end(Signal::KILL).await?;
+    told(&mut lines, r#""reason":"an answer: "#).await?;
+    two.begin().await?;
+    told(&mut lines, r#""done","step":"receive""#).await?;
+    one.end(Signal::KILL).await?;
+    told(&mut lines, r#""reason":"an answer: "#).await?;
+    told(&mut lines, r#""reason":"the Lease of the move, which was not renewed in time""#).await?;
+    one.begin().await?;
+    told(&mut lines, r#""event":"ready""#).await?;
+    let output = child.wait_with_output().await?;
+    let problem = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the move ended with {}: {problem}", output.status);
+    ensure!(journal(&two.client().await?).await?.acts(), "the target does not own the machines");
+    same(&before, &everything(&two.client().await?).await?)
+}
+
+/// Reads until a line that contains this.
+pub async fn told(lines: &mut Lines<BufReader<ChildStdout>>, text: &str) -> Result<()> {
+    let read = async {
+        let mut all = Vec::new();
+        while let Some(line) = lines.next_line().await? {
+            if line.contains(text) {
+                return Ok(());
+            }
+            all.push(line);
+        }
+        anyhow::bail!("{text:?} was not told: {all:#?}")
+    };
+    tokio::time::timeout(STEP, read).await.with_context(|| format!("it does not tell {text:?}"))?
 }
 
 pub async fn ours() -> Result<()> {

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Scenario::new("a_move_to_kubernetes_and_back_goes_on_wherever_it_is_killed", |_: &()| {
             Box::pin(kills::kubernetes())
         }),
+        Scenario::new("a_move_goes_on_when_its_servers_come_back", |_: &()| Box::pin(kills::away())),
         Scenario::new("the_daemons_wait_as_pods_of_the_target_before_the_source_is_told", |_: &()| {
             Box::pin(pods::wait_there())
         }),

@@ -13,10 +13,9 @@ use serde_json::{Value, json};
 use tests::alone::Alone;
 use tests::stack::eventually;
 use tests::target::Kind;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::ChildStdout;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::kills::{STEP, journal, mover};
+use crate::kills::{STEP, journal, mover, told};
 use crate::rack::{everything, populate, same};
 
 const ADDRESS: &str = "192.0.2.6";
@@ -90,21 +89,6 @@ async fn like_boots(client: &Client, name: &str) -> Result<()> {
         .create(&PostParams::default(), &DaemonSet { metadata, spec: boots.spec, status: None })
         .await?;
     Ok(())
-}
-
-/// Reads until a line that contains this.
-async fn told(lines: &mut Lines<BufReader<ChildStdout>>, text: &str) -> Result<()> {
-    let read = async {
-        let mut all = Vec::new();
-        while let Some(line) = lines.next_line().await? {
-            if line.contains(text) {
-                return Ok(());
-            }
-            all.push(line);
-        }
-        anyhow::bail!("{text:?} was not told: {all:#?}")
-    };
-    tokio::time::timeout(STEP, read).await.with_context(|| format!("it does not tell {text:?}"))?
 }
 
 fn sets(client: &Client) -> Api<DaemonSet> {
