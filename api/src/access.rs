@@ -121,6 +121,7 @@ pub const TABLE: &[Right] = &[
     row(TinkServer, System, COORDINATION, &["leases"], &["create"], "leader election"),
     named(TinkServer, System, COORDINATION, &["leases"], &[TINK_SERVER_LEASE], &["get", "update"], "leader election"),
 
+    row(Orchestrator, Everywhere, CORE, &["nodes"], &["list"], "whether a cluster would take itself apart"),
     row(Orchestrator, Clusters, ANYWHERE, &["clusters"], &["get", "list", "watch", "patch"], "what is to be; the mark that it is gone"),
     row(Orchestrator, Clusters, ANYWHERE, &["clusters/status"], &["patch"], "how far it is"),
     row(Orchestrator, Clusters, ANYWHERE, &["tinkerbelldatacenterconfigs", "tinkerbellmachineconfigs", "tinkerbelltemplateconfigs"], &["get", "list", "delete"], "what clusters consist of"),

@@ -169,6 +169,10 @@ impl Sessions {
         if told.second != now {
             *told = Told { second: now, reasons: 0 };
         }
+        // An ISO image is told once in a boot by itself.
+        if reason == Reason::IsoRead {
+            return true;
+        }
         let reason = 1 << (reason as u32);
         let is_news = told.reasons & reason == 0;
         told.reasons |= reason;

@@ -58,6 +58,8 @@ pub struct World {
     pub roles: Vec<Role>,
     /// The machine of each place that holds one.
     pub held: BTreeMap<String, String>,
+    /// Places whose machine can still ask for what it was told for its first start.
+    pub told: BTreeSet<String>,
     /// How far the machine of each place is.
     pub observed: BTreeMap<String, Observation>,
     /// What became of switching machines off.
@@ -152,6 +154,13 @@ pub enum Action {
     Revoke {
         /// The place.
         slot: String,
+    },
+    /// Take back what it was told for its first start: keys are in it.
+    Forget {
+        /// The place.
+        slot: String,
+        /// The machine.
+        machine: String,
     },
     /// Take it out of etcd.
     RemoveMember {

@@ -42,6 +42,16 @@ until kubeadm init phase addon all --config $config; do
 done
 ";
 const JOIN: &str = "kubeadm join --config $config\n";
+/// A worker that does not come in at once, for want of an image or of an answer, begins anew. What a member of the control plane was
+/// given to sign with would be gone after that.
+const JOIN_AGAIN: &str = "tries=0
+until kubeadm join --config $config; do
+  tries=$((tries + 1))
+  [ $tries -lt 5 ] || exit 1
+  kubeadm reset --force || true
+  sleep 15
+done
+";
 /// Patches of what kubeadm writes.
 const PATCHES: &str = "/etc/kubernetes/tink/patches";
 /// Port of the API server.
@@ -193,7 +203,8 @@ fn script(settings: &Settings<'_>, node: &Node<'_>) -> Result<String, NodeError>
     let minor = version(settings, node)?;
     let (start, after) = match node.entry {
         Entry::Init => (INIT, vip::AFTER_INIT),
-        Entry::JoinControlPlane | Entry::JoinWorker => (JOIN, ""),
+        Entry::JoinControlPlane => (JOIN, ""),
+        Entry::JoinWorker => (JOIN_AGAIN, ""),
     };
     Ok(format!(
         "#!/bin/sh

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use daemon::Secret;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use k8s_openapi::{ByteString, api::core::v1};
 use kube::core::ObjectMeta;
 use rcgen::{
@@ -28,6 +28,8 @@ pub const SECRET_TYPE: &str = "cluster.x-k8s.io/secret";
 const AUTHORITY_DAYS: i64 = 3650;
 /// Life of the administrator's certificate, in days: kubeadm's year.
 const ADMIN_DAYS: i64 = 365;
+/// Age of its Secret at which it is signed anew. After a move to another API server a Secret looks new: two moves still leave time.
+pub(crate) const ADMIN_RENEWED: SignedDuration = SignedDuration::from_hours(120 * 24);
 /// Life of our own client of etcd, which is made anew by every run, in days.
 const CLIENT_DAYS: i64 = 2;
 const SECONDS_PER_DAY: i64 = 86_400;

@@ -8,7 +8,10 @@
 
 pub mod bare_metal;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use api::anywhere::v1alpha1::{TinkerbellMachineConfigSpec, WorkflowTemplate};
 use futures::future::BoxFuture;
@@ -165,6 +168,9 @@ pub trait Provider: Send + Sync {
     /// Who holds what: the machine of each slot of a cluster.
     fn held<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeMap<String, String>>;
 
+    /// Slots of a cluster whose machine can still ask for what it was told for its first start (its user data).
+    fn told<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeSet<String>>;
+
     /// Takes a machine for a slot, by compare and swap: of two who ask at once, one gets it.
     fn claim<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, ()>;
 
@@ -173,6 +179,9 @@ pub trait Provider: Send + Sync {
 
     /// Installs and starts a claimed machine. Asked again for the same slot, it goes on with what was begun.
     fn boot<'a>(&'a self, machine: &'a str, slot: &'a Slot, boot: &'a Boot) -> Answer<'a, ()>;
+
+    /// Takes back what a machine was told for its first start, which is over.
+    fn forget<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, ()>;
 
     /// What is seen of a slot's machine.
     fn observe<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, Observation>;

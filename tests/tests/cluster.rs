@@ -127,7 +127,9 @@ fn vlans_and_more_interfaces_are_configured_too() {
     let connection =
         &rendered(&built_in(OsFamily::Redhat), server)["write network manager config"]["CONTENTS"];
     assert!(
-        connection.contains("type=vlan\ninterface-name=vlan50\n\n[vlan]\nid=50\nparent=cc:48:3a:00:00:05\n"),
+        connection.contains(
+            "type=vlan\ninterface-name=vlan50\n\n[vlan]\nid=50\n\n[ethernet]\nmac-address=cc:48:3a:00:00:05\n"
+        ),
         "{connection}"
     );
 }

@@ -13,17 +13,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use api::annotations::PROTECTED;
 use api::anywhere::v1alpha1::{Cluster, NAMESPACE};
+use api::v1alpha1::Hardware;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use lab::chassis::{BootTarget, Chassis as _, PowerState};
 use lab::netns::Namespace;
+use serde_json::json;
 use tests::cluster::{self, ENDPOINT, Plan, Template, comes_up, table};
 use tests::kubeadm::Order;
 use tests::runner::{self, Apart};
 use tests::simulated::{self, PROVISIONER, Simulated};
-use tests::stack::{Up, client, client_of};
+use tests::stack::{Up, client, client_of, run_tink};
 use tests::web::{self, Web};
 use tink::demo::Artefacts;
 
@@ -42,6 +45,9 @@ const AT_ONCE: usize = 3;
 
 const ROWS: &[Apart] = &[
     ("a_wrong_bmc_password_is_told_before_anything_begins", || row(&[("cp1", DISK)], wrong_password)),
+    ("a_machine_that_is_in_no_table_is_not_written_over", || {
+        row(&[("cp1", DISK), ("wk1", DISK), ("wk2", DISK)], unlisted)
+    }),
     ("bmcs_whose_protocols_are_off_are_told_before_anything_begins", || {
         row(&[("cp1", DISK), ("wk1", DISK)], protocols_off)
     }),
@@ -217,6 +223,27 @@ async fn wrong_password(scene: &mut Scene) -> Result<()> {
     fs::write(scene.dir.join("hardware.csv"), good)?;
     scene.lives(&["cp1"])?;
     scene.completes(&["cp1"]).await
+}
+
+/// wk2 is known from before, and would be as good as wk1.
+async fn unlisted(scene: &mut Scene) -> Result<()> {
+    let all = scene.dir.join("hardware.csv");
+    run_tink(&scene.state, &["hardware", "apply", "-z", &all.display().to_string()])?;
+    fs::write(&all, table(scene.machines.iter().take(2))?)?;
+    scene.fails(&["--offline"], &["wk2", &scene.machine("wk2")?.server.disk]).await?;
+    scene.nothing_began().await?;
+    let hardware: Api<Hardware> = Api::namespaced(client(&scene.state).await?, NAMESPACE);
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { PROTECTED: "true" } } }));
+    hardware.patch("wk2", &PatchParams::default(), &patch).await?;
+    scene.lives(&["cp1", "wk1"])?;
+    scene.completes(&["cp1", "wk1"]).await?;
+    let starts = scene.machine("wk2")?.chassis.starts();
+    ensure!(starts.is_empty(), "wk2 was started {starts:?}");
+    let told: Vec<_> = hardware.list(&ListParams::default()).await?.items;
+    let told: Vec<_> =
+        told.iter().filter(|one| one.spec.user_data.is_some()).map(|one| one.name_any()).collect();
+    ensure!(told.is_empty(), "the user data of nodes that have joined is kept: {told:?}");
+    Ok(())
 }
 
 /// cp1 has IPMI over LAN, wk1 Redfish.

@@ -5,13 +5,19 @@
 //! Owns the order in which a kubeconfig is looked for. Every command that asks the API calls it; a daemon has its own
 //! (`daemon::connect`), which takes only kubeconfigs that are the daemon's.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use thiserror::Error;
+
+/// Longest silence in an answer, for whoever asks again himself.
+pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 
 /// Where to look, as the command line and the environment say.
 #[derive(Clone, Debug, Default)]
@@ -64,14 +70,35 @@ pub async fn connect(places: &Places) -> Result<Client, ConnectError> {
 ///
 /// See [`ConnectError`].
 pub(crate) async fn connect_named(places: &Places) -> Result<(Client, String), ConnectError> {
+    connect_as(places, |_| {}).await
+}
+
+/// The same for somebody who sees himself to a server that is away: every question ends, and none is repeated unseen.
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+pub(crate) async fn connect_once(places: &Places) -> Result<(Client, String), ConnectError> {
+    connect_as(places, |config| {
+        config.read_timeout = Some(ANSWER);
+        config.default_retry = false;
+    })
+    .await
+}
+
+async fn connect_as(
+    places: &Places,
+    change: impl FnOnce(&mut Config),
+) -> Result<(Client, String), ConnectError> {
     daemon::install_crypto();
-    let config = match read(places) {
+    let mut config = match read(places) {
         Ok((kubeconfig, place)) => Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .map_err(|source| ConnectError::Kubeconfig { place, source: Box::new(source) })?,
         Err(nowhere @ ConnectError::Nowhere { .. }) => Config::incluster().map_err(|_| nowhere)?,
         Err(error) => return Err(error),
     };
+    change(&mut config);
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let client = Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
     Ok((client, url))

@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backup::BackupError,
+    connect::ANSWER,
     output,
     pods::{self, Pods, PodsError, Until},
     restore::put::{Differing, Item, Server, levels},
@@ -61,6 +62,8 @@ const DRAIN: Duration = Duration::from_secs(90);
 const AWAY: Duration = Duration::from_secs(300);
 /// How often it is asked meanwhile.
 const RETRY: Duration = Duration::from_secs(2);
+/// How often objects are sent that were not taken: a server that goes away meanwhile does not say so.
+const SENDINGS: usize = 3;
 /// How often it is copied and compared until both are the same: once, and once more where objects name each other in a circle; more only when somebody
 /// writes to the source meanwhile.
 const ROUNDS: usize = 5;
@@ -189,6 +192,7 @@ impl MoveError {
             Self::Read(BackupError::Read { source, .. }) => ("the source or the target", source),
             Self::Setup(SetupError::Refused { source, .. } | SetupError::Groups(source))
             | Self::Pods(PodsError::Api { source, .. }) => ("the target", source),
+            Self::Leftover(PodsError::Api { source, .. }) => ("the source", source),
             _ => return None,
         };
         output::may_pass(source).then_some((on, source))
@@ -271,8 +275,9 @@ pub async fn run(
     events: mpsc::Sender<Event>,
     stop: CancellationToken,
 ) -> Result<(), MoveError> {
+    let (left, telling) = (source.clone(), events.clone());
     // Before the Lease, which the source may not have a place for when it is no server of ours at all.
-    let begun = (source.journal().await?.journal, target.journal().await?.journal);
+    let begun = journals(&source, &target, &events).await?;
     let ids = Ids { source: &source.id, target: &target.id };
     if pods.is_some() && !target.is_kubernetes {
         return Err(MoveError::NoPods(target.url));
@@ -288,22 +293,21 @@ pub async fn run(
     let election = Election { namespace: SYSTEM_NAMESPACE.to_owned(), identity };
     let health = daemon::Health::new();
     let latch = health.latch("lease", "the Lease of the move");
-    let (client, left, telling) = (source.client.clone(), source.clone(), events.clone());
-    let mover = Mover { source, target, events, way, pods };
-    let (asked, finished) = (stop.clone(), Arc::new(AtomicBool::new(false)));
-    let lost = Lost::new();
+    let client = source.client.clone();
+    let (lost, finished) = (Lost::new(stop.clone()), Arc::new(AtomicBool::new(false)));
+    let mover =
+        Mover { source, target, events, way, pods, is_begun: Arc::default(), was_away: Arc::default() };
     let work = |stop: CancellationToken| {
-        let (mover, finished, asked, lost) = (mover.clone(), finished.clone(), asked.clone(), lost.clone());
-        lost.is_back();
+        let (mover, finished) = (mover.clone(), finished.clone());
+        let term = lost.term();
         async move {
+            let _term = term;
             tokio::select! {
                 // Nothing is done any more once the Lease is lost; it begins anew when that is ours again.
                 biased;
                 () = stop.cancelled() => {
-                    if !asked.is_cancelled() {
-                        lost.begins();
-                        mover.waits(&mover.source.url, "the Lease of the move, which was not renewed in time", 0).await;
-                    }
+                    mover.was_away.store(true, Ordering::SeqCst);
+                    mover.waits(&mover.source.url, "the Lease of the move, which was not renewed in time", 0).await;
                     Ok(())
                 }
                 outcome = mover.go() => {
@@ -327,38 +331,103 @@ pub async fn run(
     }
 }
 
-/// Since when the Lease is lost.
+/// What both say.
+async fn journals(
+    source: &Side,
+    target: &Side,
+    events: &mpsc::Sender<Event>,
+) -> Result<(Journal, Journal), MoveError> {
+    let mut away = Away::default();
+    loop {
+        let asked = Instant::now();
+        let both = async { Ok((source.journal().await?.journal, target.journal().await?.journal)) };
+        match both.await {
+            Ok(both) => return Ok(both),
+            Err(error) => away.bear(events, error, asked).await?,
+        }
+    }
+}
+
+/// A server that does not answer for a moment: since when, and what was told of it.
+#[derive(Default)]
+struct Away {
+    since: Option<Instant>,
+    told: Option<String>,
+}
+
+impl Away {
+    /// Waits a little after an attempt that began at `asked`; gives the error back that does not pass, or not soon enough.
+    async fn bear(
+        &mut self,
+        events: &mpsc::Sender<Event>,
+        error: MoveError,
+        asked: Instant,
+    ) -> Result<(), MoveError> {
+        let Some((on, problem)) = error.may_pass() else { return Err(error) };
+        // What went on for longer than one answer may take had others before.
+        if asked.elapsed() > 2 * ANSWER {
+            *self = Self::default();
+        }
+        let since = *self.since.get_or_insert(asked);
+        if since.elapsed() > AWAY {
+            return Err(error);
+        }
+        let (on, reason) = (on.to_owned(), format!("an answer: {}", output::problem(problem)));
+        if self.told.as_ref() != Some(&reason) {
+            let seconds = since.elapsed().as_secs();
+            self.told = Some(reason.clone());
+            // Whoever prints may have left; the move goes on.
+            events.send(Event::Waits { on, reason, seconds }).await.unwrap_or_default();
+        }
+        tokio::time::sleep(RETRY).await;
+        Ok(())
+    }
+}
+
+/// Since when the Lease is lost, unless the end was asked for.
 #[derive(Clone)]
-struct Lost(watch::Sender<Option<Instant>>);
+struct Lost {
+    since: watch::Sender<Option<tokio::time::Instant>>,
+    asked: CancellationToken,
+}
+
+/// A term of holding the Lease: it is lost when this is dropped, whatever ended the work.
+struct Term(Lost);
+
+impl Drop for Term {
+    fn drop(&mut self) {
+        if !self.0.asked.is_cancelled() {
+            self.0.since.send_replace(Some(tokio::time::Instant::now()));
+        }
+    }
+}
 
 impl Lost {
-    fn new() -> Self {
-        Self(watch::Sender::new(None))
+    fn new(asked: CancellationToken) -> Self {
+        Self { since: watch::Sender::new(None), asked }
     }
 
-    fn begins(&self) {
-        self.0.send_replace(Some(Instant::now()));
-    }
-
-    fn is_back(&self) {
-        self.0.send_replace(None);
+    fn term(&self) -> Term {
+        self.since.send_replace(None);
+        Term(self.clone())
     }
 
     /// Until it is lost for longer than [`AWAY`].
     async fn for_good(&self) {
-        let mut since = self.0.subscribe();
+        let mut since = self.since.subscribe();
         loop {
             let begun = *since.borrow_and_update();
             let late = async {
                 match begun {
-                    Some(begun) => tokio::time::sleep_until((begun + AWAY).into()).await,
+                    Some(begun) => tokio::time::sleep_until(begun + AWAY).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = late => return,
+                biased;
                 // Its other end is here.
                 changed = since.changed() => changed.unwrap_or_default(),
+                () = late => return,
             }
         }
     }
@@ -366,10 +435,23 @@ impl Lost {
 
 /// Takes away the pods of a source that has let go: another move there brings them again.
 async fn retire(source: &Side, events: &mpsc::Sender<Event>) -> Result<(), MoveError> {
-    if !source.is_kubernetes || source.journal().await?.journal.state != State::Moved {
+    if !source.is_kubernetes {
         return Ok(());
     }
-    let daemons = pods::remove(&source.client).await.map_err(MoveError::Leftover)?;
+    let mut away = Away::default();
+    let daemons = loop {
+        let asked = Instant::now();
+        let removed = async {
+            match source.journal().await?.journal.state {
+                State::Moved => pods::remove(&source.client).await.map_err(MoveError::Leftover),
+                _ => Ok(Vec::new()),
+            }
+        };
+        match removed.await {
+            Ok(daemons) => break daemons,
+            Err(error) => away.bear(events, error, asked).await?,
+        }
+    };
     if !daemons.is_empty() {
         // Whoever prints may have left.
         events.send(Event::Removed { on: source.url.clone(), daemons }).await.unwrap_or_default();
@@ -425,6 +507,10 @@ struct Mover {
     way: Way,
     /// How the daemons run on the target; without it, somebody else sees to that.
     pods: Option<Pods>,
+    /// Whether this run has gone on with a move: when there is none any more, somebody has given it up, or finished it and moved back.
+    is_begun: Arc<AtomicBool>,
+    /// Whether a server was away meanwhile.
+    was_away: Arc<AtomicBool>,
 }
 
 impl Mover {
@@ -448,19 +534,15 @@ impl Mover {
     async fn forth(&self, force: bool) -> Result<(), MoveError> {
         // The move whose objects this run has copied and compared: one that is begun anew meanwhile is another.
         let mut copied: Option<Move> = None;
-        let mut away: Option<Instant> = None;
+        let mut away = Away::default();
         loop {
+            let asked = Instant::now();
             match self.step(force, &mut copied).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => away = None,
+                Ok(false) => away = Away::default(),
                 Err(error) => {
-                    let since = *away.get_or_insert_with(Instant::now);
-                    let Some((on, problem)) = error.may_pass().filter(|_| since.elapsed() < AWAY) else {
-                        return Err(error);
-                    };
-                    let reason = format!("an answer: {}", output::problem(problem));
-                    self.waits(on, &reason, since.elapsed().as_secs()).await;
-                    tokio::time::sleep(RETRY).await;
+                    away.bear(&self.events, error, asked).await?;
+                    self.was_away.store(true, Ordering::SeqCst);
                 }
             }
         }
@@ -474,6 +556,11 @@ impl Mover {
         let step = decide::next(&source.journal, &target.journal, ids, is_copied)?;
         if step == Step::Done {
             return Ok(true);
+        }
+        if step != Step::Receive {
+            self.is_begun.store(true, Ordering::SeqCst);
+        } else if self.is_begun.load(Ordering::SeqCst) {
+            return Err(MoveError::Overtaken);
         }
         self.tell(Event::Begins { step }).await;
         let of = |of: &Journal, peer: &Side| Move {
@@ -500,9 +587,7 @@ impl Mover {
             Step::Clear => self.drain(&self.target, &target.journal).await.map(|()| true)?,
             Step::Drain => self.drain(&self.source, &source.journal).await.map(|()| true)?,
             Step::Copy => {
-                let awaits = (&self.target, &target.journal);
-                let proof =
-                    copy(&self.source.client, &self.target.client, &self.events, Some(awaits)).await?;
+                let proof = self.copied(&target.journal).await?;
                 self.tell(Event::Verified { counts: proof.counts, digest: proof.digest }).await;
                 copied.clone_from(&source.journal.of);
                 true
@@ -517,6 +602,22 @@ impl Mover {
         Ok(false)
     }
 
+    /// Copies. What was not taken is sent again: whether it was refused, or nobody was there to take it, is not said.
+    async fn copied(&self, awaits: &Journal) -> Result<Proof, MoveError> {
+        let mut sendings = 0;
+        loop {
+            sendings += 1;
+            let (from, to) = (&self.source.client, &self.target.client);
+            match copy(from, to, &self.events, Some((&self.target, awaits))).await {
+                Err(MoveError::Put(_)) if sendings < SENDINGS => {
+                    tokio::time::sleep(RETRY).await;
+                    self.target.journal().await?;
+                }
+                other => return other,
+            }
+        }
+    }
+
     async fn start_pods(&self) -> Result<(), MoveError> {
         let Some(pods) = &self.pods else { return Ok(()) };
         setup::apply_pods(&self.target.client, pods).await?;
@@ -524,19 +625,31 @@ impl Mover {
     }
 
     async fn back(&self) -> Result<(), MoveError> {
-        let ids = Ids { source: &self.source.id, target: &self.target.id };
+        let mut away = Away::default();
         loop {
-            let (source, target) = (self.source.journal().await?, self.target.journal().await?);
-            let step = decide::back(&source.journal, &target.journal, ids)?;
-            let done = match step {
-                Back::Refrain => self.target.write(&target, &target.journal.in_state(State::Moved)).await?,
-                Back::Keep => self.source.write(&source, &source.journal.in_state(State::Owner)).await?,
-                Back::Done => return Ok(()),
-            };
-            if done {
-                self.tell(Event::GaveUp { step }).await;
+            let asked = Instant::now();
+            match self.step_back().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => away = Away::default(),
+                Err(error) => away.bear(&self.events, error, asked).await?,
             }
         }
+    }
+
+    /// Does what comes next in giving a move up. Whether nothing did.
+    async fn step_back(&self) -> Result<bool, MoveError> {
+        let ids = Ids { source: &self.source.id, target: &self.target.id };
+        let (source, target) = (self.source.journal().await?, self.target.journal().await?);
+        let step = decide::back(&source.journal, &target.journal, ids)?;
+        let done = match step {
+            Back::Refrain => self.target.write(&target, &target.journal.in_state(State::Moved)).await?,
+            Back::Keep => self.source.write(&source, &source.journal.in_state(State::Owner)).await?,
+            Back::Done => return Ok(true),
+        };
+        if done {
+            self.tell(Event::GaveUp { step }).await;
+        }
+        Ok(false)
     }
 
     /// Whether a target that never took part in a move has no machines of its own.
@@ -573,7 +686,8 @@ impl Mover {
         let since = Instant::now();
         let mut told = None;
         let mut leaders = Leaders::of(&side.client);
-        while let Some(reason) = side.draining(&mut leaders, since).await? {
+        let away = self.was_away.load(Ordering::SeqCst);
+        while let Some(reason) = side.draining(&mut leaders, (since, away)).await? {
             let seconds = since.elapsed().as_secs();
             if since.elapsed() > DRAIN {
                 return Err(MoveError::StillActs { on: format!("{}: {reason}", side.url) });
@@ -678,4 +792,52 @@ async fn remove(target: &Client, item: &Item) -> Result<(), MoveError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn is_lost(lost: &Lost, within: Duration) -> bool {
+        tokio::time::timeout(within, lost.for_good()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_lost_for_good_when_it_does_not_come_back_in_time() {
+        let asked = CancellationToken::new();
+        let lost = Lost::new(asked.clone());
+        let term = lost.term();
+        assert!(!is_lost(&lost, 3 * AWAY).await, "it is held");
+        drop(term);
+        assert!(!is_lost(&lost, AWAY / 2).await, "it may come back");
+        let term = lost.term();
+        assert!(!is_lost(&lost, 3 * AWAY).await, "it came back");
+        drop(term);
+        assert!(is_lost(&lost, 3 * AWAY).await, "it did not come back");
+        let term = lost.term();
+        asked.cancel();
+        drop(term);
+        assert!(!is_lost(&lost, 3 * AWAY).await, "the end was asked for");
+    }
+
+    fn refused(code: u16) -> MoveError {
+        let status = kube::core::Status { code, ..kube::core::Status::default() };
+        MoveError::of("https://a", "the journal", kube::Error::Api(Box::new(status)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_away_is_borne_for_a_while_and_told_once() {
+        let (sender, mut events) = channel();
+        let mut away = Away::default();
+        for _ in 0..3 {
+            assert!(away.bear(&sender, refused(503), Instant::now()).await.is_ok());
+        }
+        assert!(matches!(events.try_recv(), Ok(Event::Waits { .. })) && events.try_recv().is_err());
+        assert!(away.bear(&sender, refused(403), Instant::now()).await.is_err(), "a refusal stays one");
+        away.since = Instant::now().checked_sub(AWAY + RETRY);
+        assert!(away.bear(&sender, refused(503), Instant::now()).await.is_err(), "it is away for too long");
+        let long = Instant::now().checked_sub(3 * ANSWER).unwrap();
+        away.since = Instant::now().checked_sub(AWAY + RETRY);
+        assert!(away.bear(&sender, refused(503), long).await.is_ok(), "it was there in between");
+    }
 }

@@ -27,6 +27,8 @@ const MANAGER: &str = "tink-setup";
 
 /// How long the API server may take to serve a definition.
 const ESTABLISH: Duration = Duration::from_secs(60);
+/// Until it is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -132,10 +134,16 @@ pub(crate) async fn apply(
     for crd in api::crds() {
         let name = crd.name_any();
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let served = await_condition(definitions, &name, conditions::is_crd_established());
-        match tokio::time::timeout(ESTABLISH, served).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return Err(SetupError::NotEstablished { name }),
+        let served = async {
+            // A watch that breaks off begins again.
+            let established =
+                || await_condition(definitions.clone(), &name, conditions::is_crd_established());
+            while established().await.is_err() {
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
+        if tokio::time::timeout(ESTABLISH, served).await.is_err() {
+            return Err(SetupError::NotEstablished { name });
         }
     }
     Ok(())

@@ -44,4 +44,20 @@ pub(super) fn check(check: &mut Check<'_>) {
         let fix = "paste the certificate authority of the BMCs as PEM, indented, after a |";
         check.wrong_in(datacenter, ("bmc-ca", "spec.bmcCACert"), what, fix);
     }
+    let kept = [
+        ("spec.isoBoot", spec.iso_boot == Some(true), "machines boot from the network: let DHCP reach them"),
+        (
+            "spec.hookImagesURLPath",
+            spec.hook_images_url_path.as_deref().is_some_and(|url| !url.is_empty()),
+            "name it in boots' settings, too: ipxe-http-script-osie-url",
+        ),
+        (
+            "spec.skipLoadBalancerDeployment",
+            spec.skip_load_balancer_deployment == Some(true),
+            "remove it: the provisioner needs none",
+        ),
+    ];
+    for (field, _, fix) in kept.into_iter().filter(|(_, is_there, _)| *is_there) {
+        check.findings.warning("not-acted-on", datacenter.place(field), "is kept, but not acted on yet", fix);
+    }
 }

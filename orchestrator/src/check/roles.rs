@@ -12,8 +12,10 @@ use crate::{
     syntax::{self, Minor},
 };
 
-/// Versions that machines were made with.
-const TESTED: (u32, u32) = (30, 36);
+/// The first version whose kubeadm reads the configuration that nodes are given.
+const FIRST: u32 = 31;
+/// Versions that machines may be made with.
+const TESTED: (u32, u32) = (FIRST, 36);
 /// How many minor versions workers may be behind.
 const MAX_BEHIND: u32 = 2;
 
@@ -41,6 +43,11 @@ fn version(check: &mut Check<'_>, field: &str, text: Option<&str>) -> Option<Min
         check.wrong("kubernetes-version", field, format!("{text:?} is no version of Kubernetes"), fix);
         return None;
     };
+    if version.0 < FIRST {
+        let what = format!("{text} has a kubeadm that does not read kubeadm.k8s.io/v1beta4");
+        check.wrong("kubernetes-version", field, what, format!("use 1.{FIRST} or later"));
+        return Some(version);
+    }
     let (first, last) = TESTED;
     if !(first..=last).contains(&version.0) {
         let what = format!("{text} is outside of what is tested");
@@ -249,6 +256,14 @@ fn refused(check: &mut Check<'_>) {
         ("spec.identityProviderRefs", !spec.identity_provider_refs.is_empty()),
         ("spec.packages", !spec.packages.is_empty()),
         ("spec.podIamConfig", spec.pod_iam_config.is_some()),
+        (
+            "spec.controlPlaneConfiguration.machineHealthCheck",
+            spec.control_plane_configuration.as_ref().is_some_and(|one| one.machine_health_check.is_some()),
+        ),
+        (
+            "spec.workerNodeGroupConfigurations[].machineHealthCheck",
+            spec.worker_node_group_configurations.iter().any(|group| group.machine_health_check.is_some()),
+        ),
     ];
     for (field, _) in kept.into_iter().filter(|(_, is_there)| *is_there) {
         let fix = "remove it, or set that up when the cluster is there";

@@ -74,6 +74,10 @@ fn mirror(check: &mut Check<'_>, mirror: &RegistryMirrorConfiguration) {
             "write \"443\", or leave it out",
         );
     }
+    if mirror.authenticate == Some(true) {
+        let fix = "let the mirror give images without an account, or bring the account in the image of the machines";
+        check.doubt("not-acted-on", &format!("{FIELD}.authenticate"), "is kept, but not acted on yet", fix);
+    }
     let ca = mirror.ca_cert_content.as_deref().unwrap_or_default();
     let field = format!("{FIELD}.caCertContent");
     if !ca.is_empty() && !syntax::is_certificates(ca) {

@@ -152,9 +152,19 @@ fn single_mistakes_are_told_once_at_their_place() {
 }
 
 #[test]
+fn a_version_whose_kubeadm_does_not_read_what_nodes_are_told_is_a_mistake() {
+    let told = changed("kubernetesVersion: \"1.34\"", "kubernetesVersion: \"1.30\"");
+    assert!(
+        told.iter().any(|one| one.starts_with("error: ") && one.contains("use 1.31 or later")),
+        "{told:#?}"
+    );
+}
+
+#[test]
 fn what_may_be_meant_is_a_warning() {
     let cases = [
-        ("kubernetesVersion: \"1.34\"", "kubernetesVersion: \"1.22\"", "outside of what is tested"),
+        ("kubernetesVersion: \"1.34\"", "kubernetesVersion: \"1.37\"", "outside of what is tested"),
+        ("  osImageDigest:", "  isoBoot: true\n  osImageDigest:", "not acted on yet"),
         ("ubuntu-v1.34.3-amd64.gz\"", "ubuntu-2404.gz\"", "does not say that it is for Kubernetes 1.34"),
         (
             "  datacenterRef:",

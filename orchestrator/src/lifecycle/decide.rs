@@ -245,6 +245,9 @@ impl Next<'_> {
     }
 
     fn joined(&mut self, slot: &str, place: &Place) {
+        if self.world.told.contains(slot) {
+            self.actions.push(Action::Forget { slot: slot.to_owned(), machine: place.machine.clone() });
+        }
         let Some(seen) = self.world.seen() else {
             if let Target::Silent(why) = &self.world.target {
                 self.wait("API server", why.clone());

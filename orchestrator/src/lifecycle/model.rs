@@ -63,6 +63,8 @@ struct Model {
     /// Members with whether they learn.
     members: BTreeMap<String, bool>,
     tokens: BTreeSet<String>,
+    /// Slots whose machine has its user data.
+    told: BTreeSet<String>,
     cni: bool,
     joined: Vec<String>,
 }
@@ -89,6 +91,7 @@ impl Model {
             nodes: BTreeMap::new(),
             members: BTreeMap::new(),
             tokens: BTreeSet::new(),
+            told: BTreeSet::new(),
             cni: false,
             joined: Vec::new(),
         }
@@ -141,6 +144,7 @@ impl Model {
                 role("md-0", RoleKind::Worker, self.workers, "w"),
             ],
             held: self.held.clone(),
+            told: self.told.clone(),
             observed: observed.collect(),
             switched: switched.collect(),
             record: self.record.clone(),
@@ -197,6 +201,7 @@ impl Model {
                 let makes = |other: &Entry| *other == Entry::Init;
                 assert!(entry != Entry::Init || self.members.is_empty(), "a second cluster is made");
                 self.entries.insert(slot.clone(), entry);
+                self.told.insert(slot.clone());
                 self.workflows.entry(slot).or_insert(Phase::Booting);
                 self.machines.get_mut(&machine).unwrap().on = true;
                 let running = self.machines.values().filter(|one| one.on);
@@ -212,6 +217,10 @@ impl Model {
                 self.tokens.insert(slot);
             }
             Action::Revoke { slot } => drop(self.tokens.remove(&slot)),
+            Action::Forget { slot, machine } => {
+                assert!(self.nodes.contains_key(&machine), "{machine} has not started yet");
+                self.told.remove(&slot);
+            }
             Action::RemoveMember { machine } => {
                 assert!(self.has_majority(), "etcd cannot decide");
                 self.members.remove(&machine);
@@ -229,6 +238,7 @@ impl Model {
                 self.workflows.remove(&slot);
                 self.off.remove(&slot);
                 self.held.remove(&slot);
+                self.told.remove(&slot);
                 self.tokens.remove(&slot);
             }
             Action::Apply { .. } => self.cni = true,
@@ -404,7 +414,7 @@ proptest! {
                 prop_assert_eq!(model.nodes.len(), control_planes + workers);
                 prop_assert_eq!(model.members.len(), control_planes);
                 prop_assert!(model.members.values().all(|learner| !learner));
-                prop_assert!(model.tokens.is_empty());
+                prop_assert!(model.tokens.is_empty() && model.told.is_empty());
             }
             Outcome::Stuck(problems) => {
                 prop_assert!(!enough, "{:?}", problems);

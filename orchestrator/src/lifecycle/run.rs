@@ -137,6 +137,8 @@ pub struct Run<'a> {
     provider: Arc<dyn Provider>,
     tell: &'a mut (dyn FnMut(Event) + Send + Sync),
     drained: BTreeSet<String>,
+    /// What fails again and again: since when, and why.
+    failing: BTreeMap<Action, (Instant, String)>,
     /// Since when each wait lasts.
     waits: BTreeMap<(String, String), Instant>,
     /// The cluster while it answers, and when its connections were made: a handshake for each look is most of what a small control
@@ -166,7 +168,8 @@ impl<'a> Run<'a> {
         provider: Arc<dyn Provider>,
         tell: &'a mut (dyn FnMut(Event) + Send + Sync),
     ) -> Self {
-        Self { store, provider, tell, drained: BTreeSet::new(), waits: BTreeMap::new(), cluster: None }
+        let (drained, failing, waits) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { store, provider, tell, drained, failing, waits, cluster: None }
     }
 
     /// Makes the cluster, from wherever an earlier run ended.
@@ -190,7 +193,18 @@ impl<'a> Run<'a> {
                 Outcome::Stuck(problems) => return Err(RunError::Stuck(problems.clone())),
                 Outcome::Going => self.act(&look, decision).await,
             }
+            self.gets_on(look.world.patience)?;
         }
+    }
+
+    /// An error when something has failed for longer than a node may take to come up: that will not pass by itself.
+    fn gets_on(&self, patience: i64) -> Result<(), RunError> {
+        let patience = Duration::from_secs(patience.unsigned_abs());
+        let overdue = self.failing.values().filter(|(since, _)| since.elapsed() > patience);
+        let problems: Vec<_> = overdue
+            .map(|(since, problem)| format!("{problem} (tried for {} s)", since.elapsed().as_secs()))
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(RunError::Stuck(problems)) }
     }
 
     /// Keeps the cluster as its objects say, until `stop`, or until it was deleted and taken apart. Where there is nothing to do, it
@@ -203,6 +217,7 @@ impl<'a> Run<'a> {
         while !stop.is_cancelled() {
             let mut look = self.patiently().await?;
             if look.is_leaving() {
+                self.may_leave().await?;
                 return self.remove().await;
             }
             let cluster = &look.objects.cluster;
@@ -223,6 +238,15 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses, also where the Cluster says how it stands, that a cluster takes itself apart.
+    async fn may_leave(&self) -> Result<(), StoreError> {
+        let elsewhere = self.store.is_elsewhere(&*self.provider).await;
+        if let Err(problem @ StoreError::Itself { .. }) = &elsewhere {
+            self.store.status(serde_json::json!({ "failureMessage": problem.to_string() })).await?;
+        }
+        elsewhere
     }
 
     /// Takes the cluster apart; it was marked as deleted.
@@ -274,6 +298,7 @@ impl<'a> Run<'a> {
         let read = self.store.record().await?;
         let cluster = self.store.cluster().to_owned();
         let held = self.provider.held(&cluster).await?;
+        let told = self.provider.told(&cluster).await?;
         let roles = self.roles(&objects).await?;
         let (observed, switched) = self.machines(&held, &read.record).await?;
         let (client, target) = self.target(&read.record, &held, now).await?;
@@ -283,6 +308,7 @@ impl<'a> Run<'a> {
             patience: patience(&objects.cluster.spec),
             roles,
             held,
+            told,
             observed,
             switched,
             record: read.record.clone(),
@@ -447,6 +473,8 @@ impl<'a> Run<'a> {
         };
         let acting: Vec<_> = decision.actions.into_iter().map(carry_out).collect();
         let ended: Vec<_> = stream::iter(acting).buffer_unordered(AT_ONCE).collect().await;
+        let failed = |action: &Action| ended.iter().any(|(one, result)| one == action && result.is_err());
+        self.failing.retain(|action, _| failed(action));
         for (action, result) in ended {
             match result {
                 Ok(true) => {
@@ -459,7 +487,10 @@ impl<'a> Run<'a> {
                 Ok(false) => rest = true,
                 Err(error) => {
                     rest = true;
-                    (self.tell)(Event::Failed { action, problem: daemon::chain(&error) });
+                    let problem = daemon::chain(&error);
+                    let known = self.failing.entry(action.clone());
+                    known.or_insert_with(|| (Instant::now(), String::new())).1.clone_from(&problem);
+                    (self.tell)(Event::Failed { action, problem });
                 }
             }
         }
@@ -512,6 +543,7 @@ impl<'a> Run<'a> {
                     cluster()?.revoke(token).await?;
                 }
             }
+            Action::Forget { slot, machine } => self.provider.forget(machine, &self.slot(slot)).await?,
             Action::RemoveMember { machine } => cluster()?.remove_member(machine).await?,
             Action::Drain { machine } => return Ok(cluster()?.drain(&named(machine)).await?),
             Action::RemoveNode { machine } => cluster()?.remove_node(&named(machine)).await?,

@@ -34,6 +34,7 @@ use crate::{
     node::API_PORT,
     object::Namespaced,
     pki::{self, Part, Pki, PkiError},
+    provider::{Provider, ProviderError},
     token::Token,
 };
 
@@ -70,6 +71,19 @@ pub enum StoreError {
     /// The cluster is on its way out. Not retried.
     #[error("the cluster {0} is being deleted: finish that with `tink cluster delete {0}` first")]
     Deleting(String),
+    /// The cluster would take itself apart. Not retried.
+    #[error(
+        "{cluster} runs what would switch its machines off ({node} is one of them): `tink cluster move` that to an admin machine first, and delete it from there"
+    )]
+    Itself {
+        /// The cluster.
+        cluster: String,
+        /// A node of it.
+        node: String,
+    },
+    /// The provider does not tell which machines there are. Retried.
+    #[error(transparent)]
+    Machines(Box<ProviderError>),
     /// A key is no use. Not retried.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -252,7 +266,10 @@ impl Store {
         let read = self.record().await?;
         let mut record = read.record.clone();
         record.forgive(now.as_second());
-        if record == read.record { Ok(()) } else { self.write(&record, &read).await }
+        if record != read.record {
+            self.write(&record, &read).await?;
+        }
+        self.forget_failure().await
     }
 
     /// The keys of the cluster; what is not there yet is made.
@@ -277,14 +294,22 @@ impl Store {
         })
     }
 
-    /// The administrator's kubeconfig; made when it is not there yet.
+    /// The administrator's kubeconfig; made when it is not there yet, and anew when half of its time is over.
     ///
     /// # Errors
     ///
     /// See [`StoreError`].
     pub async fn kubeconfig(&self, now: Timestamp) -> Result<Secret<String>, StoreError> {
         let name = format!("{}-kubeconfig", self.cluster);
-        let secret = match self.get::<v1::Secret>(&name).await? {
+        let known = self.get::<v1::Secret>(&name).await?;
+        let is_old = |secret: &v1::Secret| {
+            let made = secret.metadata.creation_timestamp.as_ref();
+            made.is_some_and(|made| now.duration_since(made.0) > pki::ADMIN_RENEWED)
+        };
+        if known.as_ref().is_some_and(is_old) {
+            self.delete::<v1::Secret>(&name).await?;
+        }
+        let secret = match known.filter(|secret| !is_old(secret)) {
             Some(secret) => secret,
             None => {
                 let cluster = self.cluster_object().await?;
@@ -328,12 +353,44 @@ impl Store {
         Ok(pki::value(&made, TOKEN).as_deref().and_then(Token::parse).unwrap_or(token))
     }
 
+    /// Somebody has looked at what went wrong: it is not what is told any more.
+    async fn forget_failure(&self) -> Result<(), StoreError> {
+        self.status(json!({ "failureMessage": null, "failureReason": null })).await
+    }
+
     /// Writes the status of the Cluster.
     pub(super) async fn status(&self, status: serde_json::Value) -> Result<(), StoreError> {
         let patch = Patch::Merge(json!({ "status": status }));
         let clusters = self.api::<Cluster>();
         let written = clusters.patch_status(&self.cluster, &PatchParams::default(), &patch).await;
         written.map(drop).map_err(|source| failed::<Cluster>(&self.cluster, source))
+    }
+
+    /// Whether the machines of the cluster are elsewhere than what tells of them: a cluster that keeps itself cannot switch its last
+    /// machine off and still say so, and what it knows of its machines would go with it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Itself`] when they are not.
+    pub async fn is_elsewhere(&self, provider: &dyn Provider) -> Result<(), StoreError> {
+        let nodes: Api<v1::Node> = Api::all(self.client.clone());
+        let nodes = match nodes.list(&ListParams::default()).await {
+            Ok(nodes) => nodes.items,
+            // A server of ours has no nodes, and who is confined to a namespace may not ask for them.
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => return Ok(()),
+            Err(source) => return Err(failed::<v1::Node>("", source)),
+        };
+        let held =
+            provider.held(&self.cluster).await.map_err(|error| StoreError::Machines(Box::new(error)))?;
+        let identities: BTreeSet<_> = held.values().map(|machine| provider.node_identity(machine)).collect();
+        let own = nodes.iter().find(|node| {
+            let identity = node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref());
+            identity.is_some_and(|identity| identities.contains(identity))
+        });
+        match own {
+            Some(node) => Err(StoreError::Itself { cluster: self.cluster.clone(), node: node.name_any() }),
+            None => Ok(()),
+        }
     }
 
     /// Asks for the end of the cluster; the Cluster stays until `forget`.

@@ -10,23 +10,31 @@ use super::{Files, NodeError, Settings, endpoint};
 
 const HOSTS: &str = "/etc/containerd/certs.d";
 const AUTHORITY: &str = "/etc/containerd/certs.d/mirror-ca.crt";
-const APPENDIX: &str = "/etc/containerd/tink-append.toml";
 const PROXY: &str = "/etc/systemd/system/containerd.service.d/http-proxy.conf";
 /// The registry that a mirror without `ociNamespaces` stands for: that of EKS Anywhere.
 const DEFAULT_REGISTRY: &str = "public.ecr.aws";
 /// The registry of kubeadm's own images, which a mirror of everything must have.
 const KUBEADM_REGISTRY: &str = "registry.k8s.io";
+/// That of [`super::KUBE_VIP_IMAGE`].
+const VIP_REGISTRY: &str = "ghcr.io";
 
-/// Puts the files into effect. The folder of hosts is named in containerd's own file only where it is not yet: a table that is
-/// there twice would keep it from starting.
-pub(super) const COMMANDS: &str = "if [ -e /etc/containerd/tink-append.toml ] && ! grep -q config_path /etc/containerd/config.toml; then
-  cat /etc/containerd/tink-append.toml >> /etc/containerd/config.toml
+/// Puts the files into effect. Where containerd's own file names a folder of hosts, it stays; a table that is there twice would keep
+/// it from starting, and its name depends on the version of the file.
+pub(super) const COMMANDS: &str = r##"if [ -d /etc/containerd/certs.d ]; then
+  conf=/etc/containerd/config.toml
+  if grep -Eq '^ *config_path *=' $conf; then
+    sed -i -E "s#^( *config_path *= *)(\"\"|'')#\1\"/etc/containerd/certs.d\"#" $conf
+  else
+    plugin=io.containerd.grpc.v1.cri
+    if grep -Eq '^ *version *= *3' $conf; then plugin=io.containerd.cri.v1.images; fi
+    printf '\n[plugins."%s".registry]\n  config_path = "/etc/containerd/certs.d"\n' $plugin >> $conf
+  fi
 fi
-if [ -e /etc/containerd/tink-append.toml ] || [ -e /etc/systemd/system/containerd.service.d/http-proxy.conf ]; then
+if [ -d /etc/containerd/certs.d ] || [ -e /etc/systemd/system/containerd.service.d/http-proxy.conf ]; then
   systemctl daemon-reload
   systemctl restart containerd
 fi
-";
+"##;
 
 pub(super) fn files(settings: &Settings<'_>, files: &mut Files) -> Result<(), NodeError> {
     if let Some(mirror) = &settings.spec.registry_mirror_configuration {
@@ -65,15 +73,11 @@ fn mirrored(mirror: &RegistryMirrorConfiguration, files: &mut Files) {
     if mirror.oci_namespaces.is_empty() {
         add(DEFAULT_REGISTRY, "");
         add(KUBEADM_REGISTRY, "");
+        add(VIP_REGISTRY, "");
     }
     if let Some(authority) = &mirror.ca_cert_content {
         files.add(AUTHORITY, "0644", authority);
     }
-    files.add(
-        APPENDIX,
-        "0644",
-        &format!("\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{HOSTS}\"\n"),
-    );
 }
 
 /// Everything of the cluster itself is reached without the proxy, as EKS Anywhere has it.

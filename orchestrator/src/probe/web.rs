@@ -4,10 +4,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use api::anywhere::v1alpha1::Arch;
+use api::anywhere::v1alpha1::{Arch, ProxyConfiguration};
 use futures::{StreamExt as _, stream};
 use reqwest::{
-    Client, StatusCode,
+    Client, NoProxy, Proxy, StatusCode,
     header::{CONTENT_LENGTH, DATE},
 };
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
@@ -33,13 +33,17 @@ const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 struct Wanted {
     place: Place,
     url: String,
+    /// Whether it is fetched through the proxy, where there is one: firmware knows none.
+    proxied: bool,
 }
 
 /// Asks for the head of every file.
 pub(super) async fn all(file: &ClusterFile) -> Vec<Finding> {
     let mut findings = Findings::default();
-    let client = match client() {
-        Ok(client) => client,
+    let proxy = file.cluster.value.spec.proxy_configuration.as_ref();
+    let clients = client(None).and_then(|direct| Ok((direct, client(proxy)?)));
+    let (direct, through) = match clients {
+        Ok(clients) => clients,
         Err(problem) => {
             let place = Place::new("", 0, "this machine");
             findings.warning("urls-not-checked", place, problem, "look at the TLS settings of this machine");
@@ -47,7 +51,7 @@ pub(super) async fn all(file: &ClusterFile) -> Vec<Finding> {
         }
     };
     let answers = stream::iter(wanted(file)).map(|wanted| {
-        let client = &client;
+        let client = if wanted.proxied { &through } else { &direct };
         async move {
             let answer = client.head(&wanted.url).send().await;
             (wanted, answer)
@@ -86,13 +90,13 @@ fn wanted(file: &ClusterFile) -> Vec<Wanted> {
     let configs = file.machine_configs.iter();
     let mut all: Vec<_> = configs
         .filter_map(|config| {
-            image(config.place("spec.osImageURL"), config.value.spec.os_image_url.as_deref())
+            image(config.place("spec.osImageURL"), config.value.spec.os_image_url.as_deref(), true)
         })
         .collect();
     let Some(datacenter) = &file.datacenter else { return all };
     let spec = &datacenter.value.spec;
-    all.extend(image(datacenter.place("spec.osImageURL"), spec.os_image_url.as_deref()));
-    all.extend(image(datacenter.place("spec.hookIsoURL"), spec.hook_iso_url.as_deref()));
+    all.extend(image(datacenter.place("spec.osImageURL"), spec.os_image_url.as_deref(), true));
+    all.extend(image(datacenter.place("spec.hookIsoURL"), spec.hook_iso_url.as_deref(), false));
     if let Some(folder) = spec.hook_images_url_path.as_deref().filter(|folder| !folder.is_empty()) {
         let configs = file.machine_configs.iter();
         let arches: BTreeSet<_> =
@@ -103,15 +107,15 @@ fn wanted(file: &ClusterFile) -> Vec<Wanted> {
             // Each of the files is a finding of its own.
             let mut place = datacenter.place("spec.hookImagesURLPath");
             place.field = format!("{} ({name})", place.field);
-            all.extend(image(place, Some(&url)));
+            all.extend(image(place, Some(&url), false));
         }
     }
     all
 }
 
-fn image(place: Place, url: Option<&str>) -> Option<Wanted> {
+fn image(place: Place, url: Option<&str>, proxied: bool) -> Option<Wanted> {
     let url = url.filter(|url| Url::parse(url).is_some())?.to_owned();
-    Some(Wanted { place, url })
+    Some(Wanted { place, url, proxied })
 }
 
 fn judge(wanted: &Wanted, response: &reqwest::Response, findings: &mut Findings) {
@@ -171,7 +175,8 @@ fn skew(response: &reqwest::Response) -> Option<u64> {
     (seconds > LARGEST_SKEW).then_some(seconds)
 }
 
-fn client() -> Result<Client, String> {
+/// What asks, through a proxy where one is named.
+fn client(proxy: Option<&ProxyConfiguration>) -> Result<Client, String> {
     let mut roots = RootCertStore::empty();
     // Without any roots plain HTTP works all the same, and HTTPS says that it trusts nobody.
     let pem = std::fs::read(ROOTS).unwrap_or_default();
@@ -181,6 +186,16 @@ fn client() -> Result<Client, String> {
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let builder = Client::builder().tls_backend_preconfigured(tls).http1_only().no_proxy().timeout(LIMIT);
+    let mut builder = Client::builder().tls_backend_preconfigured(tls).http1_only().no_proxy().timeout(LIMIT);
+    if let Some(proxy) = proxy {
+        let direct = NoProxy::from_string(&proxy.no_proxy.join(","));
+        for (secure, text) in [(false, &proxy.http_proxy), (true, &proxy.https_proxy)] {
+            let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { continue };
+            // EKS Anywhere takes host:port without a scheme too.
+            let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+            let way = if secure { Proxy::https(url) } else { Proxy::http(url) };
+            builder = builder.proxy(way.map_err(|error| error.to_string())?.no_proxy(direct.clone()));
+        }
+    }
     builder.user_agent(concat!("tink/", env!("CARGO_PKG_VERSION"))).build().map_err(|error| error.to_string())
 }

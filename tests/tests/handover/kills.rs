@@ -158,7 +158,6 @@ pub async fn away() -> Result<()> {
     two.begin().await?;
     told(&mut lines, r#""done","step":"receive""#).await?;
     one.end(Signal::KILL).await?;
-    told(&mut lines, r#""reason":"an answer: "#).await?;
     told(&mut lines, r#""reason":"the Lease of the move, which was not renewed in time""#).await?;
     one.begin().await?;
     told(&mut lines, r#""event":"ready""#).await?;

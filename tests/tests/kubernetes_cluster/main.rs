@@ -38,11 +38,11 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 const NAME: &str = "a_real_cluster_comes_to_own_its_provisioner_and_makes_a_node";
 const READY: Duration = Duration::from_secs(120);
 /// From powered off to the last node, on a machine whose cores are shared.
-const CREATE: Duration = Duration::from_secs(1500);
+const CREATE: Duration = Duration::from_secs(2400);
 /// One machine, whose provisioner is emulated too.
-const GROW: Duration = Duration::from_secs(900);
+const GROW: Duration = Duration::from_secs(2000);
 /// Daemons start as pods, or stop.
-const MOVE: Duration = Duration::from_secs(600);
+const MOVE: Duration = Duration::from_secs(1200);
 /// For one machine to become a node: an emulated one is slow.
 const PATIENCE: &str = "30m0s";
 const NETWORK: &str = include_str!("../../node/network/manifest.yaml");
@@ -187,6 +187,14 @@ impl Stage {
         Ok(said.into_owned())
     }
 
+    /// The same, until an API server takes it that has little time for each.
+    async fn kubectl_says(&self, arguments: &[&str]) -> Result<String> {
+        eventually(&format!("kubectl {}", arguments.join(" ")), READY, async || {
+            self.kubectl(arguments).map(Some).map_err(|error| error.to_string())
+        })
+        .await
+    }
+
     /// `tink cluster create`, and what it tells.
     async fn create(&self) -> Result<()> {
         let errors = fs::File::create(self.dir.join("create.log"))?;
@@ -249,7 +257,11 @@ impl Stage {
         let mut up = self.up()?;
         // Its daemons stay away, and so do their health ports.
         up.ready_on(9105..=9105, READY).await?;
-        Mover::start(self, &here, &there)?.until(self, None).await?;
+        let told = Mover::start(self, &here, &there)?.until(self, None).await?;
+        ensure!(
+            told.iter().any(|line| line.contains(r#""done","step":"own""#)),
+            "the first was not killed in the middle"
+        );
         self.step("the cluster owns the machines");
         Ok(up)
     }
@@ -257,7 +269,7 @@ impl Stage {
     /// One worker more, of which there is no Hardware yet; then there is.
     async fn grows(&self, cluster: &Client) -> Result<()> {
         let patch = ["-n", NAMESPACE, "patch", CLUSTERS, "rack", "--type", "json", "-p", MORE];
-        self.kubectl(&patch)?;
+        self.kubectl_says(&patch).await?;
         let objects: Api<Cluster> = Api::namespaced(cluster.clone(), NAMESPACE);
         eventually("the want of a machine", READY, async || {
             let seen = objects.get_status("rack").await.map_err(|error| error.to_string())?;
@@ -269,7 +281,7 @@ impl Stage {
         let csv = self.dir.join("third.csv").display().to_string();
         let objects = self.dir.join("third.yaml");
         fs::write(&objects, self.tink(&["hardware", "generate", "-z", &csv, "--secrets"])?)?;
-        self.kubectl(&["apply", "-f", &objects.display().to_string()])?;
+        self.kubectl_says(&["apply", "-f", &objects.display().to_string()]).await?;
         let until = format!("--timeout={}s", GROW.as_secs());
         let resource = format!("{CLUSTERS}/rack");
         self.kubectl(&["-n", NAMESPACE, "wait", &resource, "--for", "condition=Ready", &until])?;
@@ -299,20 +311,24 @@ impl Mover {
         Ok(Self(mover.spawn()?))
     }
 
-    /// Until it tells this, when it is killed; without, to its end, which must be good.
-    async fn until(mut self, stage: &Stage, moment: Option<&str>) -> Result<()> {
+    /// Until it tells this, when it is killed; without, to its end, which must be good. Gives what it told.
+    async fn until(mut self, stage: &Stage, moment: Option<&str>) -> Result<Vec<String>> {
         let mut lines = BufReader::new(self.0.stdout.take().context("no output")?).lines();
+        let mut all = Vec::new();
         let told = async {
             while let Some(line) = lines.next_line().await? {
                 stage.step(&line);
-                if moment.is_some_and(|moment| line.contains(moment)) {
+                let is_it = moment.is_some_and(|moment| line.contains(moment));
+                all.push(line);
+                if is_it {
                     return Ok::<_, std::io::Error>(true);
                 }
             }
             Ok(false)
         };
         if tokio::time::timeout(MOVE, told).await.context("the move does not end")?? {
-            return Ok(self.0.kill().await?);
+            self.0.kill().await?;
+            return Ok(all);
         }
         let output = self.0.wait_with_output().await?;
         let problem = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -321,7 +337,7 @@ impl Mover {
             "the move ended with {}: {problem}",
             output.status
         );
-        Ok(())
+        Ok(all)
     }
 }
 

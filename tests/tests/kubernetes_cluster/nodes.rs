@@ -31,6 +31,13 @@ const PODS_OF_A_NODE: [&str; 2] = ["kube-proxy", "network"];
 
 /// These nodes and no others, each as it was asked for; the first alone is of the control plane.
 pub async fn are(cluster: &Client, wanted: &[&str]) -> Result<()> {
+    eventually("the nodes", PODS, async || {
+        seen(cluster, wanted).await.map(Some).map_err(|error| error.to_string())
+    })
+    .await
+}
+
+async fn seen(cluster: &Client, wanted: &[&str]) -> Result<()> {
     let nodes = Api::<Node>::all(cluster.clone()).list(&ListParams::default()).await?.items;
     let names: Vec<_> = nodes.iter().map(|node| node.name_any()).collect();
     ensure!(names == wanted, "the nodes are {names:?}");
@@ -107,14 +114,21 @@ pub async fn have_a_pod_that_reaches_the_api(cluster: &Client) -> Result<()> {
             "restartPolicy": "OnFailure",
         },
     }))?;
-    pods.create(&PostParams::default(), &probe).await?;
+    eventually("a pod to be taken", PODS, async || match pods.create(&PostParams::default(), &probe).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Some(())),
+        other => other.map(|_| Some(())).map_err(|error| error.to_string()),
+    })
+    .await?;
     eventually("a pod of the worker", PODS, async || {
         let pod = pods.get("probe").await.map_err(|error| error.to_string())?;
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         if phase == Some("Succeeded") { Ok(Some(())) } else { Err(format!("{:?}", pod.status)) }
     })
     .await?;
-    let told = pods.logs("probe", &LogParams::default()).await?;
+    let told = eventually("the log of a pod", PODS, async || {
+        pods.logs("probe", &LogParams::default()).await.map(Some).map_err(|error| error.to_string())
+    })
+    .await?;
     ensure!(told.split_whitespace().eq(["m1", "m2"]), "it saw other nodes: {told}");
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! can be run again after they ended in any way, and go on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, IsTerminal as _, Write as _},
     net::{IpAddr, UdpSocket},
@@ -16,7 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::anywhere::v1alpha1::{Cluster, NAMESPACE};
+use api::{
+    annotations::LABEL_OWNER_NAME,
+    anywhere::v1alpha1::{Cluster, NAMESPACE},
+    v1alpha1::Hardware,
+};
 use clap::Args;
 use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
@@ -24,7 +28,7 @@ use orchestrator::{
     check::{self, Subject},
     cluster::{self, ClusterFile},
     finding::Findings,
-    inventory::{self, Inventory},
+    inventory::{self, Inventory, Server},
     keeper,
     lifecycle::{
         Addon, MAX_MANIFEST, Wait,
@@ -32,7 +36,8 @@ use orchestrator::{
         store::{Store, StoreError},
     },
     probe,
-    provider::bare_metal::Rack,
+    provider::{Provider as _, bare_metal::Rack},
+    syntax,
 };
 use serde_json::json;
 use thiserror::Error;
@@ -143,8 +148,17 @@ pub(super) async fn create(args: &CreateArgs, client: Client, state_dir: &Path) 
     }
     let addons = addons(args, &file, known).await?;
     let bootstrap = bootstrap(args, &file)?;
-    if !known && !args.yes {
-        ask(&disks(&file, machines.as_ref()))?;
+    for url in leaving_with(&file, bootstrap) {
+        eprintln!(
+            "warning: {url} is on this machine, which the cluster's own provisioner will not ask: after a move no machine can be installed from there"
+        );
+    }
+    let rack = Rack::new(client.clone());
+    let held = rack.held(file.cluster.name()).await?.len();
+    // A rerun for machines that are all held already writes no disk.
+    if held < wanted(&file) {
+        let disks = Disks::of(&file, machines.as_ref(), &free(&client).await?);
+        if args.yes { disks.are_all_listed()? } else { ask(&disks.question(file.cluster.name()))? }
     }
     if let Some(machines) = &machines {
         inventory::apply(&client, machines, rpc.as_ref(), &mut findings).await?;
@@ -162,7 +176,7 @@ pub(super) async fn create(args: &CreateArgs, client: Client, state_dir: &Path) 
             store.forgive(Timestamp::now()).await?;
             follow(&store, &keeper, &mut tell).await?;
         }
-        None => Run::new(store.clone(), Arc::new(Rack::new(client)), &mut tell).create().await?,
+        None => Run::new(store.clone(), Arc::new(rack), &mut tell).create().await?,
     }
     let kubeconfig = store.kubeconfig(Timestamp::now()).await?;
     let path = save(
@@ -185,6 +199,8 @@ pub(super) async fn delete(args: &DeleteArgs, client: Client) -> Result<ExitCode
     handover::must_own(&client).await?;
     let store = Store::new(client.clone(), &args.name);
     let cluster = store.cluster_object().await?;
+    let rack = Rack::new(client.clone());
+    store.is_elsewhere(&rack).await?;
     if cluster.metadata.deletion_timestamp.is_none() {
         if !args.yes {
             ask(&format!("All machines of {} are switched off and given back.\n", args.name))?;
@@ -197,7 +213,7 @@ pub(super) async fn delete(args: &DeleteArgs, client: Client) -> Result<ExitCode
             Err(Follow::Store(StoreError::Missing(_))) => {}
             other => other?,
         },
-        None => Run::new(store, Arc::new(Rack::new(client)), &mut tell).remove().await?,
+        None => Run::new(store, Arc::new(rack), &mut tell).remove().await?,
     }
     output::print(&match args.output {
         ReportFormat::Text => format!("{} is gone\n", args.name),
@@ -358,23 +374,94 @@ fn bootstrap(args: &CreateArgs, file: &ClusterFile) -> Result<IpAddr, Failure> {
     Ok(way.map_err(problem)?.ip())
 }
 
-/// What will be written over.
-fn disks(file: &ClusterFile, machines: Option<&Inventory>) -> String {
-    let mut text = String::new();
-    if let Some(machines) = machines {
-        let wanted = check::roles(file, machines);
-        let fits = |name: &str| {
+/// How many machines are asked for.
+fn wanted(file: &ClusterFile) -> usize {
+    let spec = &file.cluster.value.spec;
+    let control_plane = spec.control_plane_configuration.as_ref().and_then(|one| one.count);
+    let workers = spec.worker_node_group_configurations.iter().map(|group| {
+        let least = group.autoscaling_configuration.as_ref().and_then(|scaling| scaling.min_count);
+        group.count.max(least).unwrap_or(0)
+    });
+    usize::try_from(control_plane.unwrap_or(0) + workers.sum::<i64>()).unwrap_or(0)
+}
+
+/// URLs of images on this machine, which is left after a move.
+fn leaving_with(file: &ClusterFile, bootstrap: IpAddr) -> BTreeSet<&str> {
+    let site = file.datacenter.as_ref().and_then(|one| one.value.spec.os_image_url.as_deref());
+    let own = file.machine_configs.iter().filter_map(|one| one.value.spec.os_image_url.as_deref());
+    let here = |url: &&str| {
+        let host = syntax::Url::parse(url).map(|url| url.host.to_owned());
+        host.and_then(|host| host.parse::<IpAddr>().ok()) == Some(bootstrap)
+    };
+    site.into_iter().chain(own).filter(here).collect()
+}
+
+/// Machines of the API server that nobody holds and that are not protected, as a table of machines.
+async fn free(client: &Client) -> Result<Inventory, Failure> {
+    let hardware: Api<Hardware> = Api::namespaced(client.clone(), NAMESPACE);
+    let all = hardware.list(&ListParams::default()).await?.items;
+    let is_free = |one: &&Hardware| !one.is_protected() && !one.labels().contains_key(LABEL_OWNER_NAME);
+    let servers = all.iter().filter(is_free).filter_map(|one| Server::from_objects(one, None, None).ok());
+    let servers: Vec<_> = servers.map(|server| (0, server)).collect();
+    Ok(Inventory { file: "the API server".to_owned(), rows: servers.len(), servers })
+}
+
+/// What may be written over: a machine and its disk, one line each.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Disks {
+    listed: Vec<String>,
+    /// Of machines that the table does not have, and that fit: the API server knows them from before.
+    others: Vec<String>,
+}
+
+impl Disks {
+    /// Without a table of machines everything that the API server has is meant.
+    fn of(file: &ClusterFile, machines: Option<&Inventory>, known: &Inventory) -> Self {
+        let fitting = |machines: &Inventory| {
+            let wanted = check::roles(file, machines);
             let candidates = wanted.iter().flat_map(|one| &one.role.candidates);
-            candidates.into_iter().any(|candidate| candidate.machine == name)
+            let fits: BTreeSet<_> = candidates.map(|candidate| candidate.machine.clone()).collect();
+            let servers = machines.servers.iter().filter(|(_, server)| fits.contains(&server.hostname));
+            let line = |server: &Server| {
+                (server.hostname.clone(), format!("  {:<24} {}", server.hostname, server.disk))
+            };
+            servers.map(|(_, server)| line(server)).collect::<BTreeMap<_, _>>()
         };
-        for (_, server) in machines.servers.iter().filter(|(_, server)| fits(&server.hostname)) {
-            text.push_str(&format!("  {:<24} {}\n", server.hostname, server.disk));
-        }
+        let known = fitting(known);
+        let Some(machines) = machines else {
+            return Self { listed: known.into_values().collect(), others: Vec::new() };
+        };
+        let is_listed = |name: &str| machines.servers.iter().any(|(_, server)| server.hostname == name);
+        let others = known.into_iter().filter(|(name, _)| !is_listed(name)).map(|(_, line)| line).collect();
+        Self { listed: fitting(machines).into_values().collect(), others }
     }
-    format!(
-        "The disks of these machines may be written over, as many as {} needs:\n{text}",
-        file.cluster.name()
-    )
+
+    fn question(&self, cluster: &str) -> String {
+        let listed = self.listed.iter().map(|line| format!("{line}\n"));
+        let others = self
+            .others
+            .iter()
+            .map(|line| format!("{line}  (not in the table of machines: known from before)\n"));
+        let all: String = listed.chain(others).collect();
+        format!("The disks of these machines may be written over, as many as {cluster} needs:\n{all}")
+    }
+
+    /// Who says yes beforehand means the machines that he named.
+    fn are_all_listed(&self) -> Result<(), Failure> {
+        if self.others.is_empty() {
+            return Ok(());
+        }
+        let mut lines = vec![
+            "--yes is for machines of the table, and these fit too, which the API server knows from before:"
+                .to_owned(),
+        ];
+        lines.extend(self.others.iter().cloned());
+        lines.push(
+            "add them to the table, annotate their Hardware with tinkerbell.org/protected, delete it, or leave --hardware-csv out to take what the API server has"
+                .to_owned(),
+        );
+        Err(Failure::Failed(lines))
+    }
 }
 
 /// Asks a person; without one, it must have been said on the command line.
@@ -418,6 +505,22 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn machines_of_no_table_are_named_in_the_question_and_not_meant_by_a_yes_before() {
+        let disks = |others: &[&str]| Disks {
+            listed: vec!["  m1  /dev/sda".to_owned()],
+            others: others.iter().map(|&line| line.to_owned()).collect(),
+        };
+        assert!(disks(&[]).are_all_listed().is_ok());
+        let Err(Failure::Failed(lines)) = disks(&["  m9  /dev/sdb"]).are_all_listed() else {
+            panic!("it is taken for meant")
+        };
+        assert!(lines.iter().any(|line| line.contains("m9  /dev/sdb")), "{lines:?}");
+        let question = disks(&["  m9  /dev/sdb"]).question("rack");
+        assert!(question.contains("\n  m1  /dev/sda\n"), "{question}");
+        assert!(question.contains("m9  /dev/sdb  (not in the table of machines"), "{question}");
+    }
 
     #[test]
     fn a_kubeconfig_is_its_owners_alone_even_where_an_older_one_was_not() {

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ReportFormat, create::form, progress::Form};
 use crate::{
     cli::Failure,
-    connect::{Places, connect_named},
+    connect::{Places, connect_once},
     handover::{
         self, Event, MoveError, Side, Way,
         decide::{Back, Step},
@@ -64,8 +64,8 @@ pub(super) async fn hand_over(
     state_dir: &Path,
 ) -> Result<ExitCode, Failure> {
     let to = Places { kubeconfig: Some(args.to.clone()), state_dir: None };
-    let (source, source_url) = connect_named(places).await?;
-    let (target, target_url) = connect_named(&to).await?;
+    let (source, source_url) = connect_once(places).await?;
+    let (target, target_url) = connect_once(&to).await?;
     let (_lock, identity) = only_one(state_dir)?;
     let with_pods = !args.abort && !args.without_pods && setup::has_rbac(&target).await?;
     let pods = if with_pods { Some(args.pods.read(&sites(&source).await?)?) } else { None };

@@ -167,6 +167,9 @@ fn sentence(action: &Action) -> String {
         Action::Reset { slot, machine } => format!("{slot}: took back what failed on {machine}"),
         Action::Admit { slot, machine } => format!("{slot}: let {machine} join"),
         Action::Revoke { slot } => format!("{slot}: took its token back"),
+        Action::Forget { machine, .. } => {
+            format!("{machine}: took back what it was told for its first start")
+        }
         Action::RemoveMember { machine } => format!("took {machine} out of etcd"),
         Action::Drain { machine } => format!("moved the pods of {machine}"),
         Action::RemoveNode { machine } => format!("took the node {machine} out of the cluster"),

@@ -28,6 +28,8 @@ use crate::setup;
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 /// Time in which a daemon on its own that is connected hears that it may not act any more.
 const HEARD: Duration = Duration::from_secs(5);
+/// The same for one whose server was away: it asks again that often at the least.
+const HEARD_AGAIN: Duration = Duration::from_secs(60);
 /// What a server without a name of its own is told apart by.
 const IDENTITY: &str = "kube-system";
 
@@ -96,11 +98,12 @@ impl Side {
         }
     }
 
-    /// What is waited for until nobody acts on this side any more; nothing when that is so. `since` is when it was asked for.
+    /// What is waited for until nobody acts on this side any more; nothing when that is so. `since` is when it was asked for, and
+    /// `away` says that a server was away in this move.
     pub(super) async fn draining(
         &self,
         leaders: &mut Leaders,
-        since: Instant,
+        (since, away): (Instant, bool),
     ) -> Result<Option<String>, MoveError> {
         let leader = leaders.waited_for().await;
         let leader =
@@ -110,7 +113,7 @@ impl Side {
             return Ok((!stopped).then(|| leader.unwrap_or_else(|| "its daemons to stop".to_owned())));
         }
         // Nobody speaks for daemons that are programs of their own: they read the journal.
-        let heard = since.elapsed() >= HEARD;
+        let heard = since.elapsed() >= if away { HEARD_AGAIN } else { HEARD };
         Ok(leader.or_else(|| (!heard).then(|| "daemons on their own to hear of it".to_owned())))
     }
 

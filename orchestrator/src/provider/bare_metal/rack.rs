@@ -6,7 +6,7 @@
 //! version that was read. An installation is a Template and a Workflow with the name of the slot. Objects that are there are never
 //! written a second time: a Workflow that has run must not run again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
     annotations::{LABEL_CLUSTER, LABEL_OWNER_NAME, LABEL_OWNER_NAMESPACE},
@@ -61,6 +61,18 @@ impl Rack {
 
     fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// The Hardware of each slot of a cluster.
+    async fn of_cluster(&self, cluster: &str) -> Result<BTreeMap<String, Hardware>, ProviderError> {
+        let labelled = ListParams::default().labels(LABEL_OWNER_NAME);
+        let all =
+            self.api::<Hardware>().list(&labelled).await.map_err(|source| failed("Hardware", source))?;
+        let of_cluster = all.items.into_iter().filter_map(|hardware| {
+            let by = holder(&hardware).filter(|by| by.cluster == cluster)?;
+            Some((by.name, hardware))
+        });
+        Ok(of_cluster.collect())
     }
 
     async fn hardware(&self, machine: &str) -> Result<Hardware, ProviderError> {
@@ -151,14 +163,17 @@ impl Provider for Rack {
 
     fn held<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeMap<String, String>> {
         async move {
-            let labelled = ListParams::default().labels(LABEL_OWNER_NAME);
-            let all =
-                self.api::<Hardware>().list(&labelled).await.map_err(|source| failed("Hardware", source))?;
-            let of_cluster = all.items.iter().filter_map(|hardware| {
-                let by = holder(hardware).filter(|by| by.cluster == cluster)?;
-                Some((by.name, hardware.name_any()))
-            });
-            Ok(of_cluster.collect())
+            let all = self.of_cluster(cluster).await?;
+            Ok(all.into_iter().map(|(slot, hardware)| (slot, hardware.name_any())).collect())
+        }
+        .boxed()
+    }
+
+    fn told<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeSet<String>> {
+        async move {
+            let all = self.of_cluster(cluster).await?;
+            let told = all.into_iter().filter(|(_, hardware)| hardware.spec.user_data.is_some());
+            Ok(told.map(|(slot, _)| slot).collect())
         }
         .boxed()
     }
@@ -224,6 +239,17 @@ impl Provider for Rack {
         .boxed()
     }
 
+    fn forget<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, ()> {
+        async move {
+            let hardware = self.held_by(machine, slot).await?;
+            if hardware.spec.user_data.is_none() {
+                return Ok(());
+            }
+            self.swap(&hardware, json!({ "metadata": {}, "spec": { "userData": null } })).await
+        }
+        .boxed()
+    }
+
     fn observe<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, Observation> {
         async move {
             let found = self.api::<Workflow>().get_opt(&slot.name).await;
@@ -231,7 +257,10 @@ impl Provider for Rack {
             let status = workflow.and_then(|workflow| workflow.status);
             let mut seen = observation(status.as_ref());
             if seen.phase == Phase::Booting {
-                seen.cause = self.kept_from_booting(machine, status.unwrap_or_default()).await?;
+                seen.cause = match self.hardware(machine).await?.bmc_name() {
+                    Some(_) => self.kept_from_booting(machine, status.unwrap_or_default()).await?,
+                    None => Some("it has no BMC: start it from the network by hand".to_owned()),
+                };
             }
             Ok(seen)
         }
