@@ -298,7 +298,7 @@ pub async fn run(
     let mover =
         Mover { source, target, events, way, pods, is_begun: Arc::default(), was_away: Arc::default() };
     let work = |stop: CancellationToken| {
-        let (mover, finished) = (mover.clone(), finished.clone());
+        let (mover, finished, asked) = (mover.clone(), finished.clone(), lost.asked.clone());
         let term = lost.term();
         async move {
             let _term = term;
@@ -306,8 +306,11 @@ pub async fn run(
                 // Nothing is done any more once the Lease is lost; it begins anew when that is ours again.
                 biased;
                 () = stop.cancelled() => {
-                    mover.was_away.store(true, Ordering::SeqCst);
-                    mover.waits(&mover.source.url, "the Lease of the move, which was not renewed in time", 0).await;
+                    if !asked.is_cancelled() {
+                        mover.was_away.store(true, Ordering::SeqCst);
+                        let lease = "the Lease of the move, which was not renewed in time";
+                        mover.waits(&mover.source.url, lease, 0).await;
+                    }
                     Ok(())
                 }
                 outcome = mover.go() => {

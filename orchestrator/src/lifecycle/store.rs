@@ -294,7 +294,7 @@ impl Store {
         })
     }
 
-    /// The administrator's kubeconfig; made when it is not there yet, and anew when half of its time is over.
+    /// The administrator's kubeconfig; made when it is not there yet, and anew long before its certificate ends.
     ///
     /// # Errors
     ///
