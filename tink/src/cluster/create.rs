@@ -155,8 +155,9 @@ pub(super) async fn create(args: &CreateArgs, client: Client, state_dir: &Path) 
     }
     let rack = Rack::new(client.clone());
     let held = rack.held(file.cluster.name()).await?.len();
+    let roles = check::roles(&file, &Inventory::default());
     // A rerun for machines that are all held already writes no disk.
-    if held < wanted(&file) {
+    if held < roles.iter().map(|wanted| wanted.role.count).sum() {
         let disks = Disks::of(&file, machines.as_ref(), &free(&client).await?);
         if args.yes { disks.are_all_listed()? } else { ask(&disks.question(file.cluster.name()))? }
     }
@@ -372,17 +373,6 @@ fn bootstrap(args: &CreateArgs, file: &ClusterFile) -> Result<IpAddr, Failure> {
         Failure::Usage(format!("no way to tinkerbellIP {there:?} ({error}): give --tinkerbell-bootstrap-ip"))
     };
     Ok(way.map_err(problem)?.ip())
-}
-
-/// How many machines are asked for.
-fn wanted(file: &ClusterFile) -> usize {
-    let spec = &file.cluster.value.spec;
-    let control_plane = spec.control_plane_configuration.as_ref().and_then(|one| one.count);
-    let workers = spec.worker_node_group_configurations.iter().map(|group| {
-        let least = group.autoscaling_configuration.as_ref().and_then(|scaling| scaling.min_count);
-        group.count.max(least).unwrap_or(0)
-    });
-    usize::try_from(control_plane.unwrap_or(0) + workers.sum::<i64>()).unwrap_or(0)
 }
 
 /// URLs of images on this machine, which is left after a move.
