@@ -8,10 +8,7 @@
 
 pub mod bare_metal;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use api::anywhere::v1alpha1::{TinkerbellMachineConfigSpec, WorkflowTemplate};
 use futures::future::BoxFuture;
@@ -28,6 +25,15 @@ pub struct Slot {
     pub name: String,
     /// Namespace of the cluster.
     pub namespace: String,
+}
+
+/// A machine that a slot holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its name.
+    pub machine: String,
+    /// Whether it can still ask for what it was told for its first start (its user data).
+    pub told: bool,
 }
 
 /// What a machine is to become.
@@ -166,10 +172,7 @@ pub trait Provider: Send + Sync {
     ) -> Answer<'a, Vec<Candidate>>;
 
     /// Who holds what: the machine of each slot of a cluster.
-    fn held<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeMap<String, String>>;
-
-    /// Slots of a cluster whose machine can still ask for what it was told for its first start (its user data).
-    fn told<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeSet<String>>;
+    fn held<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeMap<String, Held>>;
 
     /// Takes a machine for a slot, by compare and swap: of two who ask at once, one gets it.
     fn claim<'a>(&'a self, machine: &'a str, slot: &'a Slot) -> Answer<'a, ()>;

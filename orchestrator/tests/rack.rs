@@ -89,7 +89,7 @@ async fn of_many_who_claim_a_machine_at_once_one_gets_it() {
         assert!(matches!(lost, ProviderError::Held { .. } | ProviderError::Conflict { .. }), "{lost}");
     }
     let held = world.rack.held(&won[0].cluster).await.unwrap();
-    assert_eq!(held[&won[0].name], "eksa-wk01");
+    assert_eq!(held[&won[0].name].machine, "eksa-wk01");
     // The holder may ask again; and the machine is a candidate for its own cluster alone.
     world.rack.claim("eksa-wk01", won[0]).await.unwrap();
     assert_eq!(free(&world.rack, &won[0].cluster).await, ["eksa-wk01", "eksa-wk02"]);

@@ -298,7 +298,8 @@ impl<'a> Run<'a> {
         let read = self.store.record().await?;
         let cluster = self.store.cluster().to_owned();
         let held = self.provider.held(&cluster).await?;
-        let told = self.provider.told(&cluster).await?;
+        let told = held.iter().filter(|(_, held)| held.told).map(|(slot, _)| slot.clone()).collect();
+        let held = held.into_iter().map(|(slot, held)| (slot, held.machine)).collect();
         let roles = self.roles(&objects).await?;
         let (observed, switched) = self.machines(&held, &read.record).await?;
         let (client, target) = self.target(&read.record, &held, now).await?;

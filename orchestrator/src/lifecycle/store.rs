@@ -382,7 +382,8 @@ impl Store {
         };
         let held =
             provider.held(&self.cluster).await.map_err(|error| StoreError::Machines(Box::new(error)))?;
-        let identities: BTreeSet<_> = held.values().map(|machine| provider.node_identity(machine)).collect();
+        let identities: BTreeSet<_> =
+            held.values().map(|held| provider.node_identity(&held.machine)).collect();
         let own = nodes.iter().find(|node| {
             let identity = node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref());
             identity.is_some_and(|identity| identities.contains(identity))

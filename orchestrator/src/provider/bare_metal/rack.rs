@@ -6,7 +6,7 @@
 //! version that was read. An installation is a Template and a Workflow with the name of the slot. Objects that are there are never
 //! written a second time: a Workflow that has run must not run again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api::{
     annotations::{LABEL_CLUSTER, LABEL_OWNER_NAME, LABEL_OWNER_NAMESPACE},
@@ -31,7 +31,8 @@ use crate::{
     object::Namespaced,
     plan::Candidate,
     provider::{
-        Addressing, Answer, Boot, Observation, Phase, Power, Provider, ProviderError, Service, Slot, Switched,
+        Addressing, Answer, Boot, Held, Observation, Phase, Power, Provider, ProviderError, Service, Slot,
+        Switched,
     },
     templates,
 };
@@ -61,18 +62,6 @@ impl Rack {
 
     fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), NAMESPACE)
-    }
-
-    /// The Hardware of each slot of a cluster.
-    async fn of_cluster(&self, cluster: &str) -> Result<BTreeMap<String, Hardware>, ProviderError> {
-        let labelled = ListParams::default().labels(LABEL_OWNER_NAME);
-        let all =
-            self.api::<Hardware>().list(&labelled).await.map_err(|source| failed("Hardware", source))?;
-        let of_cluster = all.items.into_iter().filter_map(|hardware| {
-            let by = holder(&hardware).filter(|by| by.cluster == cluster)?;
-            Some((by.name, hardware))
-        });
-        Ok(of_cluster.collect())
     }
 
     async fn hardware(&self, machine: &str) -> Result<Hardware, ProviderError> {
@@ -161,19 +150,17 @@ impl Provider for Rack {
         .boxed()
     }
 
-    fn held<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeMap<String, String>> {
+    fn held<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeMap<String, Held>> {
         async move {
-            let all = self.of_cluster(cluster).await?;
-            Ok(all.into_iter().map(|(slot, hardware)| (slot, hardware.name_any())).collect())
-        }
-        .boxed()
-    }
-
-    fn told<'a>(&'a self, cluster: &'a str) -> Answer<'a, BTreeSet<String>> {
-        async move {
-            let all = self.of_cluster(cluster).await?;
-            let told = all.into_iter().filter(|(_, hardware)| hardware.spec.user_data.is_some());
-            Ok(told.map(|(slot, _)| slot).collect())
+            let labelled = ListParams::default().labels(LABEL_OWNER_NAME);
+            let all =
+                self.api::<Hardware>().list(&labelled).await.map_err(|source| failed("Hardware", source))?;
+            let of_cluster = all.items.iter().filter_map(|hardware| {
+                let by = holder(hardware).filter(|by| by.cluster == cluster)?;
+                let told = hardware.spec.user_data.is_some();
+                Some((by.name, Held { machine: hardware.name_any(), told }))
+            });
+            Ok(of_cluster.collect())
         }
         .boxed()
     }
